@@ -1,0 +1,286 @@
+"""DSRL's HDF5 layout: reading it with checks, writing it atomically.
+
+Keys (DSRL, `dsrl/offline_env.py`): observations and next_observations `[N, O]`,
+actions `[N, A]`, rewards, costs, terminals and timeouts `[N]`. An episode ends where
+terminals or timeouts is set. Everything else in a file is left alone; our own files
+add a group ``episodes`` with one row per episode (behaviour parameters, seeds), which
+DSRL's readers do not look at.
+
+A file is input from outside: nothing it claims is trusted. Sizes are checked against
+the bytes really stored before anything is allocated, values are checked while they
+are copied, block by block, into arrays allocated once.
+"""
+
+import os
+import pathlib
+import warnings
+from collections.abc import Iterator, Mapping
+
+import h5py
+import numpy as np
+
+from sas_jax.data import hdf5
+from sas_jax.data.episodes import Episodes
+from sas_jax.errors import UserError
+
+KEYS = (
+    "observations",
+    "next_observations",
+    "actions",
+    "rewards",
+    "costs",
+    "terminals",
+    "timeouts",
+)
+_MATRICES = ("observations", "next_observations", "actions")
+_BLOCK_BYTES = 4 << 20
+
+
+class DataWarning(UserWarning):
+    """The data were read, but something about them deserves a look."""
+
+
+class IncompleteEpisodeWarning(DataWarning):
+    """Steps after the last episode end were dropped."""
+
+
+def load(path_or_task: str | os.PathLike, *, task: str | None = None) -> Episodes:
+    """Reads a DSRL file into memory as float32.
+
+    Args:
+      path_or_task: an HDF5 file, or a task name whose file is looked up locally and
+        downloaded otherwise (see `sas_jax.data.download.locate`).
+      task: name of the task; by default the file's attribute ``task``, else what the
+        file's name says.
+
+    Returns:
+      All complete episodes. Peak memory is the size of these arrays and two blocks.
+
+    Raises:
+      UserError: no such file, not HDF5, truncated, a key missing or of a wrong type or
+        shape, unequal lengths, NaN or infinity (with key and row), no complete episode,
+        sizes that differ from the task's.
+
+    Warns:
+      IncompleteEpisodeWarning: the file ends within an episode; its steps are dropped.
+    """
+    path = _as_path(path_or_task)
+    if path is None:
+        from sas_jax.data import download
+
+        path = download.locate(str(path_or_task))
+        task = task or str(path_or_task)
+    with hdf5.open_file(path) as file:
+        return _read(file, str(path), task)
+
+
+def write(
+    path: str | os.PathLike,
+    episodes: Episodes,
+    attrs: Mapping[str, object] | None = None,
+    *,
+    columns: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Writes DSRL's layout; the file appears whole or not at all.
+
+    The bytes depend on the arguments only (HDF5 time stamps are off), so equal data
+    give equal files.
+
+    Args:
+      path: target; its folder is made if missing.
+      episodes: the data.
+      attrs: attributes of the root; ``task`` is added.
+      columns: `[E]` arrays written to the group ``episodes``, one row per episode.
+
+    Raises:
+      UserError: the folder cannot be written, or a column has not one row per episode.
+    """
+    path = pathlib.Path(path)
+    for name, column in (columns or {}).items():
+        if len(column) != episodes.num_episodes:
+            raise UserError(
+                f"column {name!r} has {len(column)} rows, expected one for each of "
+                f"{episodes.num_episodes} episodes"
+            )
+    with hdf5.create_file(path) as file:
+        for name, value in {"task": episodes.task, **(attrs or {})}.items():
+            file.attrs[name] = value
+        _write_steps(file, episodes)
+        if columns:
+            group = file.create_group("episodes")
+            for name, column in columns.items():
+                group.create_dataset(name, data=np.asarray(column))
+
+
+def read_columns(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Returns the per-episode columns of one of our files, `{name: [E]}`.
+
+    Empty for a file that has none (DSRL's own). Raises UserError as `load` does.
+    """
+    with hdf5.open_file(path) as file:
+        if "episodes" not in file:
+            return {}
+        group = file["episodes"]
+        if not isinstance(group, h5py.Group):
+            raise UserError(f"{path}: 'episodes' is not a group of columns")
+        return {
+            name: hdf5.check_dataset(group, name, f"{path}: episodes/")[()]
+            for name in group
+        }
+
+
+def _as_path(path_or_task: str | os.PathLike) -> pathlib.Path | None:
+    """Returns the path meant, or None when the argument is a task's name."""
+    path = pathlib.Path(path_or_task)
+    if isinstance(path_or_task, os.PathLike) or path.exists():
+        return path
+    text = str(path_or_task)
+    if "/" in text or os.sep in text or path.suffix in (".hdf5", ".h5"):
+        return path
+    return None
+
+
+def _read(file: h5py.File, path: str, task: str | None) -> Episodes:
+    """Reads an open file; see `load`."""
+    steps = {}
+    for key in KEYS:
+        dataset = hdf5.check_dataset(file, key, f"{path}: ")
+        rank = 2 if key in _MATRICES else 1
+        # DSRL's own reader takes a column for a vector; so do we.
+        is_column = rank == 1 and dataset.ndim == 2 and dataset.shape[1] == 1
+        if (dataset.ndim != rank and not is_column) or 0 in dataset.shape[1:]:
+            wanted = "[steps, size >= 1]" if rank == 2 else "[steps]"
+            raise UserError(
+                f"{path}: {key!r} has shape {dataset.shape}, expected {wanted}"
+            )
+        steps[key] = dataset
+    num_rows = len(steps["observations"])
+    for key, dataset in steps.items():
+        if len(dataset) != num_rows:
+            raise UserError(
+                f"{path}: {key!r} has {len(dataset)} rows, expected {num_rows} as in "
+                "'observations'"
+            )
+    obs_dim = steps["observations"].shape[1]
+    if steps["next_observations"].shape[1] != obs_dim:
+        raise UserError(
+            f"{path}: 'next_observations' has {steps['next_observations'].shape[1]} "
+            f"columns, expected {obs_dim} as in 'observations'"
+        )
+    task = _task_name(file, path, task, obs_dim, steps["actions"].shape[1])
+
+    terminals, timeouts = (
+        _read_flags(steps[k], path, k) for k in ("terminals", "timeouts")
+    )
+    ends = np.flatnonzero(terminals | timeouts) + 1
+    if len(ends) == 0:
+        raise UserError(
+            f"{path}: no complete episode in {num_rows} steps: 'terminals' and "
+            "'timeouts' are never set"
+        )
+    used = int(ends[-1])
+    if used < num_rows:
+        warnings.warn(
+            f"{path}: dropped the last {num_rows - used} of {num_rows} steps: no "
+            "'terminals' or 'timeouts' ends their episode",
+            IncompleteEpisodeWarning,
+            stacklevel=3,
+        )
+    arrays = {}
+    for key in ("observations", "actions", "rewards", "costs"):
+        array = np.empty((used, *steps[key].shape[1:]), np.float32)
+        for rows in hdf5.row_blocks(steps[key], used, _BLOCK_BYTES):
+            hdf5.read_float32(steps[key], rows, array[rows], path, key)
+        arrays[key] = array if key in _MATRICES else array.reshape(used)
+    return Episodes(
+        task=task,
+        offsets=np.concatenate([[0], ends]).astype(np.int64),
+        final_observations=_read_finals(steps["next_observations"], ends, path),
+        terminated=terminals[ends - 1],
+        **arrays,
+    )
+
+
+def _read_finals(dataset: h5py.Dataset, ends: np.ndarray, path: str) -> np.ndarray:
+    """Checks all next observations and keeps those of last steps, `[E, O]`."""
+    finals = np.empty((len(ends), dataset.shape[1]), np.float32)
+    buffer = None
+    for rows in hdf5.row_blocks(dataset, int(ends[-1]), _BLOCK_BYTES):
+        if buffer is None:
+            buffer = np.empty((rows.stop - rows.start, dataset.shape[1]), np.float32)
+        block = buffer[: rows.stop - rows.start]
+        hdf5.read_float32(dataset, rows, block, path, "next_observations")
+        first, last = np.searchsorted(ends - 1, (rows.start, rows.stop))
+        finals[first:last] = block[ends[first:last] - 1 - rows.start]
+    return finals
+
+
+def _read_flags(dataset: h5py.Dataset, path: str, key: str) -> np.ndarray:
+    """Reads `[N]` flags as bool; DSRL stores bool, others 0/1 in some number type."""
+    flags = np.empty(len(dataset), bool)
+    for rows in hdf5.row_blocks(dataset, len(dataset), _BLOCK_BYTES):
+        block = hdf5.read_block(dataset, rows, path, key).reshape(-1)
+        wrong = np.flatnonzero((block != 0) & (block != 1))
+        if len(wrong):
+            raise UserError(
+                f"{path}: {key!r} is {block[wrong[0]]} in row {rows.start + wrong[0]}, "
+                "expected 0 or 1"
+            )
+        flags[rows] = block != 0
+    return flags
+
+
+def _task_name(
+    file: h5py.File, path: str, task: str | None, obs_dim: int, action_dim: int
+) -> str:
+    """Settles which task the data belong to, and that their sizes are this task's."""
+    from sas_jax.envs import tasks
+
+    if task is None:
+        attribute = hdf5.text_attribute(file, "task")
+        task = attribute if attribute is not None else _task_from_name(path)
+    if task is None:
+        raise UserError(
+            f"{path}: neither an attribute 'task' nor the file's name says which task "
+            "this is; pass task=NAME"
+        )
+    known = tasks.get_task(task)
+    if (obs_dim, action_dim) != (known.obs_dim, known.action_dim):
+        raise UserError(
+            f"{path}: observations of size {obs_dim} and actions of size {action_dim}, "
+            f"expected {known.obs_dim} and {known.action_dim} for {known.name}"
+        )
+    return known.name
+
+
+def _task_from_name(path: str) -> str | None:
+    """Finds the task whose DSRL file stem starts the file's name (longest wins)."""
+    from sas_jax.envs import tasks
+
+    stem = pathlib.Path(path).name
+    matches = [t for t in tasks.TASKS.values() if stem.startswith(t.dsrl_stem)]
+    return max(matches, key=lambda t: len(t.dsrl_stem)).name if matches else None
+
+
+def _write_steps(file: h5py.File, episodes: Episodes) -> None:
+    """Writes the seven step arrays of DSRL."""
+    last = episodes.offsets[1:] - 1
+    terminals = np.zeros(episodes.num_steps, bool)
+    terminals[last] = episodes.terminated
+    timeouts = np.zeros(episodes.num_steps, bool)
+    timeouts[last] = ~episodes.terminated
+    for key in ("observations", "actions", "rewards", "costs"):
+        hdf5.write_blocks(file, key, [getattr(episodes, key)], episodes.num_steps)
+    hdf5.write_blocks(file, "terminals", [terminals], episodes.num_steps)
+    hdf5.write_blocks(file, "timeouts", [timeouts], episodes.num_steps)
+    hdf5.write_blocks(
+        file, "next_observations", _next_observations(episodes), episodes.num_steps
+    )
+
+
+def _next_observations(episodes: Episodes) -> Iterator[np.ndarray]:
+    """Yields each episode's observations shifted by one, `[T, O]` a piece."""
+    for e in range(episodes.num_episodes):
+        first, end = episodes.offsets[e], episodes.offsets[e + 1]
+        final = episodes.final_observations[e : e + 1]
+        yield np.concatenate([episodes.observations[first + 1 : end], final])
