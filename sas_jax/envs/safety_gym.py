@@ -126,11 +126,11 @@ class PlainEnv:
         self.task = task
         # The constructor draws a seed from numpy's global generator; every reset here
         # is seeded, so the draw is undone.
-        state = np.random.get_state()
+        state = np.random.get_state()  # noqa: NPY002
         try:
             self._env = safety_gymnasium.make(task.env_id, disable_env_checker=True)
         finally:
-            np.random.set_state(state)
+            np.random.set_state(state)  # noqa: NPY002
         self._ended = True
 
     @property
@@ -164,7 +164,7 @@ class PlainEnv:
         )
 
     def pose(self) -> np.ndarray:
-        """Returns `[6]`: agent x, y, yaw, goal x, goal y, 0; NaN where there is none."""
+        """Returns `[6]`: agent x, y, yaw, goal x, y, 0; NaN where there is none."""
         pose = np.full(POSE_SIZE, np.nan)
         pose[5] = 0.0
         data = self._data()
