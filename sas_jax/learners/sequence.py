@@ -1,0 +1,138 @@
+"""DT and CDT: the sequence world model as a `Learner`.
+
+The two differ by the cost token, which is a field of the model's configuration.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sas_jax import losses, sas, stepping
+from sas_jax.envs.tasks import get_task
+from sas_jax.experiment import ExperimentConfig, TrainConfig, make_model
+from sas_jax.losses import Batch
+from sas_jax.spec import DataSpec
+from sas_jax.types import Key, Learner, TrainState
+from sas_jax.world_model import WorldModel
+
+
+def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """AdamW behind a clip of the gradient's global norm; the schedule is Adam's own."""
+    rate = config.learning_rate
+    if config.schedule == "cosine":
+        schedule = optax.warmup_cosine_decay_schedule(
+            0.0,
+            rate,
+            min(config.warmup, config.num_steps - 1),
+            config.num_steps,
+            end_value=0.1 * rate,
+        )
+    else:
+        schedule = optax.linear_schedule(0.0, rate, config.warmup)
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.adamw(schedule, weight_decay=config.weight_decay),
+    )
+
+
+def _init_params(model: WorldModel, key: Key):
+    """Parameters from a batch of zeros."""
+    zeros = Batch(
+        obs=jnp.zeros((1, 2, model.obs_dim)),
+        action=jnp.zeros((1, 1, model.action_dim)),
+        return_to_go=jnp.zeros((1, 2)),
+        cost_to_go=jnp.zeros((1, 2)),
+        cost=jnp.zeros((1, 1)),
+        timestep=jnp.zeros((1, 1), jnp.int32),
+        is_valid=jnp.ones((1, 1), bool),
+    )
+    noise = losses.draw_noise(model, zeros, key)
+    return model.init(key, zeros, noise, False, method="outputs")["params"]
+
+
+def variables_of(state: TrainState) -> dict:
+    """What acting and imagining read of a training state."""
+    return {"params": state.params, "variances": state.extra}
+
+
+def make_sequence_model(
+    config: ExperimentConfig, spec: DataSpec
+) -> stepping.SequenceModel:
+    """The step functions of a trained model under the alignment's settings."""
+    return stepping.make(
+        make_model(config, spec),
+        spec,
+        prompt_length=config.sas.prompt_length,
+        prompt_mode=config.sas.prompt_mode,
+        prompt_extra=config.sas.prompt_extra,
+        density=config.sas.density,
+        num_importance=config.sas.num_importance,
+        decoder_noise=config.sas.decoder_noise,
+    )
+
+
+def horizon_of(config: ExperimentConfig, spec: DataSpec) -> int:
+    """T of imagination, with 0 resolved to the longest episode of the data."""
+    return config.sas.horizon or spec.max_timestep
+
+
+def make(
+    config: ExperimentConfig,
+    spec: DataSpec,
+    *,
+    variants: tuple[str, ...] = ("none",),
+    report_limits: tuple[float, ...] | None = None,
+) -> Learner:
+    """Builds the learner; see `sas.make_policy` for variants and report_limits."""
+    model = make_model(config, spec)
+    optimizer = make_optimizer(config.train)
+
+    def init(key: Key) -> TrainState:
+        params_key, train_key = jax.random.split(key)
+        params = _init_params(model, params_key)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            key=train_key,
+            params=params,
+            opt_state=optimizer.init(params),
+            extra=losses.initial_variances(spec.obs_dim),
+        )
+
+    def update(state: TrainState, batch: Batch):
+        # The stream of the loss: the batch itself was drawn with fold_in(key, 2 * step).
+        key = jax.random.fold_in(state.key, 2 * state.step + 1)
+        loss = functools.partial(losses.loss, model)
+        gradient = jax.value_and_grad(loss, has_aux=True)
+        (_, (extra, metrics)), gradients = gradient(
+            state.params, state.extra, batch, key, state.step
+        )
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        metrics["gradient_norm"] = optax.global_norm(gradients)
+        state = state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            opt_state=opt_state,
+            extra=extra,
+        )
+        return state, metrics
+
+    target = config.sas.target_return
+    initial_carry, begin, act, diagnostics = sas.make_policy(
+        make_sequence_model(config, spec),
+        config.sas,
+        variants=variants,
+        horizon=horizon_of(config, spec),
+        target_return=spec.target_return if target is None else target,
+        max_cost=get_task(config.task).max_step_cost,
+        report_limits=report_limits,
+    )
+    return Learner(
+        init=init,
+        update=update,
+        initial_carry=functools.partial(initial_carry, obs_dim=spec.obs_dim),
+        begin=begin,
+        act=act,
+        diagnostics=diagnostics,
+    )

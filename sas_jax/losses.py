@@ -1,0 +1,167 @@
+"""The world model's training loss on a batch of rows."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from sas_jax.networks import gaussian_log_prob, masked_mean
+from sas_jax.types import Key, Metrics, Params
+from sas_jax.vae import decoder_log_std, update_variance
+from sas_jax.world_model import WorldModel
+
+
+@struct.dataclass
+class Batch:
+    """Training rows of `W` consecutive steps; model units, padding last.
+
+    obs: `[B, W + 1, O]` standardised; the entry after a row's last step is its next
+      state. action `[B, W, A]`. return_to_go, cost_to_go: `[B, W + 1]` scaled.
+    cost: `[B, W]` in {0, 1}: the step had a cost. timestep: `[B, W]` int32.
+    is_valid: `[B, W]` bool.
+    """
+
+    obs: jax.Array
+    action: jax.Array
+    return_to_go: jax.Array
+    cost_to_go: jax.Array
+    cost: jax.Array
+    timestep: jax.Array
+    is_valid: jax.Array
+
+
+def initial_variances(obs_dim: int) -> dict[str, jax.Array]:
+    """Running residual variances `[O]` of both decoders, one before any data."""
+    return {"transition": jnp.ones(obs_dim), "marginal": jnp.ones(obs_dim)}
+
+
+def draw_noise(model: WorldModel, batch: Batch, key: Key) -> dict[str, jax.Array]:
+    """Standard normal draws for one training pass over `batch`; key is consumed."""
+    config = model.config
+    rows, steps = batch.is_valid.shape
+    level_key, obs_key, transition_key, marginal_key = jax.random.split(key, 4)
+    level = jax.random.uniform(level_key, (rows, 1, 1), maxval=config.state_noise)
+    noise = jax.random.normal(obs_key, (rows, steps, model.obs_dim))
+    active = jnp.asarray(model.active)[None, None]
+    return {
+        "obs": jnp.where(active, level * noise, 0.0),
+        "transition": jax.random.normal(
+            transition_key, (rows, steps, config.latent_dim)
+        ),
+        "marginal": jax.random.normal(
+            marginal_key, (rows, steps, config.marginal_latent_dim)
+        ),
+    }
+
+
+def _negative_elbo(residual, kl, variance, config, active, mask, step):
+    """Per-dimension negative ELBO and its parts, averaged over valid steps.
+
+    The reconstruction term divides by the number of active dimensions, and so does the
+    KL: the weights mean the same for 12 and for 88 state dimensions.
+    """
+    log_std = decoder_log_std(variance, floor=config.decoder_floor)
+    wide = (1,) * (residual.ndim - 1) + (-1,)
+    likelihood = gaussian_log_prob(residual, 0.0, log_std.reshape(wide))
+    likelihood = jnp.where(active.reshape(wide), likelihood, 0.0).sum(-1)
+    flat_mask = jnp.broadcast_to(mask[..., None], kl.shape)
+    total = jnp.sum(jnp.where(flat_mask, kl, 0.0), axis=tuple(range(kl.ndim - 1)))
+    per_latent = total / jnp.maximum(mask.sum(), 1)
+    warm = jnp.minimum(step / max(config.kl_warmup, 1), 1.0)
+    paid = jnp.sum(jnp.maximum(per_latent, config.free_bits))
+    count = jnp.maximum(active.sum(), 1)
+    loss = (warm * paid - masked_mean(likelihood, mask)) / count
+    elbo = masked_mean(likelihood, mask) - per_latent.sum()
+    return loss, elbo, per_latent
+
+
+def loss(
+    model: WorldModel,
+    params: Params,
+    variances: dict[str, jax.Array],
+    batch: Batch,
+    key: Key,
+    step: jax.Array,
+    *,
+    train: bool = True,
+) -> tuple[jax.Array, tuple[dict[str, jax.Array], Metrics]]:
+    """Training loss; padding steps count nowhere.
+
+    Action NLL + w_s (-ELBO of the transition) + w_m (-ELBO of the marginal)
+    + w_R MSE of the next return-to-go (in units of a step's reward) + w_c cross-entropy of the cost.
+
+    Args:
+      variances: running residual variances, see `initial_variances`.
+      key: consumed, for dropout, input noise and latents.
+      step: training step, for the KL warm-up.
+      train: False evaluates: no dropout, no input noise, variances kept.
+
+    Returns:
+      Scalar loss, and (new variances, metrics of scalars).
+    """
+    config = model.config
+    noise_key, drop_key = jax.random.split(key)
+    noise = draw_noise(model, batch, noise_key)
+    if not train:
+        noise["obs"] = jnp.zeros_like(noise["obs"])
+    out = model.apply(
+        {"params": params},
+        batch,
+        noise,
+        train,
+        rngs={"dropout": drop_key} if train else None,
+        method="outputs",
+    )
+    mask, active = batch.is_valid, jnp.asarray(model.active)
+    if train:
+        variances = {
+            "transition": update_variance(
+                variances["transition"],
+                out["residual"],
+                mask,
+                decay=config.variance_decay,
+            ),
+            "marginal": update_variance(
+                variances["marginal"],
+                out["marginal_residual"],
+                mask,
+                decay=config.variance_decay,
+            ),
+        }
+    state_loss, state_elbo, latent_kl = _negative_elbo(
+        out["residual"], out["kl"], variances["transition"], config, active, mask, step
+    )
+    marginal_loss, marginal_elbo, _ = _negative_elbo(
+        out["marginal_residual"],
+        out["marginal_kl"],
+        variances["marginal"],
+        config,
+        active,
+        mask,
+        step,
+    )
+    action_nll = -masked_mean(out["log_prob"], mask)
+    return_error = (out["next_return"] - batch.return_to_go[:, 1:]) / model.reward_unit
+    return_error = jnp.square(return_error)
+    return_loss = masked_mean(return_error, mask)
+    cost_loss = masked_mean(
+        optax.sigmoid_binary_cross_entropy(out["cost_logit"], batch.cost), mask
+    )
+    total = (
+        action_nll
+        + config.state_weight * state_loss
+        + config.marginal_weight * marginal_loss
+        + config.return_weight * return_loss
+        + config.cost_weight * cost_loss
+    )
+    metrics = {
+        "loss": total,
+        "action_nll": action_nll,
+        "action_log_std": masked_mean(out["log_std"].mean(-1), mask),
+        "transition_elbo": state_elbo,
+        "marginal_elbo": marginal_elbo,
+        "active_latents": jnp.sum(latent_kl > 0.1).astype(jnp.float32),
+        "return_mse": return_loss,
+        "cost_bce": cost_loss,
+    }
+    return total, (variances, metrics)

@@ -1,0 +1,99 @@
+"""What a model must know of its data set: sizes, statistics, scales. JSON round trip."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from sas_jax.data.episodes import Episodes
+from sas_jax.errors import UserError
+
+# A column whose standard deviation is below this share of its magnitude is constant.
+_CONSTANT = 1e-6
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DataSpec:
+    """Sizes and statistics of a training set.
+
+    obs_mean, obs_std: `[O]` float32; obs_std is 1 where the column is constant.
+    obs_active: `[O]` bool, False where constant: copied by the transition model and
+      left out of every density.
+    max_timestep: longest episode in steps.
+    return_scale, cost_scale: divide return and cost tokens; about the data's largest.
+    reward_std: standard deviation of a step's reward (return units).
+    target_return: default return token R_1 (return units).
+    """
+
+    task: str
+    obs_dim: int
+    action_dim: int
+    obs_mean: np.ndarray
+    obs_std: np.ndarray
+    obs_active: np.ndarray
+    max_timestep: int
+    return_scale: float
+    cost_scale: float
+    reward_std: float
+    target_return: float
+    fingerprint: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists and numbers; floats survive the round trip exactly."""
+        out = dataclasses.asdict(self)
+        return {
+            k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in out.items()
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "DataSpec":
+        """Inverse of `to_json`. Raises UserError on a missing or unknown field."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        if set(values) != names:
+            wrong = sorted(set(values) ^ names)
+            raise UserError(f"data spec: missing or unknown fields {wrong}")
+        values = dict(values)
+        for name, dtype in (
+            ("obs_mean", np.float32),
+            ("obs_std", np.float32),
+            ("obs_active", bool),
+        ):
+            values[name] = np.asarray(values[name], dtype)
+            if values[name].shape != (values["obs_dim"],):
+                raise UserError(
+                    f"data spec: {name} has shape {values[name].shape}, expected "
+                    f"({values['obs_dim']},)"
+                )
+        return cls(**values)
+
+
+def from_episodes(episodes: Episodes, target_return: float | None = None) -> DataSpec:
+    """Computes the statistics of a training set.
+
+    Args:
+      episodes: the training split only.
+      target_return: default return token; None means the data's 95th percentile.
+    """
+    obs = episodes.observations
+    mean = obs.mean(axis=0, dtype=np.float64)
+    std = np.sqrt(
+        np.mean(np.square(obs - mean.astype(np.float32)), 0, dtype=np.float64)
+    )
+    active = std > _CONSTANT * np.maximum(1.0, np.abs(mean))
+    returns, costs = episodes.returns(), episodes.cost_returns()
+    if target_return is None:
+        target_return = float(np.percentile(returns, 95))
+    return DataSpec(
+        task=episodes.task,
+        obs_dim=episodes.obs_dim,
+        action_dim=episodes.action_dim,
+        obs_mean=mean.astype(np.float32),
+        obs_std=np.where(active, std, 1.0).astype(np.float32),
+        obs_active=active,
+        max_timestep=int(episodes.lengths.max()),
+        return_scale=float(max(np.abs(returns).max(), 1e-6)),
+        cost_scale=float(max(costs.max(), 1.0)),
+        reward_std=float(max(episodes.rewards.std(dtype=np.float64), 1e-6)),
+        target_return=float(target_return),
+        fingerprint=episodes.fingerprint(),
+    )

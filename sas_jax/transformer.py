@@ -1,0 +1,321 @@
+"""The decoder: causal attention within a sliding window of time steps, plus a prefix.
+
+A time step is a group of `tokens_per_step` tokens. A token sees the tokens of its own
+step up to itself, those of the `K - 1` steps before, and the whole prefix (the prompt).
+The same weights serve three calls, and tests hold them equal:
+
+* `forward`: a row of steps at once (training). Work and memory grow with the row's
+  length times K, not with its square.
+* `encode_prefix`: keys and values of a prompt, computed once and never written to.
+* `extend`: a few new tokens given what is remembered (imagination and acting).
+
+Because training uses the window mask on rows longer than K, a ring of the last K - 1
+steps holds exactly the keys and values that `forward` would attend to: the cached step
+is not an approximation, at any time step.
+"""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+# Finite, so that a row in which every slot is masked stays free of NaN.
+_MASKED = -1e30
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """Sizes of the decoder; defaults are the paper's DT (Table 5)."""
+
+    width: int = 128
+    depth: int = 3
+    num_heads: int = 1
+    context: int = 20  # K, in time steps
+    dropout: float = 0.1
+    dtype: str = "float32"  # activations; parameters and softmax stay float32
+
+    def __post_init__(self):
+        if self.width % self.num_heads:
+            raise ValueError(
+                f"width {self.width} must be a multiple of num_heads {self.num_heads}"
+            )
+        if self.context < 2 or self.depth < 1:
+            raise ValueError(
+                f"context must be >= 2 and depth >= 1, got {self.context}, {self.depth}"
+            )
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype must be float32 or bfloat16, got {self.dtype!r}")
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.num_heads
+
+
+@struct.dataclass
+class Memory:
+    """Keys and values of remembered tokens, one entry per layer.
+
+    keys: tuple of `[P, H, h, S]`, or `[H, h, S]` when all trajectories share them.
+    values: tuple of `[P, H, S, h]`, or `[H, S, h]`.
+    Keys are stored with the slots last: it halves the time of `q @ k` on a CPU.
+    """
+
+    keys: tuple[jax.Array, ...]
+    values: tuple[jax.Array, ...]
+
+    @property
+    def num_slots(self) -> int:
+        return self.keys[0].shape[-1]
+
+
+def empty_memory(
+    config: DecoderConfig, num_slots: int, batch: tuple[int, ...] = ()
+) -> Memory:
+    """Returns zeroed keys and values with `num_slots` slots and leading axes `batch`."""
+    dtype = jnp.dtype(config.dtype)
+    heads, size = config.num_heads, config.head_dim
+    key = jnp.zeros((*batch, heads, size, num_slots), dtype)
+    value = jnp.zeros((*batch, heads, num_slots, size), dtype)
+    return Memory((key,) * config.depth, (value,) * config.depth)
+
+
+def concatenate(first: Memory, second: Memory) -> Memory:
+    """Returns both memories' slots, `first`'s before `second`'s."""
+    return Memory(
+        tuple(
+            jnp.concatenate(pair, axis=-1)
+            for pair in zip(first.keys, second.keys, strict=True)
+        ),
+        tuple(
+            jnp.concatenate(pair, axis=-2)
+            for pair in zip(first.values, second.values, strict=True)
+        ),
+    )
+
+
+def write(ring: Memory, new: Memory, slot: jax.Array) -> Memory:
+    """Overwrites the slots from `slot` (scalar, the same for every trajectory)."""
+
+    def put(axis, old, fresh):
+        return jax.lax.dynamic_update_slice_in_dim(old, fresh, slot, axis)
+
+    return Memory(
+        tuple(map(functools.partial(put, -1), ring.keys, new.keys)),
+        tuple(map(functools.partial(put, -2), ring.values, new.values)),
+    )
+
+
+def window_mask(num_blocks_steps: int, tokens_per_step: int) -> np.ndarray:
+    """`[Q, 2Q]` bool: what a block of K steps sees of the block before and itself.
+
+    Q = K * tokens_per_step. Token q of the block may look at its own step up to itself
+    and at the K - 1 steps before that.
+    """
+    size = num_blocks_steps * tokens_per_step
+    query = np.arange(size)[:, None] + size
+    key = np.arange(2 * size)[None, :]
+    age = query // tokens_per_step - key // tokens_per_step
+    return (key <= query) & (age < num_blocks_steps)
+
+
+def _attend(scores: jax.Array, visible: jax.Array) -> jax.Array:
+    """Softmax in float32 over the last axis of `scores` where `visible`."""
+    scores = jnp.where(visible, scores.astype(jnp.float32), _MASKED)
+    return jax.nn.softmax(scores, axis=-1)
+
+
+class Block(nn.Module):
+    """Pre-norm attention and a ReLU feed-forward layer (Table 5)."""
+
+    config: DecoderConfig
+
+    def setup(self):
+        dtype = jnp.dtype(self.config.dtype)
+        dense = functools.partial(
+            nn.Dense, dtype=dtype, kernel_init=nn.initializers.normal(0.02)
+        )
+        self.norm_attention = nn.LayerNorm(dtype=dtype)
+        self.query_key_value = dense(3 * self.config.width)
+        self.project = dense(self.config.width)
+        self.norm_feed_forward = nn.LayerNorm(dtype=dtype)
+        self.expand = dense(4 * self.config.width)
+        self.contract = dense(self.config.width)
+        self.drop = nn.Dropout(self.config.dropout)
+
+    def _split(self, x):
+        """`[..., n, D]` -> three of `[..., n, H, h]`."""
+        heads = self.query_key_value(self.norm_attention(x))
+        heads = heads.reshape(*x.shape[:-1], 3, self.config.num_heads, -1)
+        q, k, v = jnp.moveaxis(heads, -3, 0)
+        return q * (self.config.head_dim**-0.5), k, v
+
+    def _finish(self, x, attended, deterministic):
+        """Residual connections around attention and feed-forward layer."""
+        x = x + self.drop(self.project(attended), deterministic=deterministic)
+        hidden = nn.relu(self.expand(self.norm_feed_forward(x)))
+        return x + self.drop(self.contract(hidden), deterministic=deterministic)
+
+    def forward(self, x, is_valid, tokens_per_step, prefix, deterministic):
+        """x `[B, n, D]`, n a multiple of K * tokens_per_step; is_valid `[B, n]`."""
+        batch, length, width = x.shape
+        heads, size = self.config.num_heads, self.config.head_dim
+        block = self.config.context * tokens_per_step
+        blocks = length // block
+        q, k, v = self._split(x)
+
+        def windows(y):
+            """Each block of tokens with the block before it: `[B, n/Q, 2Q, ...]`."""
+            y = y.reshape(batch, blocks, block, *y.shape[2:])
+            before = jnp.pad(y, [(0, 0), (1, 0)] + [(0, 0)] * (y.ndim - 2))[:, :-1]
+            return jnp.concatenate([before, y], axis=2)
+
+        q = q.reshape(batch, blocks, block, heads, size)
+        mask = jnp.asarray(window_mask(self.config.context, tokens_per_step))
+        visible = mask[None, None, None] & windows(is_valid)[:, :, None, None, :]
+        scores = jnp.einsum("bcqhd,bckhd->bchqk", q, windows(k))
+        if prefix is None:
+            weights = _attend(scores, visible).astype(x.dtype)
+            attended = jnp.einsum("bchqk,bckhd->bcqhd", weights, windows(v))
+        else:
+            key, value, seen = prefix  # [B, H, h, S], [B, H, S, h], [B, S]
+            scores = jnp.concatenate(
+                [jnp.einsum("bcqhd,bhds->bchqs", q, key), scores], axis=-1
+            )
+            seen = jnp.broadcast_to(
+                seen[:, None, None, None, :], (*scores.shape[:-1], key.shape[-1])
+            )
+            visible = jnp.broadcast_to(visible, (*scores.shape[:-1], 2 * block))
+            visible = jnp.concatenate([seen, visible], axis=-1)
+            weights = _attend(scores, visible).astype(x.dtype)
+            count = key.shape[-1]
+            attended = jnp.einsum("bchqs,bhsd->bcqhd", weights[..., :count], value)
+            attended += jnp.einsum(
+                "bchqk,bckhd->bcqhd", weights[..., count:], windows(v)
+            )
+        return self._finish(x, attended.reshape(batch, length, width), deterministic)
+
+    def extend(self, x, memories, num_out):
+        """x `[P, n, D]`; see `Decoder.extend`. Returns (`[P, num_out, D]`, key, value)."""
+        batch, length, width = x.shape
+        q, k, v = self._split(x)
+        key, value = jnp.moveaxis(k, 1, 3), jnp.moveaxis(v, 1, 2)  # [P,H,h,n] [P,H,n,h]
+        q = jnp.moveaxis(q[:, length - num_out :], 1, 2)  # [P, H, num_out, h]
+        causal = np.tril(np.ones((length, length), bool))[length - num_out :]
+        parts = [*memories, (key, value, causal[None])]
+        scores, visible = [], []
+        for part_key, _, seen in parts:
+            shared = part_key.ndim == 3
+            scores.append(
+                jnp.einsum(
+                    "phnd,hds->phns" if shared else "phnd,phds->phns", q, part_key
+                )
+            )
+            visible.append(
+                jnp.broadcast_to(
+                    (seen if seen.ndim == 3 else seen[:, None, :])[:, None],
+                    scores[-1].shape,
+                )
+            )
+        weights = _attend(jnp.concatenate(scores, -1), jnp.concatenate(visible, -1))
+        weights = weights.astype(x.dtype)
+        attended, start = 0.0, 0
+        for _, part_value, _ in parts:
+            stop = start + part_value.shape[-2]
+            shared = part_value.ndim == 3
+            attended = attended + jnp.einsum(
+                "phns,hsd->pnhd" if shared else "phns,phsd->pnhd",
+                weights[..., start:stop],
+                part_value,
+            )
+            start = stop
+        x = x[:, length - num_out :]
+        x = self._finish(x, attended.reshape(batch, num_out, width), True)
+        return x, key, value
+
+
+class Decoder(nn.Module):
+    """A stack of blocks and a final LayerNorm. Tokens come in embedded."""
+
+    config: DecoderConfig
+
+    def setup(self):
+        self.blocks = [Block(self.config) for _ in range(self.config.depth)]
+        self.norm = nn.LayerNorm(dtype=jnp.dtype(self.config.dtype))
+
+    def forward(
+        self,
+        x: jax.Array,
+        is_valid: jax.Array,
+        *,
+        tokens_per_step: int,
+        prefix: Memory | None = None,
+        prefix_visible: jax.Array | None = None,
+        deterministic: bool = True,
+    ) -> jax.Array:
+        """Hidden states of rows of steps under the window mask.
+
+        Args:
+          x: `[B, W * tokens_per_step, D]` embedded tokens.
+          is_valid: `[B, W]` bool; padding steps are seen by nobody.
+          tokens_per_step: static number of tokens of a step.
+          prefix: a prompt's memory with batch axis `B`, always in sight.
+          prefix_visible: `[B, S]` bool, the prefix slots that exist for each row.
+          deterministic: no dropout.
+
+        Returns:
+          `[B, W * tokens_per_step, D]`.
+        """
+        length = x.shape[1]
+        block = self.config.context * tokens_per_step
+        padding = -length % block
+        x = jnp.pad(x, ((0, 0), (0, padding), (0, 0)))
+        token_valid = jnp.repeat(is_valid, tokens_per_step, axis=1)
+        token_valid = jnp.pad(token_valid, ((0, 0), (0, padding)))
+        for index, layer in enumerate(self.blocks):
+            memory = None
+            if prefix is not None:
+                memory = (prefix.keys[index], prefix.values[index], prefix_visible)
+            x = layer.forward(x, token_valid, tokens_per_step, memory, deterministic)
+        return self.norm(x[:, :length])
+
+    def extend(
+        self,
+        x: jax.Array,
+        memories: tuple[tuple[Memory, jax.Array], ...],
+        *,
+        num_out: int,
+    ) -> tuple[jax.Array, Memory]:
+        """Hidden states of new tokens, given remembered ones. No dropout.
+
+        Args:
+          x: `[P, n, D]` embedded new tokens; each sees those before it.
+          memories: pairs of a memory and `[P, S]` bool, its slots in sight.
+          num_out: only the last `num_out` tokens' hidden states are wanted; the last
+            layer then leaves out the others' queries and feed-forward (they are still
+            remembered).
+
+        Returns:
+          `[P, num_out, D]` hidden states and the new tokens' memory of n slots.
+        """
+        keys, values = [], []
+        for index, layer in enumerate(self.blocks):
+            is_last = index == self.config.depth - 1
+            parts = [
+                (memory.keys[index], memory.values[index], visible)
+                for memory, visible in memories
+            ]
+            x, key, value = layer.extend(x, parts, num_out if is_last else x.shape[1])
+            keys.append(key)
+            values.append(value)
+        return self.norm(x), Memory(tuple(keys), tuple(values))
+
+    def encode_prefix(self, x: jax.Array) -> Memory:
+        """The memory of prompt tokens `[P, n, D]`, which see only one another."""
+        _, memory = self.extend(x, (), num_out=1)
+        return memory

@@ -1,0 +1,123 @@
+"""Shared data types. No logic.
+
+Shape letters used in all docstrings: `B` batch, `N` first-loop candidates, `M`
+second-loop candidates, `P` parallel trajectories (any of them), `T` time steps, `W` row
+length in steps, `K` context in steps, `L` prompt length in steps, `O` observation size,
+`A` action size, `D` model width, `H` attention heads, `h` head size, `S` memory slots.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from flax import struct
+
+Key = jax.Array
+Params = Any
+Metrics = dict[str, jax.Array]
+
+
+@struct.dataclass
+class Trajectory:
+    """Steps of an episode, real or imagined. Leading axes are free, e.g. `[N, T]`.
+
+    obs: `[..., T, O]` observations in the environment's units.
+    action: `[..., T, A]` actions as executed (inside the box).
+    reward: `[..., T]` reward of the step.
+    cost: `[..., T]` cost of the step; a probability where it is predicted.
+    return_to_go: `[..., T]` the return token the step was conditioned on.
+    cost_to_go: `[..., T]` the cost token; ignored by models without cost tokens.
+    timestep: `[..., T]` int32, absolute within the episode, from 0.
+    is_valid: `[..., T]` bool, False on padding.
+    """
+
+    obs: jax.Array
+    action: jax.Array
+    reward: jax.Array
+    cost: jax.Array
+    return_to_go: jax.Array
+    cost_to_go: jax.Array
+    timestep: jax.Array
+    is_valid: jax.Array
+
+
+@struct.dataclass
+class TimeStep:
+    """What an agent may see before it acts, batched over environments.
+
+    obs: `[B, O]`; reward, cost: `[B]` of the step just made (0 where is_first);
+    is_first: `[B]` bool, the observation starts an episode.
+    """
+
+    obs: jax.Array
+    reward: jax.Array
+    cost: jax.Array
+    is_first: jax.Array
+
+
+@struct.dataclass
+class Rows:
+    """The episodes that one batched run consists of, one per row.
+
+    variant: `[B]` int32 index into the learner's static tuple of variants.
+    cost_limit: `[B]` cost threshold of the episode.
+    episode_seed: `[B]` uint32; fixes the layout and every random draw of the agent.
+    """
+
+    variant: jax.Array
+    cost_limit: jax.Array
+    episode_seed: jax.Array
+
+
+@struct.dataclass
+class StepOutput:
+    """One imagined step of `P` trajectories; what scoring and prompting need.
+
+    obs `[P, O]`, action `[P, A]`, reward, cost, return_to_go, cost_to_go, timestep `[P]`
+    as in `Trajectory`; log_density `[P]` log rho(s_t) in standardised units, log_prob
+    `[P]` log pi(a_t | s_t, z_t) of the unclipped sample.
+    """
+
+    obs: jax.Array
+    action: jax.Array
+    reward: jax.Array
+    cost: jax.Array
+    return_to_go: jax.Array
+    cost_to_go: jax.Array
+    timestep: jax.Array
+    log_density: jax.Array
+    log_prob: jax.Array
+
+
+@struct.dataclass
+class TrainState:
+    """Everything a training step reads and writes.
+
+    extra holds what the optimiser must not touch (the decoders' closed-form variances).
+    """
+
+    step: jax.Array
+    key: Key
+    params: Params
+    opt_state: Any
+    extra: Any
+
+
+class Learner(NamedTuple):
+    """One algorithm as pure functions; the loops never ask which one they drive.
+
+    init(key) -> TrainState
+    update(state, batch) -> (state, metrics): unjitted, vmappable over a seed axis.
+    initial_carry(rows) -> carry: the agent's memory for the rows of `Rows`.
+    begin(variables, carry, timestep, key) -> carry: called when episodes start; where
+        SAS imagines and chooses. Identity for most.
+    act(variables, carry, timestep, key) -> (action [B, A], carry)
+    diagnostics(carry) -> dict of `[B]` arrays, one value per episode (may be empty).
+    """
+
+    init: Callable[..., TrainState]
+    update: Callable[..., tuple[TrainState, Metrics]]
+    initial_carry: Callable[..., Any]
+    begin: Callable[..., Any]
+    act: Callable[..., tuple[jax.Array, Any]]
+    diagnostics: Callable[..., dict[str, jax.Array]]

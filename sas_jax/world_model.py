@@ -1,0 +1,270 @@
+"""Tokens and heads of the modified Decision Transformer (DT and CDT).
+
+Tokens of a time step, in order: return-to-go, [cost-to-go,] state, action. Two hidden
+states are read (algorithm section 1): z at the state token feeds the policy, z at the
+action token the predictions. A hidden state of width 64-128 cannot carry 60 state
+dimensions, so both sets of heads see the raw inputs too.
+
+States are standardised and returns and costs scaled on entry; everything inside this
+module is in those units.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sas_jax.networks import MLP, gaussian_log_prob
+from sas_jax.transformer import Decoder, DecoderConfig, Memory
+from sas_jax.vae import GaussianVAE
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldModelConfig:
+    """Sizes and loss weights of the world model; sizes default to the paper's DT.
+
+    cost_token: CDT's cost-to-go token.
+    max_timestep: rows of the learned time-step embedding (longest episode).
+    log_std_min, log_std_max: range of the policy's log standard deviation.
+    decoder_floor: smallest decoder standard deviation, in units of the state's own.
+    state_noise: training rows carry input noise of a standard deviation drawn
+      uniformly from [0, state_noise] (standardised units); the target stays the true
+      next state, so that the model learns to return to the data. 0 turns it off.
+    free_bits: nats per latent that cost nothing; kl_warmup: steps until the KL term
+      counts in full. Both keep latents in use.
+    *_weight: weights of the loss terms beside the action term's 1.
+    """
+
+    decoder: DecoderConfig = dataclasses.field(default_factory=DecoderConfig)
+    cost_token: bool = False
+    max_timestep: int = 1000
+    policy_hidden: tuple[int, ...] = (128,)
+    head_hidden: tuple[int, ...] = (128,)
+    vae_hidden: tuple[int, ...] = (400, 400)
+    latent_dim: int = 32
+    marginal_latent_dim: int = 32
+    log_std_min: float = -4.0
+    log_std_max: float = 0.5
+    decoder_floor: float = 0.01
+    variance_decay: float = 0.99
+    state_noise: float = 0.1
+    free_bits: float = 0.02
+    kl_warmup: int = 1000
+    state_weight: float = 1.0
+    marginal_weight: float = 1.0
+    return_weight: float = 1.0
+    cost_weight: float = 1.0
+
+    def __post_init__(self):
+        for name in ("latent_dim", "marginal_latent_dim", "max_timestep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if self.log_std_min >= self.log_std_max:
+            raise ValueError(
+                f"log_std_min {self.log_std_min} must be below log_std_max "
+                f"{self.log_std_max}"
+            )
+        if self.decoder_floor <= 0 or self.state_noise < 0:
+            raise ValueError("decoder_floor must be > 0 and state_noise >= 0")
+
+    @property
+    def tokens_per_step(self) -> int:
+        return 4 if self.cost_token else 3
+
+
+class WorldModel(nn.Module):
+    """The networks.
+
+    active: `[O]` marks the state dimensions that vary in the data.
+    reward_unit: standard deviation of a step's reward in scaled return units; the
+      reward head's output is multiplied by it.
+    """
+
+    config: WorldModelConfig
+    obs_dim: int
+    action_dim: int
+    active: tuple[bool, ...]
+    reward_unit: float = 1.0
+
+    def setup(self):
+        config = self.config
+        dtype = jnp.dtype(config.decoder.dtype)
+        width = config.decoder.width
+
+        def embed():
+            return nn.Dense(width, dtype=dtype, kernel_init=nn.initializers.normal(0.1))
+
+        self.embed_return, self.embed_obs, self.embed_action = embed(), embed(), embed()
+        if config.cost_token:
+            self.embed_cost = embed()
+        self.embed_timestep = nn.Embed(
+            config.max_timestep,
+            width,
+            dtype=dtype,
+            embedding_init=nn.initializers.normal(0.02),
+        )
+        self.norm_embedding = nn.LayerNorm(dtype=dtype)
+        self.drop = nn.Dropout(config.decoder.dropout)
+        self.decoder = Decoder(config.decoder)
+        self.policy = MLP(config.policy_hidden, 2 * self.action_dim, dtype)
+        self.transition = GaussianVAE(
+            self.obs_dim, config.latent_dim, config.vae_hidden, dtype
+        )
+        self.marginal = GaussianVAE(
+            self.obs_dim, config.marginal_latent_dim, config.vae_hidden, dtype
+        )
+        self.reward_head = MLP(config.head_hidden, 1, dtype)
+        self.cost_head = MLP(config.head_hidden, 1, dtype)
+
+    # Tokens ---------------------------------------------------------------------
+
+    def _finish_tokens(self, tokens, timestep, deterministic):
+        """tokens `[..., n, D]`, timestep `[...]`: adds time, normalises, drops."""
+        time = self.embed_timestep(jnp.clip(timestep, 0, self.config.max_timestep - 1))
+        tokens = self.norm_embedding(tokens + time[..., None, :])
+        return self.drop(tokens, deterministic=deterministic)
+
+    def observation_tokens(
+        self, obs, return_to_go, cost_to_go, timestep, deterministic=True
+    ):
+        """obs `[..., O]`, the rest `[...]` -> `[..., n, D]`, the state token last."""
+        tokens = [self.embed_return(return_to_go[..., None])]
+        if self.config.cost_token:
+            tokens.append(self.embed_cost(cost_to_go[..., None]))
+        tokens.append(self.embed_obs(obs))
+        tokens = jnp.stack(tokens, axis=-2)
+        return self._finish_tokens(tokens, timestep, deterministic)
+
+    def action_token(self, action, timestep, deterministic=True):
+        """action `[..., A]`, timestep `[...]` -> `[..., 1, D]`."""
+        tokens = self.embed_action(action)[..., None, :]
+        return self._finish_tokens(tokens, timestep, deterministic)
+
+    # Heads ----------------------------------------------------------------------
+
+    def action_distribution(self, z_state, obs):
+        """z `[..., D]`, obs `[..., O]` -> mean, log_std `[..., A]`."""
+        out = self.policy(_join(z_state, obs))
+        mean, log_std = jnp.split(out, 2, axis=-1)
+        return mean, jnp.clip(log_std, self.config.log_std_min, self.config.log_std_max)
+
+    def next_return(self, z_action, obs, action, return_to_go):
+        """Next return-to-go `[...]`: the present one less a predicted reward."""
+        reward = self.reward_head(_join(z_action, obs, action))[..., 0]
+        return return_to_go - self.reward_unit * reward
+
+    def cost_logit(self, z_action, next_obs):
+        """Log-odds `[...]` that the step costs, read from the state it leads to."""
+        return self.cost_head(_join(z_action, next_obs))[..., 0]
+
+    def next_obs(self, z_action, obs, action, latent, noise, log_std):
+        """Samples s_{t+1}: decodes the change and adds `noise` of the decoder's std.
+
+        latent `[..., Z]`, noise `[..., O]` standard normal (zero for the mean),
+        log_std `[O]` -> `[..., O]`; constant dimensions are copied.
+        """
+        change = self.transition.decode(latent, _join(z_action, obs, action))
+        wide = (1,) * (change.ndim - 1) + (-1,)
+        change = change + noise * jnp.exp(log_std).reshape(wide)
+        active = jnp.asarray(self.active).reshape(wide)
+        return obs + jnp.where(active, change, 0.0)
+
+    def transition_log_density(
+        self, z_action, obs, action, next_obs, noise, log_std
+    ) -> jax.Array:
+        """log p(s_{t+1} | s_t, a_t, z) `[...]` by the bound; noise `[n, ..., Z]`."""
+        return self.transition.log_density(
+            next_obs - obs,
+            _join(z_action, obs, action),
+            noise,
+            log_std,
+            jnp.asarray(self.active),
+        )
+
+    def marginal_log_density(self, obs, noise, log_std) -> jax.Array:
+        """log p(s) `[...]` over the data's states by the bound; noise `[n, ..., Z]`."""
+        empty = jnp.zeros((*obs.shape[:-1], 0), obs.dtype)
+        return self.marginal.log_density(
+            obs, empty, noise, log_std, jnp.asarray(self.active)
+        )
+
+    # Whole rows -----------------------------------------------------------------
+
+    def hidden(self, obs, action, return_to_go, cost_to_go, timestep, is_valid, train):
+        """Rows `[B, W, ...]` -> z at the state and at the action tokens `[B, W, D]`."""
+        tokens = jnp.concatenate(
+            [
+                self.observation_tokens(
+                    obs, return_to_go, cost_to_go, timestep, not train
+                ),
+                self.action_token(action, timestep, not train),
+            ],
+            axis=-2,
+        )
+        batch, length, per_step, width = tokens.shape
+        z = self.decoder.forward(
+            tokens.reshape(batch, length * per_step, width),
+            is_valid,
+            tokens_per_step=per_step,
+            deterministic=not train,
+        )
+        z = z.reshape(batch, length, per_step, width)
+        return z[:, :, -2], z[:, :, -1]
+
+    def extend(self, tokens, memories, num_out):
+        """Cached step; see `Decoder.extend`."""
+        return self.decoder.extend(tokens, memories, num_out=num_out)
+
+    def encode_prompt(self, obs, action, return_to_go, cost_to_go, timestep) -> Memory:
+        """Prompt steps `[P, L, ...]` (model units) -> their memory."""
+        tokens = jnp.concatenate(
+            [
+                self.observation_tokens(obs, return_to_go, cost_to_go, timestep),
+                self.action_token(action, timestep),
+            ],
+            axis=-2,
+        )
+        batch, length, per_step, width = tokens.shape
+        return self.decoder.encode_prefix(
+            tokens.reshape(batch, length * per_step, width)
+        )
+
+    def outputs(self, batch, noise: dict[str, jax.Array], train: bool):
+        """Every quantity the loss reads, from a `losses.Batch` and its noise."""
+        obs = batch.obs[:, :-1] + noise["obs"]
+        target = batch.obs[:, 1:]
+        z_state, z_action = self.hidden(
+            obs,
+            batch.action,
+            batch.return_to_go[:, :-1],
+            batch.cost_to_go[:, :-1],
+            batch.timestep,
+            batch.is_valid,
+            train,
+        )
+        mean, log_std = self.action_distribution(z_state, obs)
+        residual, kl = self.transition.reconstruct(
+            target - obs, _join(z_action, obs, batch.action), noise["transition"]
+        )
+        empty = jnp.zeros((*obs.shape[:-1], 0), obs.dtype)
+        marginal_residual, marginal_kl = self.marginal.reconstruct(
+            batch.obs[:, :-1], empty, noise["marginal"]
+        )
+        return {
+            "log_prob": gaussian_log_prob(batch.action, mean, log_std).sum(-1),
+            "log_std": log_std,
+            "residual": residual,
+            "kl": kl,
+            "marginal_residual": marginal_residual,
+            "marginal_kl": marginal_kl,
+            "next_return": self.next_return(
+                z_action, obs, batch.action, batch.return_to_go[:, :-1]
+            ),
+            "cost_logit": self.cost_logit(z_action, target),
+        }
+
+
+def _join(*parts):
+    """Concatenates on the last axis in float32."""
+    return jnp.concatenate([p.astype(jnp.float32) for p in parts], axis=-1)
