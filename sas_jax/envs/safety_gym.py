@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import inspect
 import io
+import math
 import sys
 import types
 
@@ -102,6 +103,14 @@ def import_safety_gymnasium() -> types.ModuleType:
     return safety_gymnasium
 
 
+def resampling_error() -> type[Exception]:
+    """The suite's error for a layout without room."""
+    import_safety_gymnasium()
+    from safety_gymnasium.utils.common_utils import ResamplingError
+
+    return ResamplingError
+
+
 def check_seed(seed: int) -> int:
     """Returns `seed` as an int that every suite's generator accepts.
 
@@ -153,6 +162,10 @@ class PlainEnv:
         if self._ended:
             raise RuntimeError("the episode has ended; call reset(seed) first")
         action = np.asarray(action, dtype=np.float64)
+        if action.shape != (self.task.action_dim,):
+            raise ValueError(
+                f"action of shape {action.shape}: expected ({self.task.action_dim},)"
+            )
         observation, reward, cost, terminated, truncated, _ = self._env.step(action)
         self._ended = bool(terminated or truncated)
         return (
@@ -173,7 +186,7 @@ class PlainEnv:
             return pose
         agent = data.body("agent")
         pose[:2] = agent.xpos[:2]
-        pose[2] = np.arctan2(agent.xmat[3], agent.xmat[0])
+        pose[2] = math.atan2(agent.xmat[3], agent.xmat[0])
         if "goal_lidar" in self.task.obs_groups:
             pose[3:5] = data.body("goal").xpos[:2]
         return pose
@@ -218,6 +231,10 @@ def make(task_name: str, *, lean: bool = True):
     Raises:
       UserError: unknown task, or a suite that is not installed or cannot run it here.
     """
-    del lean
     task = tasks.get_task(task_name)
+    if lean and task.obs_groups:
+        from sas_jax.envs.lean import LeanEnv  # needs MuJoCo
+
+        import_safety_gymnasium()
+        return LeanEnv(task)
     return PlainEnv(task)
