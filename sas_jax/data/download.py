@@ -112,8 +112,8 @@ def verify(path: pathlib.Path) -> None:
     else:
         return
     raise UserError(
-        f"{path}: changed since its first use ({found} as in {record.name}); delete the "
-        "file to download it again, or the record if the change is meant"
+        f"{path}: changed since its first use ({found} as in {record.name}); delete "
+        "the file to download it again, or the record if the change is meant"
     )
 
 
@@ -131,7 +131,7 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 def _from_hub(name: str, folder: pathlib.Path) -> None:
-    """Downloads one file; the client resumes, shows progress and moves it at the end."""
+    """Downloads one file; the client resumes, shows progress and moves it last."""
     import huggingface_hub
 
     huggingface_hub.hf_hub_download(

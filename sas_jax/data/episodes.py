@@ -21,7 +21,7 @@ class Episodes:
     actions: `[S, A]` float32, as recorded (DSRL's Bullet files leave the [-1, 1] box).
     rewards: `[S]` float32.
     costs: `[S]` float32.
-    offsets: `[E + 1]` int64; episode e holds the steps offsets[e] .. offsets[e + 1] - 1.
+    offsets: `[E + 1]` int64; episode e holds steps offsets[e] .. offsets[e + 1] - 1.
     final_observations: `[E, O]` float32, the observation after each last step.
     terminated: `[E]` bool, True where the environment ended the episode (no time-out).
     """
@@ -56,18 +56,22 @@ class Episodes:
 
     @property
     def num_episodes(self) -> int:
+        """Number of episodes, E."""
         return len(self.offsets) - 1
 
     @property
     def num_steps(self) -> int:
+        """Number of steps, S."""
         return len(self.observations)
 
     @property
     def obs_dim(self) -> int:
+        """Observation size, O."""
         return self.observations.shape[1]
 
     @property
     def action_dim(self) -> int:
+        """Action size, A."""
         return self.actions.shape[1]
 
     @property
@@ -97,7 +101,7 @@ class Episodes:
         indices = np.arange(self.num_episodes)[np.asarray(indices)]
         lengths = self.lengths[indices]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        # Row r of the result is row r + shift of the source, shift constant per episode.
+        # Row r of the result is row r + shift of the source, one shift per episode.
         shift = np.repeat(self.offsets[indices] - offsets[:-1], lengths)
         rows = np.arange(offsets[-1]) + shift
         return Episodes(

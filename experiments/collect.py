@@ -1,0 +1,42 @@
+"""Records episodes of scripted behaviours into a DSRL file.
+
+python -m experiments.collect --task=PointGoal1 --episodes=300 --out=data/pg1.hdf5
+"""
+
+import time
+
+from absl import flags
+from tqdm import tqdm
+
+from experiments import cli
+from sas_jax.data import collect
+
+_TASK = flags.DEFINE_string("task", "PointGoal1", "Point or Car task to record.")
+_EPISODES = flags.DEFINE_integer("episodes", 300, "Number of episodes.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of layouts, behaviours and noise.")
+_OUT = flags.DEFINE_string("out", None, "File to write (default data/TASK.hdf5).")
+_WORKERS = flags.DEFINE_integer("workers", None, "Processes (default: all cores).")
+
+
+def main(argv):
+    """Collects, shows progress and prints what was recorded."""
+    del argv
+    plan = collect.Plan(_TASK.value, _EPISODES.value, _SEED.value)
+    out = _OUT.value or f"data/{plan.task}.hdf5"
+    start = time.perf_counter()
+    with tqdm(total=plan.episodes, desc=f"collect {plan.task}", unit="ep") as bar:
+
+        def show(done: int, total: int) -> None:
+            del total
+            if bar.n == 0 and done:  # resumed: these cost no time now
+                bar.initial = done
+            bar.update(done - bar.n)
+
+        episodes = collect.collect(plan, out, workers=_WORKERS.value, progress=show)
+    seconds = time.perf_counter() - start
+    print(collect.summary(episodes))
+    print(f"{seconds:.1f} s; written to {out}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

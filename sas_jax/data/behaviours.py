@@ -1,0 +1,114 @@
+"""Scripted behaviours for recording data when there is no download.
+
+A behaviour is a privileged expert with three dials: how much it avoids cost (risk), how
+fast it goes (speed) and how much its actions are disturbed (noise). Privileged: it reads
+poses and layouts from the simulator, which the recorded observations contain only as
+lidars. Turning the dials spreads returns and costs over the range of DSRL's data,
+including the corner that simple behaviours miss: high return at low cost.
+
+Everything random is drawn from generators seeded with (seed, episode), so an episode is
+the same whoever records it, and in whatever order.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Callable
+
+import numpy as np
+
+from sas_jax.envs import tasks
+from sas_jax.errors import UserError
+
+# Part of every recorded file; counts up when the same seed would give other episodes.
+VERSION = 1
+_NOISE_MEMORY = 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class Behaviour:
+    """The dials of one episode.
+
+    risk: 0 keeps clear of everything that costs, 1 ignores it, above 1 dawdles in it.
+    speed: share of the top speed, in (0, 1].
+    noise: standard deviation of the disturbance added to actions in [-1, 1].
+    """
+
+    risk: float
+    speed: float
+    noise: float
+
+
+# (observation `[O]`) -> action `[2]`, for the episode that the environment is in.
+Script = Callable[[np.ndarray], np.ndarray]
+
+
+# Family of tasks -> module with `make(env, task, behaviour) -> Script`.
+_MODULES = {
+    "Goal": "sas_jax.data.behaviours_goal",
+}
+
+
+def family(task: str) -> str:
+    """Returns the family of the task, e.g. ``"Goal"``.
+
+    Raises:
+      UserError: unknown task, or one that has no scripted behaviour.
+    """
+    name = tasks.get_task(task).name
+    for kind in _MODULES:
+        if name[:-1] in (f"Point{kind}", f"Car{kind}"):
+            return kind
+    raise UserError(
+        f"{name}: has no scripted behaviour; expected a Point or Car task of "
+        f"{', '.join(_MODULES)}"
+    )
+
+
+def sample(task: str, seed: int, episode: int) -> Behaviour:
+    """Draws the dials of an episode.
+
+    A third of the episodes are careful and fast and little disturbed (the corner of
+    high return and low cost), a tenth dawdles in what costs, the others are anything.
+    """
+    rng = np.random.default_rng([seed, episode, 0])
+    kind = rng.random()
+    if kind < 0.35:
+        risk = rng.uniform(0.0, 0.45)
+        speed, noise = rng.uniform(0.7, 1.0), rng.uniform(0.0, 0.3)
+    elif kind < 0.45:
+        risk = rng.uniform(1.0, 1.3)
+        speed, noise = rng.uniform(0.3, 1.0), rng.uniform(0.0, 0.6)
+    else:
+        risk = rng.uniform(0.3, 1.0)
+        speed, noise = rng.uniform(0.15, 1.0), rng.uniform(0.0, 0.8)
+    return Behaviour(risk=float(risk), speed=float(speed), noise=float(noise))
+
+
+def environment_seed(seed: int, episode: int) -> int:
+    """Seed of the episode's layout, 32 bits spread over their whole range.
+
+    Evaluation counts its seeds from small numbers, so it meets layouts of its own.
+    """
+    return int(np.random.SeedSequence([seed, episode]).generate_state(1)[0])
+
+
+def start(env, task: str, behaviour: Behaviour, seed: int, episode: int) -> Script:
+    """Makes the script for the episode that `env` has just been reset to.
+
+    The action is the expert's plus noise with a memory of ten steps (so that it moves
+    the agent and does not average out), clipped to [-1, 1].
+    """
+    module = importlib.import_module(_MODULES[family(task)])
+    expert = module.make(env, tasks.get_task(task), behaviour)
+    rng = np.random.default_rng([seed, episode, 1])
+    noise = np.zeros(2)
+    fresh = np.sqrt(1.0 - _NOISE_MEMORY**2)
+
+    def act(observation):
+        nonlocal noise
+        noise = _NOISE_MEMORY * noise + fresh * rng.standard_normal(2)
+        action = expert(observation) + behaviour.noise * noise
+        # Recorded as float32; acting on the same number keeps the record exact.
+        return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+    return act
