@@ -1,0 +1,49 @@
+# Everything runs in .venv, which the first target that needs it sets up.
+# PYTHON=/path/to/python3.12 chooses the Python it is made with.
+PYTHON ?=
+VENV := .venv
+RUN := $(VENV)/bin/python
+# Named after the folder: a moved or copied checkout is set up anew.
+STAMP := $(VENV)/.ready-$(shell pwd | cksum | cut -d' ' -f1)
+SETUP = PYTHON="$(PYTHON)" sh scripts/setup.sh --stamp $(STAMP)
+TEST_FLAGS ?=
+DEMO_FLAGS ?=
+LOCK_FLAGS ?=
+
+.PHONY: help setup test demo lint format lock clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
+		while IFS='|' read -r name text; do printf '%-13s %s\n' "$$name" "$$text"; done
+
+setup: $(STAMP) ## create or update .venv from requirements/lock.txt
+	@echo "ready: $(RUN)"
+
+test: $(STAMP) ## run the tests (TEST_FLAGS="-k cache" passes flags to pytest)
+	JAX_PLATFORMS=cpu $(RUN) -m pytest $(TEST_FLAGS)
+
+demo: $(STAMP) ## collect, train, align, evaluate, report: runs/demo/report.md
+	$(RUN) -m experiments.demo $(DEMO_FLAGS)
+
+lint: $(STAMP) ## ruff check and ruff format --check
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+format: $(STAMP) ## sort imports and format in place
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+lock: $(STAMP) ## resolve requirements/*.txt anew (LOCK_FLAGS=--upgrade for newest)
+	$(RUN) scripts/lock.py $(LOCK_FLAGS)
+
+clean: ## remove .venv, caches and build leftovers; data/ and runs/ stay
+	rm -rf $(VENV) .bootstrap .pytest_cache .ruff_cache build dist *.egg-info
+	find sas_jax experiments tests scripts -name __pycache__ -prune -exec rm -rf {} +
+
+# A deleted or broken interpreter counts as no environment at all.
+$(RUN):
+	@$(SETUP)
+
+$(STAMP): pyproject.toml requirements/lock.txt scripts/bootstrap.py | $(RUN)
+	@$(SETUP)
