@@ -1,0 +1,11 @@
+"""Settings that hold before any test module imports JAX, and in subprocesses too.
+
+Tests run on the CPU, and arrays of different rank never broadcast silently. Tests that
+need several devices start a subprocess with their own XLA_FLAGS.
+"""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+os.environ.setdefault("MPLBACKEND", "agg")
