@@ -48,10 +48,7 @@ class LeanEnv(safety_gym.PlainEnv):
         if self._ended:
             raise RuntimeError("the episode has ended; call reset(seed) first")
         model, data, suite = self._model, self._data_, self._suite
-        if np.shape(action) != self._ctrl.shape:
-            raise ValueError(
-                f"action of shape {np.shape(action)}: expected {self._ctrl.shape}"
-            )
+        action = safety_gym.check_action(action, self.task)
         np.maximum(action, self._low, out=self._ctrl)
         np.minimum(self._ctrl, self._high, out=self._ctrl)
         substeps = suite.random_generator.binomial(*self._frameskip)

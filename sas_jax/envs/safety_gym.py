@@ -18,7 +18,7 @@ import types
 
 import numpy as np
 
-from sas_jax.envs import tasks
+from sas_jax.envs import tasks, velocity
 from sas_jax.errors import UserError
 
 # A flat gradient in place of six star pictures; seen only in rendered frames.
@@ -124,6 +124,16 @@ def check_seed(seed: int) -> int:
     return int(seed)
 
 
+def check_action(action, task: tasks.Task) -> np.ndarray:
+    """Returns `action` as `[A]` float64 (the suites want arrays), or ValueError."""
+    action = np.asarray(action, dtype=np.float64)
+    if action.shape != (task.action_dim,):
+        raise ValueError(
+            f"action of shape {action.shape}: expected ({task.action_dim},)"
+        )
+    return action
+
+
 class PlainEnv:
     """One environment of Safety-Gymnasium as it comes.
 
@@ -137,7 +147,10 @@ class PlainEnv:
         # is seeded, so the draw is undone.
         state = np.random.get_state()  # noqa: NPY002
         try:
-            self._env = safety_gymnasium.make(task.env_id, disable_env_checker=True)
+            if task.obs_groups:
+                self._env = safety_gymnasium.make(task.env_id, disable_env_checker=True)
+            else:
+                self._env = velocity.make_env(task.env_id)
         finally:
             np.random.set_state(state)  # noqa: NPY002
         self._ended = True
@@ -161,11 +174,7 @@ class PlainEnv:
         """
         if self._ended:
             raise RuntimeError("the episode has ended; call reset(seed) first")
-        action = np.asarray(action, dtype=np.float64)
-        if action.shape != (self.task.action_dim,):
-            raise ValueError(
-                f"action of shape {action.shape}: expected ({self.task.action_dim},)"
-            )
+        action = check_action(action, self.task)
         observation, reward, cost, terminated, truncated, _ = self._env.step(action)
         self._ended = bool(terminated or truncated)
         return (
@@ -232,6 +241,10 @@ def make(task_name: str, *, lean: bool = True):
       UserError: unknown task, or a suite that is not installed or cannot run it here.
     """
     task = tasks.get_task(task_name)
+    if task.suite == "bullet-safety-gym":
+        from sas_jax.envs.bullet import BulletEnv  # imports this module
+
+        return BulletEnv(task)
     if lean and task.obs_groups:
         from sas_jax.envs.lean import LeanEnv  # needs MuJoCo
 

@@ -56,7 +56,8 @@ class VectorEnv:
         """Starts the workers.
 
         num_workers: processes; default one per usable core, never more than slots.
-        python: interpreter for the workers; default this one.
+        python: interpreter for the workers; default this one, or for Bullet tasks the
+            one named by ``$SAS_JAX_BULLET_PYTHON``.
         lean: use the fast simulation path where there is one.
 
         Raises:
@@ -68,6 +69,8 @@ class VectorEnv:
         if num_workers is None:
             num_workers = len(os.sched_getaffinity(0))
         self.num_workers = min(_positive(num_workers, "num_workers"), self.num_envs)
+        if python is None and self.task.suite == "bullet-safety-gym":
+            python = os.environ.get("SAS_JAX_BULLET_PYTHON")
         self.obs_dim = self.task.obs_dim
         self.action_dim = self.task.action_dim
         batch = self.num_envs
