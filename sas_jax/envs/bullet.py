@@ -67,6 +67,11 @@ class BulletEnv:
         self.close()
         with _global_generators_seeded(seed):
             self._env = self._gymnasium.make(self.task.env_id, disable_env_checker=True)
+            # The very first episode of a simulation starts differently from all later
+            # ones (a drone's rotors from full power). Start it like the later ones.
+            self._env.reset()
+            self._env.step(np.zeros(self.task.action_dim))
+            np.random.seed(seed)  # noqa: NPY002
             observation, _ = self._env.reset()
         self._ended = False
         return np.asarray(observation, dtype=np.float64)
