@@ -110,6 +110,23 @@ def test_impossible_layout_fails_as_the_suite_does(monkeypatch):
     np.testing.assert_array_equal(generator.random_generator.get_state()[1], before)
 
 
+def test_no_room_for_a_goal_ends_the_episode_on_both_paths():
+    ends = []
+    for fast in (False, True):
+        env = safety_gym.make("PointGoal1", lean=fast)
+        observation = env.reset(0)
+        env.unwrapped.task.random_generator.sample_goal_position = lambda: False
+        for _ in range(env.task.episode_steps):
+            action = parity.drive(env.task, observation)
+            observation, *rest = env.step(action)
+            if rest[2] or rest[3]:
+                break
+        ends.append((observation, rest))
+    np.testing.assert_allclose(ends[0][0], ends[1][0], atol=1e-12)
+    assert ends[0][1] == ends[1][1]
+    assert ends[0][1][2] and ends[0][1][0] > 1.0  # terminated, with the goal's reward
+
+
 def test_lidar_by_hand():
     identity = [1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0]
     # One point at 45 degrees, distance 1: the edge of bins 1 and 2 (2 * 22.5 = 45).

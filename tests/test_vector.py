@@ -233,6 +233,8 @@ def test_refused_seed_is_reported_and_others_go_on(tmp_path, reference):
             env.reset([3, 14, 15, 13])
         batch = env.step(actions_at(0))
         assert batch.is_last.all() and not batch.reward.any()
+        # Nor does the refused seed trouble a worker that has to be replaced.
+        os.kill(env.worker_pids[1], signal.SIGKILL)
         assert_same(rollout(env, 5), reference[:6])
 
 

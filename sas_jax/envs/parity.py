@@ -49,7 +49,7 @@ def compare(task_name: str, seed: int, num_steps: int | None = None) -> Parity:
     cost = plain_seconds = lean_seconds = 0.0
     ended = False
     while not ended and steps != num_steps:
-        action = _drive(task, observation) + rng.normal(0.0, 0.3, task.action_dim)
+        action = drive(task, observation) + rng.normal(0.0, 0.3, task.action_dim)
         if "push_box_lidar" in task.obs_groups and steps % _PUSH_EVERY == 0:
             offset = rng.choice([0.0, 0.5])
             _put_box_near_goal(plain, offset)
@@ -77,7 +77,7 @@ def compare(task_name: str, seed: int, num_steps: int | None = None) -> Parity:
     )
 
 
-def _drive(task, observation) -> np.ndarray:
+def drive(task, observation) -> np.ndarray:
     """Steers to the nearest goal, straight on where there is none. Returns `[2]`."""
     group = task.obs_groups.get("goal_lidar")
     if group is None:

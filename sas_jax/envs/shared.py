@@ -25,10 +25,11 @@ class SharedSlots:
     """Arrays over all slots (environments), in one block of shared memory.
 
     B slots, W workers, O observation size, A action size. The parent writes `seeds`
-    `[B]`, `mask` `[B]` and `actions` `[B, A]`; the worker that owns a slot writes the
-    rest: `observations` `[B, O]` float32, `rewards` and `costs` `[B]` float64,
-    `terminated` and `ended` `[B]` bool, `poses` `[B, 6]` float64, and into `busy` `[W]`
-    the slot at hand, which tells the parent whose episode a dead worker was running.
+    `[B]`, `mask` `[B]` (which slots a request is about) and `actions` `[B, A]`; the
+    worker that owns a slot writes the rest: `observations` `[B, O]` float32, `rewards`
+    and `costs` `[B]` float64, `terminated` and `ended` `[B]` bool, `poses` `[B, 6]`
+    float64, and into `busy` `[W]` the slot at hand, which tells the parent whose
+    episode a dead worker was running.
     """
 
     def __init__(

@@ -77,8 +77,7 @@ class VectorEnv:
         self._slots = shared.SharedSlots(
             batch, self.num_workers, self.obs_dim, self.action_dim
         )
-        self._slots.ended[:] = True  # nothing runs before the first reset
-        # Seeds and actions of the episodes at hand: enough to run them again.
+        # Seeds (-1: no episode) and actions: enough to run the episodes again.
         self._seeds = np.full(batch, -1, np.int64)
         self._actions = np.zeros((batch, self.task.episode_steps, self.action_dim))
         self._lengths = np.zeros(batch, np.int64)
@@ -103,8 +102,8 @@ class VectorEnv:
 
         Raises:
           UserError: wrong shapes, or a seed out of range.
-          WorkerError: the environment refuses a seed (all masked slots then count as
-            ended), or keeps killing its worker (the vector environment is closed).
+          WorkerError: the environment refuses a seed (the masked slots then have no
+            episode), or keeps killing its worker (the vector environment is closed).
         """
         mask = self._check_mask(mask)
         seeds = np.asarray(seeds)
@@ -115,13 +114,13 @@ class VectorEnv:
         for slot in np.flatnonzero(mask):
             self._slots.seeds[slot] = check_seed(seeds[slot].item())
         self._slots.mask[:] = mask
+        self._live[mask] = False  # until the workers have answered
+        self._seeds[mask] = -1
+        with self._closing_on_error():
+            self._pool.run(shared.RESET, mask, self._history)
+        self._live[mask] = True
         self._seeds[mask] = self._slots.seeds[mask]
         self._lengths[mask] = 0
-        self._live[mask] = False  # until the worker has answered
-        self._slots.ended[mask] = True
-        with self._closing_on_error():
-            self._pool.run(shared.RESET, mask, lambda slots: self._history(slots, mask))
-        self._live[mask] = True
         return self._batch(is_first=mask, moved=mask)
 
     def step(self, actions) -> StepBatch:
@@ -140,11 +139,13 @@ class VectorEnv:
         if actions.shape != expected:
             raise UserError(f"actions of shape {actions.shape}: expected {expected}")
         actions = actions.astype(np.float64)
-        if not np.isfinite(actions).all():
-            slot = int(np.argwhere(~np.isfinite(actions))[0, 0])
-            raise UserError(f"action of slot {slot} is not finite: expected floats")
         live = self._live.copy()
+        bad = live & ~np.isfinite(actions).all(axis=1)
+        if bad.any():
+            slot = int(bad.argmax())
+            raise UserError(f"action of slot {slot} is not finite: expected floats")
         self._slots.actions[:] = actions
+        self._slots.mask[:] = live
         with self._closing_on_error():
             try:
                 self._pool.run(shared.STEP, live, self._history)
@@ -199,11 +200,11 @@ class VectorEnv:
             )
         return mask
 
-    def _history(self, slots, without=None) -> bytes:
+    def _history(self, slots) -> bytes:
         """Packs the episodes of some slots for `Worker.replay`."""
         header, actions = [], []
         for slot in slots:
-            if self._seeds[slot] < 0 or (without is not None and without[slot]):
+            if self._seeds[slot] < 0:
                 continue
             length = int(self._lengths[slot])
             header.append([int(slot), int(self._seeds[slot]), length])

@@ -25,7 +25,6 @@ class Worker:
     def __init__(self, make, slots, shared, index: int):
         """make: () -> environment. slots: slot numbers served. index: own number."""
         self._envs = {slot: make() for slot in slots}
-        self._live = dict.fromkeys(slots, False)
         self._shared = shared
         self._index = index
 
@@ -36,9 +35,9 @@ class Worker:
                 self._begin(slot, int(self._shared.seeds[slot]))
 
     def step(self) -> None:
-        """Steps every live slot by its row of `actions`."""
-        for slot, live in self._live.items():
-            if live:
+        """Steps every masked slot by its row of `actions`."""
+        for slot in self._envs:
+            if self._shared.mask[slot]:
                 self._advance(slot, self._shared.actions[slot])
 
     def replay(self, payload: bytes) -> None:
@@ -65,16 +64,13 @@ class Worker:
 
     def _begin(self, slot, seed):
         self._shared.busy[self._index] = slot
-        self._live[slot] = False  # until the reset has succeeded
         observation = self._envs[slot].reset(seed)
-        self._live[slot] = True
         self._publish(slot, observation, 0.0, 0.0, False, False)
 
     def _advance(self, slot, action):
         self._shared.busy[self._index] = slot
         observation, reward, cost, terminated, truncated = self._envs[slot].step(action)
         ended = terminated or truncated
-        self._live[slot] = not ended
         self._publish(slot, observation, reward, cost, terminated, ended)
 
     def _publish(self, slot, observation, reward, cost, terminated, ended):
