@@ -1,8 +1,8 @@
 """Scripted behaviours for recording data when there is no download.
 
-A behaviour is a privileged expert with three dials: how much it avoids cost (risk), how
-fast it goes (speed) and how much its actions are disturbed (noise). Privileged: it reads
-poses and layouts from the simulator, which the recorded observations contain only as
+A behaviour is a privileged expert with three dials: how much it avoids cost (risk),
+how fast it goes (speed) and how much its actions are disturbed (noise). Privileged: it
+reads poses and layouts from the simulator, which recorded observations contain only as
 lidars. Turning the dials spreads returns and costs over the range of DSRL's data,
 including the corner that simple behaviours miss: high return at low cost.
 
@@ -42,9 +42,12 @@ class Behaviour:
 Script = Callable[[np.ndarray], np.ndarray]
 
 
-# Family of tasks -> module with `make(env, task, behaviour) -> Script`.
+# Family of tasks -> module with the class `Expert(env, task, behaviour)`.
 _MODULES = {
     "Goal": "sas_jax.data.behaviours_goal",
+    "Button": "sas_jax.data.behaviours_goal",
+    "Push": "sas_jax.data.behaviours_push",
+    "Circle": "sas_jax.data.behaviours_circle",
 }
 
 
@@ -67,20 +70,24 @@ def family(task: str) -> str:
 def sample(task: str, seed: int, episode: int) -> Behaviour:
     """Draws the dials of an episode.
 
-    A third of the episodes are careful and fast and little disturbed (the corner of
-    high return and low cost), a tenth dawdles in what costs, the others are anything.
+    Three in ten episodes are careful, fast and little disturbed (the corner of high
+    return and low cost), two in ten slow and clumsy (low returns), one in ten dawdles
+    in what costs, and the rest is anything in between.
     """
     rng = np.random.default_rng([seed, episode, 0])
     kind = rng.random()
-    if kind < 0.35:
+    if kind < 0.3:
         risk = rng.uniform(0.0, 0.45)
         speed, noise = rng.uniform(0.7, 1.0), rng.uniform(0.0, 0.3)
-    elif kind < 0.45:
+    elif kind < 0.5:
+        risk = rng.uniform(0.2, 1.0)
+        speed, noise = rng.uniform(0.02, 0.3), rng.uniform(0.2, 1.2)
+    elif kind < 0.6:
         risk = rng.uniform(1.0, 1.3)
-        speed, noise = rng.uniform(0.3, 1.0), rng.uniform(0.0, 0.6)
+        speed, noise = rng.uniform(0.6, 1.0), rng.uniform(0.0, 0.6)
     else:
-        risk = rng.uniform(0.3, 1.0)
-        speed, noise = rng.uniform(0.15, 1.0), rng.uniform(0.0, 0.8)
+        risk = rng.uniform(0.35, 1.0)
+        speed, noise = rng.uniform(0.2, 1.0), rng.uniform(0.0, 0.8)
     return Behaviour(risk=float(risk), speed=float(speed), noise=float(noise))
 
 
@@ -99,7 +106,7 @@ def start(env, task: str, behaviour: Behaviour, seed: int, episode: int) -> Scri
     the agent and does not average out), clipped to [-1, 1].
     """
     module = importlib.import_module(_MODULES[family(task)])
-    expert = module.make(env, tasks.get_task(task), behaviour)
+    expert = module.Expert(env, tasks.get_task(task), behaviour)
     rng = np.random.default_rng([seed, episode, 1])
     noise = np.zeros(2)
     fresh = np.sqrt(1.0 - _NOISE_MEMORY**2)

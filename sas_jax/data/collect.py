@@ -137,8 +137,9 @@ def summary(episodes: Episodes) -> str:
         ("return", episodes.returns(), (task.return_min, task.return_max)),
         ("cost", episodes.cost_returns(), (task.cost_min, task.cost_max)),
     ]
+    size = f"{episodes.num_episodes} episodes, {episodes.num_steps} steps"
     lines = [
-        f"{episodes.task}: {episodes.num_episodes} episodes, {episodes.num_steps} steps",
+        f"{episodes.task}: {size}",
         f"{'':8}{'min':>8}{'median':>8}{'mean':>8}{'max':>8}   DSRL min .. max",
     ]
     for name, values, (low, high) in rows:

@@ -1,0 +1,60 @@
+"""What the experts of all task families share: dials, pace, and rest."""
+
+import numpy as np
+
+from sas_jax.data import behaviours_motion, behaviours_navigate
+
+# Slower than this share of the top speed an agent cannot be driven smoothly: wheels and
+# motors are on or off. Below it, it drives at this speed and lets go in between.
+_SLOWEST = {"Point": 0.2, "Car": 0.5}
+_CYCLE = 30  # steps of driving and letting go
+REPLAN = 2  # steps an action is held
+
+
+class Expert:
+    """Base of the experts: `decide` says what to do, this class when to ask it.
+
+    env: the environment, just reset; poses and layouts are read from it.
+    agent: ``"Point"`` or ``"Car"``.
+    caution: 0 ignores costs, 1 avoids them by wide detours.
+    """
+
+    def __init__(self, env, task, behaviour):
+        self.env, self.behaviour = env, behaviour
+        self.agent = "Point" if task.name.startswith("Point") else "Car"
+        self.manoeuvres = behaviours_motion.of(self.agent)
+        speed = max(behaviour.speed, _SLOWEST[self.agent])
+        self.driving = behaviour.speed / speed  # share of time
+        # The slow stay longer where it costs; the same risk makes them more careful.
+        self.caution = max(0.0, 1.0 - behaviour.risk * (0.6 + 0.4 * speed))
+        self.avoidance = 8.0 * self.caution**2
+        self.navigator = behaviours_navigate.Navigator(
+            self.manoeuvres,
+            margin=0.03 + 0.1 * self.caution,
+            pace=speed * self.manoeuvres.top_speed,
+        )
+        self.step = 0
+        self._action = np.zeros(2)
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Returns the action `[2]` of this step."""
+        if self.step % REPLAN == 0:
+            pose = self.env.pose()
+            action = self.decide(pose[:2], pose[2], observation[3:5], pose[3:5])
+            is_off = self.step % _CYCLE >= self.driving * _CYCLE
+            rests = is_off and self.may_rest(pose[:2])
+            self._action = np.zeros(2) if rests else action
+        self.step += 1
+        return self._action
+
+    def decide(self, position, yaw, velocity, goal) -> np.ndarray:
+        """Chooses an action `[2]`.
+
+        position, goal: `[2]` world frame; velocity: `[2]` agent's frame.
+        """
+        raise NotImplementedError
+
+    def may_rest(self, position) -> bool:
+        """Whether standing still here is harmless."""
+        del position
+        return True
