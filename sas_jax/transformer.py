@@ -130,6 +130,27 @@ def _attend(scores: jax.Array, visible: jax.Array) -> jax.Array:
     return jax.nn.softmax(scores, axis=-1)
 
 
+class Dropout(nn.Module):
+    """Dropout that draws one random byte per value.
+
+    On a CPU the generator is what dropout costs; flax's draws four bytes per value. The
+    rate is rounded to a multiple of 1/256, and the scale is that of the rounded rate.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x, *, deterministic):
+        """Zeroes values of x (any shape) with probability `rate`, unless deterministic."""
+        threshold = round(self.rate * 256)
+        if deterministic or threshold == 0:
+            return x
+        words = jax.random.bits(self.make_rng("dropout"), ((x.size + 3) // 4,))
+        octets = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)
+        keep = octets[: x.size].reshape(x.shape) >= threshold
+        return jnp.where(keep, x * (256.0 / (256 - threshold)), 0.0).astype(x.dtype)
+
+
 class Block(nn.Module):
     """Pre-norm attention and a ReLU feed-forward layer (Table 5)."""
 
@@ -141,19 +162,13 @@ class Block(nn.Module):
             nn.Dense, dtype=dtype, kernel_init=nn.initializers.normal(0.02)
         )
         self.norm_attention = nn.LayerNorm(dtype=dtype)
-        self.query_key_value = dense(3 * self.config.width)
+        self.query = dense(self.config.width)
+        self.key_value = dense(2 * self.config.width)
         self.project = dense(self.config.width)
         self.norm_feed_forward = nn.LayerNorm(dtype=dtype)
         self.expand = dense(4 * self.config.width)
         self.contract = dense(self.config.width)
-        self.drop = nn.Dropout(self.config.dropout)
-
-    def _split(self, x):
-        """`[..., n, D]` -> three of `[..., n, H, h]`."""
-        heads = self.query_key_value(self.norm_attention(x))
-        heads = heads.reshape(*x.shape[:-1], 3, self.config.num_heads, -1)
-        q, k, v = jnp.moveaxis(heads, -3, 0)
-        return q * (self.config.head_dim**-0.5), k, v
+        self.drop = Dropout(self.config.dropout)
 
     def _finish(self, x, attended, deterministic):
         """Residual connections around attention and feed-forward layer."""
@@ -161,52 +176,92 @@ class Block(nn.Module):
         hidden = nn.relu(self.expand(self.norm_feed_forward(x)))
         return x + self.drop(self.contract(hidden), deterministic=deterministic)
 
-    def forward(self, x, is_valid, tokens_per_step, prefix, deterministic):
-        """x `[B, n, D]`, n a multiple of K * tokens_per_step; is_valid `[B, n]`."""
-        batch, length, width = x.shape
+    def forward(self, x, is_valid, tokens_per_step, num_out, prefix, deterministic):
+        """Whole rows; see `Decoder.forward`.
+
+        x is `[B * n, D]`, flat because plain matrix products are the fastest, with n a
+        multiple of K * tokens_per_step; is_valid `[B, n]`. Only the last num_out tokens
+        of every step are computed.
+        """
+        batch, length = is_valid.shape
+        width = x.shape[-1]
         heads, size = self.config.num_heads, self.config.head_dim
         block = self.config.context * tokens_per_step
-        blocks = length // block
-        q, k, v = self._split(x)
+        blocks, rows = length // block, batch * heads
+        normed = self.norm_attention(x)
+        mask = window_mask(self.config.context, tokens_per_step)
+        if num_out < tokens_per_step:
+            wanted = np.arange(block) % tokens_per_step >= tokens_per_step - num_out
+            mask = mask[wanted]
+
+            def keep(y):
+                y = y.reshape(-1, tokens_per_step, width)
+                return y[:, tokens_per_step - num_out :].reshape(-1, width)
+
+            x, queries = keep(x), self.query(keep(normed))
+        else:
+            queries = self.query(normed)
+
+        def by_head(y):
+            """`[B * m, D]` -> `[B * H, m, h]`."""
+            y = jnp.moveaxis(y.reshape(batch, -1, heads, size), 1, 2)
+            return y.reshape(rows, -1, size)
 
         def windows(y):
-            """Each block of tokens with the block before it: `[B, n/Q, 2Q, ...]`."""
-            y = y.reshape(batch, blocks, block, *y.shape[2:])
+            """Each block with the block before it: `[R, n, ...]` -> `[R, n/Q, 2Q, ...]`."""
+            y = y.reshape(y.shape[0], blocks, block, *y.shape[2:])
             before = jnp.pad(y, [(0, 0), (1, 0)] + [(0, 0)] * (y.ndim - 2))[:, :-1]
             return jnp.concatenate([before, y], axis=2)
 
-        q = q.reshape(batch, blocks, block, heads, size)
-        mask = jnp.asarray(window_mask(self.config.context, tokens_per_step))
-        visible = mask[None, None, None] & windows(is_valid)[:, :, None, None, :]
-        scores = jnp.einsum("bcqhd,bckhd->bchqk", q, windows(k))
+        count = mask.shape[0]
+        key, value = jnp.split(self.key_value(normed), 2, axis=-1)
+        q = by_head(queries).reshape(rows * blocks, count, size) * size**-0.5
+        key = windows(by_head(key)).reshape(rows * blocks, 2 * block, size)
+        value = windows(by_head(value)).reshape(rows * blocks, 2 * block, size)
+        visible = mask[None, None] & windows(is_valid)[:, :, None]
+        visible = jnp.broadcast_to(visible[:, None], (batch, heads, *visible.shape[1:]))
+        visible = visible.reshape(rows * blocks, count, 2 * block)
+        scores = jnp.einsum("rqd,rkd->rqk", q, key)
         if prefix is None:
             weights = _attend(scores, visible).astype(x.dtype)
-            attended = jnp.einsum("bchqk,bckhd->bcqhd", weights, windows(v))
+            attended = jnp.einsum("rqk,rkd->rqd", weights, value)
         else:
-            key, value, seen = prefix  # [B, H, h, S], [B, H, S, h], [B, S]
-            scores = jnp.concatenate(
-                [jnp.einsum("bcqhd,bhds->bchqs", q, key), scores], axis=-1
-            )
-            seen = jnp.broadcast_to(
-                seen[:, None, None, None, :], (*scores.shape[:-1], key.shape[-1])
-            )
-            visible = jnp.broadcast_to(visible, (*scores.shape[:-1], 2 * block))
-            visible = jnp.concatenate([seen, visible], axis=-1)
-            weights = _attend(scores, visible).astype(x.dtype)
-            count = key.shape[-1]
-            attended = jnp.einsum("bchqs,bhsd->bcqhd", weights[..., :count], value)
-            attended += jnp.einsum(
-                "bchqk,bckhd->bcqhd", weights[..., count:], windows(v)
-            )
-        return self._finish(x, attended.reshape(batch, length, width), deterministic)
+            prefix_key, prefix_value, seen = prefix
+
+            def spread(y):
+                """`[B, H, ...]` -> one copy a block: `[B * H * n/Q, ...]`."""
+                y = jnp.broadcast_to(
+                    y[:, :, None], (*y.shape[:2], blocks, *y.shape[2:])
+                )
+                return y.reshape(rows * blocks, *y.shape[3:])
+
+            extra = jnp.einsum("rqd,rds->rqs", q, spread(prefix_key))
+            seen = jnp.broadcast_to(seen[:, None], (batch, heads, seen.shape[1]))
+            seen = jnp.broadcast_to(spread(seen)[:, None], extra.shape)
+            weights = _attend(
+                jnp.concatenate([extra, scores], axis=-1),
+                jnp.concatenate([seen, visible], axis=-1),
+            ).astype(x.dtype)
+            slots = extra.shape[-1]
+            attended = jnp.einsum(
+                "rqs,rsd->rqd", weights[..., :slots], spread(prefix_value)
+            ) + jnp.einsum("rqk,rkd->rqd", weights[..., slots:], value)
+        attended = attended.reshape(batch, heads, -1, size)
+        attended = jnp.moveaxis(attended, 1, 2).reshape(-1, width)
+        return self._finish(x, attended, deterministic)
 
     def extend(self, x, memories, num_out):
         """x `[P, n, D]`; see `Decoder.extend`. Returns (`[P, num_out, D]`, key, value)."""
         batch, length, width = x.shape
-        q, k, v = self._split(x)
-        key, value = jnp.moveaxis(k, 1, 3), jnp.moveaxis(v, 1, 2)  # [P,H,h,n] [P,H,n,h]
-        q = jnp.moveaxis(q[:, length - num_out :], 1, 2)  # [P, H, num_out, h]
-        causal = np.tril(np.ones((length, length), bool))[length - num_out :]
+        heads, size = self.config.num_heads, self.config.head_dim
+        normed = self.norm_attention(x)
+        kept = slice(length - num_out, None)
+        q = self.query(normed[:, kept]).reshape(batch, num_out, heads, size)
+        q = jnp.moveaxis(q, 1, 2) * size**-0.5  # [P, H, num_out, h]
+        both = self.key_value(normed).reshape(batch, length, 2, heads, size)
+        key = jnp.moveaxis(both[:, :, 0], 1, 3)  # [P, H, h, n]
+        value = jnp.moveaxis(both[:, :, 1], 1, 2)  # [P, H, n, h]
+        causal = np.tril(np.ones((length, length), bool))[kept]
         parts = [*memories, (key, value, causal[None])]
         scores, visible = [], []
         for part_key, _, seen in parts:
@@ -234,9 +289,8 @@ class Block(nn.Module):
                 part_value,
             )
             start = stop
-        x = x[:, length - num_out :]
-        x = self._finish(x, attended.reshape(batch, num_out, width), True)
-        return x, key, value
+        attended = attended.reshape(batch, num_out, width)
+        return self._finish(x[:, kept], attended, True), key, value
 
 
 class Decoder(nn.Module):
@@ -254,6 +308,7 @@ class Decoder(nn.Module):
         is_valid: jax.Array,
         *,
         tokens_per_step: int,
+        num_out: int,
         prefix: Memory | None = None,
         prefix_visible: jax.Array | None = None,
         deterministic: bool = True,
@@ -264,25 +319,36 @@ class Decoder(nn.Module):
           x: `[B, W * tokens_per_step, D]` embedded tokens.
           is_valid: `[B, W]` bool; padding steps are seen by nobody.
           tokens_per_step: static number of tokens of a step.
+          num_out: only the last `num_out` tokens' hidden states of every step are
+            wanted; the last layer leaves out the others.
           prefix: a prompt's memory with batch axis `B`, always in sight.
           prefix_visible: `[B, S]` bool, the prefix slots that exist for each row.
           deterministic: no dropout.
 
         Returns:
-          `[B, W * tokens_per_step, D]`.
+          `[B, W * num_out, D]`.
         """
-        length = x.shape[1]
+        batch, length, width = x.shape
         block = self.config.context * tokens_per_step
         padding = -length % block
-        x = jnp.pad(x, ((0, 0), (0, padding), (0, 0)))
+        x = jnp.pad(x, ((0, 0), (0, padding), (0, 0))).reshape(-1, width)
         token_valid = jnp.repeat(is_valid, tokens_per_step, axis=1)
         token_valid = jnp.pad(token_valid, ((0, 0), (0, padding)))
         for index, layer in enumerate(self.blocks):
             memory = None
             if prefix is not None:
                 memory = (prefix.keys[index], prefix.values[index], prefix_visible)
-            x = layer.forward(x, token_valid, tokens_per_step, memory, deterministic)
-        return self.norm(x[:, :length])
+            is_last = index == self.config.depth - 1
+            x = layer.forward(
+                x,
+                token_valid,
+                tokens_per_step,
+                num_out if is_last else tokens_per_step,
+                memory,
+                deterministic,
+            )
+        x = x.reshape(batch, -1, width)[:, : length // tokens_per_step * num_out]
+        return self.norm(x)
 
     def extend(
         self,

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from sas_jax.networks import MLP, gaussian_log_prob
-from sas_jax.transformer import Decoder, DecoderConfig, Memory
+from sas_jax.transformer import Decoder, DecoderConfig, Dropout, Memory
 from sas_jax.vae import GaussianVAE
 
 
@@ -105,7 +105,7 @@ class WorldModel(nn.Module):
             embedding_init=nn.initializers.normal(0.02),
         )
         self.norm_embedding = nn.LayerNorm(dtype=dtype)
-        self.drop = nn.Dropout(config.decoder.dropout)
+        self.drop = Dropout(config.decoder.dropout)
         self.decoder = Decoder(config.decoder)
         self.policy = MLP(config.policy_hidden, 2 * self.action_dim, dtype)
         self.transition = GaussianVAE(
@@ -207,10 +207,11 @@ class WorldModel(nn.Module):
             tokens.reshape(batch, length * per_step, width),
             is_valid,
             tokens_per_step=per_step,
+            num_out=2,
             deterministic=not train,
         )
-        z = z.reshape(batch, length, per_step, width)
-        return z[:, :, -2], z[:, :, -1]
+        z = z.reshape(batch, length, 2, width)
+        return z[:, :, 0], z[:, :, 1]
 
     def extend(self, tokens, memories, num_out):
         """Cached step; see `Decoder.extend`."""
@@ -243,26 +244,33 @@ class WorldModel(nn.Module):
             batch.is_valid,
             train,
         )
+
+        def flat(x):
+            """`[B, W, ...]` -> `[B * W, ...]`: plain matrix products are the fastest."""
+            return x.reshape(-1, *x.shape[2:])
+
+        rows = obs.shape[:2]
+        z_state, z_action, obs, target = map(flat, (z_state, z_action, obs, target))
+        action, return_to_go = flat(batch.action), flat(batch.return_to_go[:, :-1])
         mean, log_std = self.action_distribution(z_state, obs)
         residual, kl = self.transition.reconstruct(
-            target - obs, _join(z_action, obs, batch.action), noise["transition"]
+            target - obs, _join(z_action, obs, action), flat(noise["transition"])
         )
-        empty = jnp.zeros((*obs.shape[:-1], 0), obs.dtype)
+        states = flat(batch.obs[:, :-1])
         marginal_residual, marginal_kl = self.marginal.reconstruct(
-            batch.obs[:, :-1], empty, noise["marginal"]
+            states, jnp.zeros((states.shape[0], 0)), flat(noise["marginal"])
         )
-        return {
-            "log_prob": gaussian_log_prob(batch.action, mean, log_std).sum(-1),
+        out = {
+            "log_prob": gaussian_log_prob(action, mean, log_std).sum(-1),
             "log_std": log_std,
             "residual": residual,
             "kl": kl,
             "marginal_residual": marginal_residual,
             "marginal_kl": marginal_kl,
-            "next_return": self.next_return(
-                z_action, obs, batch.action, batch.return_to_go[:, :-1]
-            ),
+            "next_return": self.next_return(z_action, obs, action, return_to_go),
             "cost_logit": self.cost_logit(z_action, target),
         }
+        return {name: x.reshape(*rows, *x.shape[1:]) for name, x in out.items()}
 
 
 def _join(*parts):
