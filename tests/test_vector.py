@@ -119,7 +119,8 @@ def test_last_step_of_an_episode_keeps_its_reward_and_cost():
         np.testing.assert_array_equal(last.obs[0], alone[-1][0].astype(np.float32))
 
         # Nothing more is paid or charged, and the final observation stays.
-        after = env.step(actions[steps])
+        unused_row = np.stack([np.full(2, np.nan), actions[steps, 1]])
+        after = env.step(unused_row)
         assert after.reward[0] == after.cost[0] == 0.0 and after.is_last[0]
         np.testing.assert_array_equal(after.obs[0], last.obs[0])
         assert after.reward[1] != 0.0
