@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import numpy as np
@@ -134,14 +135,18 @@ def test_last_step_of_an_episode_keeps_its_reward_and_cost():
         assert (again.reward[0], again.cost[0]) == alone[0][1:3]
 
 
-@pytest.mark.parametrize("victim", [0, 1])
-def test_killed_worker_changes_no_result(reference, victim):
+@pytest.mark.parametrize("victim, delay", [(0, 0.0), (1, 0.0003)])
+def test_killed_worker_changes_no_result(reference, victim, delay):
+    """Killed while idle, and (most likely) in the midst of a step."""
     with VectorEnv("PointGoal1", len(SEEDS), num_workers=2) as env:
         before = env.worker_pids
 
         def kill_once(step):
             if step == 20:
-                os.kill(before[victim], signal.SIGKILL)
+                kill = threading.Timer(delay, os.kill, (before[victim], signal.SIGKILL))
+                kill.start()
+                if delay == 0.0:
+                    kill.join()
 
         assert_same(rollout(env, 40, kill_once), reference)
         assert env.worker_pids[victim] != before[victim]
