@@ -1,0 +1,1 @@
+"""From result rows to statistics, tables, pictures and a report page (no JAX)."""
