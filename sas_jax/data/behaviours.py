@@ -70,23 +70,23 @@ def family(task: str) -> str:
 def sample(task: str, seed: int, episode: int) -> Behaviour:
     """Draws the dials of an episode.
 
-    Three in ten episodes are careful, fast and little disturbed (the corner of high
-    return and low cost), two in ten slow and clumsy (low returns), one in ten dawdles
+    One in four episodes is careful, fast and little disturbed (the corner of high
+    return and low cost), one in five slow and clumsy (low returns), one in ten dawdles
     in what costs, and the rest is anything in between.
     """
     rng = np.random.default_rng([seed, episode, 0])
     kind = rng.random()
-    if kind < 0.3:
+    if kind < 0.25:
         risk = rng.uniform(0.0, 0.45)
         speed, noise = rng.uniform(0.7, 1.0), rng.uniform(0.0, 0.3)
-    elif kind < 0.5:
-        risk = rng.uniform(0.2, 1.0)
+    elif kind < 0.45:
+        risk = rng.uniform(0.4, 1.0)
         speed, noise = rng.uniform(0.02, 0.3), rng.uniform(0.2, 1.2)
-    elif kind < 0.6:
+    elif kind < 0.55:
         risk = rng.uniform(1.0, 1.3)
         speed, noise = rng.uniform(0.6, 1.0), rng.uniform(0.0, 0.6)
     else:
-        risk = rng.uniform(0.35, 1.0)
+        risk = rng.uniform(0.5, 1.1)
         speed, noise = rng.uniform(0.2, 1.0), rng.uniform(0.0, 0.8)
     return Behaviour(risk=float(risk), speed=float(speed), noise=float(noise))
 

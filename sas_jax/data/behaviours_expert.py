@@ -9,6 +9,11 @@ from sas_jax.data import behaviours_motion, behaviours_navigate
 _SLOWEST = {"Point": 0.2, "Car": 0.5}
 _CYCLE = 30  # steps of driving and letting go
 REPLAN = 2  # steps an action is held
+# A look-ahead of a second has dead ends. Who has moved less than this many metres in
+# this many steps of driving takes a few decisions at random.
+_STUCK_DISTANCE = 0.05
+_STUCK_STEPS = 60
+_ESCAPE_STEPS = 20
 
 
 class Expert:
@@ -35,6 +40,7 @@ class Expert:
         )
         self.step = 0
         self._action = np.zeros(2)
+        self._mark, self._marked, self._escape = None, 0, 0
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Returns the action `[2]` of this step."""
@@ -43,9 +49,23 @@ class Expert:
             action = self.decide(pose[:2], pose[2], observation[3:5], pose[3:5])
             is_off = self.step % _CYCLE >= self.driving * _CYCLE
             rests = is_off and self.may_rest(pose[:2])
+            if not rests and self._is_stuck(pose[:2]):
+                action = self._wild_action()
             self._action = np.zeros(2) if rests else action
         self.step += 1
         return self._action
+
+    def _is_stuck(self, position) -> bool:
+        if self._mark is None or np.hypot(*(position - self._mark)) > _STUCK_DISTANCE:
+            self._mark, self._marked = position, self.step
+        elif self.step - self._marked >= _STUCK_STEPS / self.driving:
+            self._marked, self._escape = self.step, self.step + _ESCAPE_STEPS
+        return self.step < self._escape
+
+    def _wild_action(self):
+        # A fixed sequence: what an episode does depends on its seed alone.
+        actions = self.manoeuvres.actions
+        return actions[(self.step // 8 * 7919) % len(actions)].copy()
 
     def decide(self, position, yaw, velocity, goal) -> np.ndarray:
         """Chooses an action `[2]`.

@@ -11,6 +11,8 @@ _GROWN = {
     "Car": {"hazards": 0.0, "buttons": 0.18, "gremlins": 0.20, "vases": 0.18},
 }
 _MOVING = ("gremlins", "vases")
+# What stops an agent is worth a little detour even to those who ignore its cost.
+_SOLID = {"buttons": 4.0, "gremlins": 2.0}
 # Dawdling (risk above 1): decisions out of ten to let go inside a cost, at most.
 _DAWDLE = 4
 
@@ -61,9 +63,8 @@ class Expert(behaviours_expert.Expert):
             rows = layout[name]
             if name == "buttons":
                 rows = rows[np.hypot(*(rows[:, :2] - self.goal).T) > 0.05]
-            found.append(
-                behaviours_field.things(rows, self.avoidance, grown=grown[name])
-            )
+            weight = max(self.avoidance, _SOLID.get(name, 0.0))
+            found.append(behaviours_field.things(rows, weight, grown=grown[name]))
         if self.moving:
             seconds = behaviours_expert.REPLAN * self.manoeuvres.step_seconds
             places = [layout[name][:, :2] for name in self.moving]

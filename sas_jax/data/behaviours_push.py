@@ -53,7 +53,7 @@ class Expert(behaviours_expert.Expert):
             # Through the box, across the line it should take: pushing off centre would
             # turn it away, steering over to the other side turns it back.
             target = centre + 0.5 * way - 2.0 * aside * across
-            self.navigator.pace = min(self.pace, 0.3 + 0.8 * left)
+            self.navigator.pace = min(self.pace, 0.25 + 0.5 * left)
         else:
             target = centre - (touch + 0.15) * way
             ring = behaviours_field.things(box, _SOLID, grown=self.extent + 0.02)
