@@ -165,7 +165,7 @@ def _claim(parts: pathlib.Path, plan: Plan) -> None:
     header = parts / "recording.json"
     try:
         found = json.loads(header.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         try:
             parts.mkdir(parents=True, exist_ok=True)
             _write_atomically(header, json.dumps(_header(plan)).encode())
