@@ -130,10 +130,16 @@ def card():
         "cost": {
             "horizons": [10, 25, 50, 100],
             "correlation": [0.61, 0.44, 0.28, np.nan],
-            "target": [0.70, 0.50, 0.35, None],
+            "rate_imagined": [0.09, 0.085, 0.082, 0.08],
+            "rate_real": [0.05, 0.05, 0.05, 0.05],
         },
         "pit": {
             "counts": np.array([61, 48, 47, 55, 52, 49, 46, 50, 51, 66]) * 20,
             "independent": 5000,
+            "ks_mean": 0.03,
         },
+        "transition": {"log_likelihood": 88.2, "per_dimension": 1.6},
+        "latents": {"active": 5, "total": 16},
+        "next_return": {"r2": 0.4, "rmse": 0.02, "reward_sd": 0.026},
+        "cost_head": {"auc": 0.97, "bce": 0.08, "bce_of_base_rate": 0.21},
     }

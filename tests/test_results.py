@@ -96,7 +96,7 @@ def test_blank_diagnostics_become_their_defaults(tmp_path):
         (replace_cell("mean_u", "x"), "column 'mean_u' is 'x'; expected a number"),
         (
             replace_cell("return", "returns", 0),
-            "no column 'return'; did you mean 'retu",
+            "no column 'return'; expected task,algo",
         ),
         (replace_cell("cost", "return", 0), "has column 'return' twice"),
         (lambda lines: lines[:1], "has a header but no rows"),

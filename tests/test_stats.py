@@ -195,12 +195,12 @@ def test_rows_without_a_partner_are_named():
             [r for r in complete if r.variant != "sas" or r.episode_seed != 5001], "sas"
         )
     with pytest.raises(
-        UserError, match="no rows of variant 'sass'; did you mean 'sas'"
+        UserError, match="no rows of variant 'sass'.*did you mean 'sas'"
     ):
         stats.paired_difference(complete, "sass")
     with pytest.raises(UserError, match="has two rows for"):
         stats.paired_difference([*complete, complete[0]], "sas")
-    with pytest.raises(UserError, match="unknown metric 'costs'; did you mean 'cost'"):
+    with pytest.raises(UserError, match="unknown metric 'costs'.*did you mean 'cost'"):
         stats.paired_difference(complete, "sas", metric="costs")
 
 

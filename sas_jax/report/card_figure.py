@@ -1,6 +1,6 @@
 """The world-model card as a picture: is this model worth imagining with?
 
-The card is a dict (see `card`); every panel whose part is missing is left out, and
+The card is a dict (see `card_table`); a panel whose part is missing is left out, and
 the picture says which.
 """
 
@@ -14,12 +14,13 @@ from matplotlib.axes import Axes
 
 from sas_jax.errors import UserError
 from sas_jax.report import style
+from sas_jax.report.card_table import COST_CORRELATION, SPREAD
 
 
 def card_figure(path: str | os.PathLike, card: Mapping, *, title: str = "") -> Path:
     """Writes the card's curves as a PNG and returns its path.
 
-    card: see `sas_jax.report.card`; the parts drawn are ``log_density``, ``spread``,
+    card: see `card_table`; the parts drawn are ``log_density``, ``spread``,
     ``cost`` and ``pit``. Raises `UserError` if the card has none of them, or a part
     whose arrays disagree in length.
     """
@@ -49,7 +50,7 @@ def card_figure(path: str | os.PathLike, card: Mapping, *, title: str = "") -> P
             except (KeyError, ValueError, TypeError) as error:
                 raise UserError(
                     f"world-model card, part {name!r}: {error!r}; expected the arrays "
-                    "named in sas_jax.report.card, of equal length"
+                    "named in sas_jax.report.card_table, of equal length"
                 ) from error
         words = [title] if title else []
         if missing:
@@ -91,8 +92,7 @@ def _draw_density(ax: Axes, part: Mapping) -> None:
 
 def _draw_spread(ax: Axes, part: Mapping) -> None:
     ratio = np.asarray(part["ratio"], np.float64)
-    low, high = part.get("target", (0.8, 1.25))
-    ax.axhspan(low, high, color=style.GREEN, alpha=0.15, lw=0, label="target")
+    ax.axhspan(*SPREAD, color=style.GREEN, alpha=0.15, lw=0, label="target")
     ax.axhline(1, color="#777777", lw=1, ls="--")
     ax.plot(_steps(part, len(ratio)), ratio, color=style.BLUE, lw=1.8)
     ax.set_ylim(0, max(1.6, 1.1 * float(np.nanmax(ratio))))
@@ -110,19 +110,22 @@ def _draw_cost(ax: Axes, part: Mapping) -> None:
             f"{len(horizons)} horizons for {len(correlation)} correlations"
         )
     at = np.arange(len(correlation))
-    bars = ax.bar(at, correlation, width=0.6, color=style.SKY, edgecolor=style.BLUE)
+    ax.bar(at, correlation, width=0.6, color=style.SKY, edgecolor=style.BLUE)
     for x, value in zip(at, correlation, strict=True):
         text = f"{value:.2f}" if np.isfinite(value) else "n/a"
         ax.text(x, 0.03, text, ha="center", va="bottom", fontsize=9)
-    target = part.get("target")
-    if target is not None:
-        for i, (value, bar) in enumerate(zip(target, bars, strict=True)):
-            if value is not None:
-                ax.plot(
-                    [bar.get_x() - 0.06, bar.get_x() + bar.get_width() + 0.06],
-                    [value, value], color=style.VERMILION, lw=2,
-                    label=None if i else "target",
-                )  # fmt: skip
+    targets = [COST_CORRELATION.get(int(h)) for h in part["horizons"]]
+    marked = [(i, value) for i, value in enumerate(targets) if value is not None]
+    for x, value in marked:
+        label = "target" if x == marked[0][0] else None
+        ax.plot(
+            [x - 0.36, x + 0.36],
+            [value, value],
+            color=style.VERMILION,
+            lw=2,
+            label=label,
+        )
+    if marked:
         ax.legend(loc="upper right")
     ax.axhline(0, color="#666666", lw=0.8)
     ax.set_xticks(at, horizons)

@@ -35,7 +35,7 @@ def map_figure(
     bounds = scene.view(layout, paths)
     with style.styled():
         figure, axes = style.new_figure(
-            max(4.4 * len(paths), 5.2), 5.0, ncols=len(paths), sharex=True, sharey=True
+            max(4.4 * len(paths), 5.2), 5.5, ncols=len(paths), sharex=True, sharey=True
         )
         handles: dict[str, object] = {}
         for ax, (variant, episode) in zip(axes[0], paths.items(), strict=True):

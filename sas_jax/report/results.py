@@ -151,8 +151,8 @@ def read_results(path: str | os.PathLike) -> list[EpisodeResult]:
     for column in COLUMNS:
         if column not in header:
             raise UserError(
-                f"{path} has no column {column!r}{nearest(column, header)}; "
-                f"expected {','.join(COLUMNS)}"
+                f"{path} has no column {column!r}; expected {','.join(COLUMNS)}"
+                f"{nearest(column, header)}"
             )
     if len(lines) == 1:
         raise UserError(f"{path} has a header but no rows; expected one per episode")

@@ -176,8 +176,8 @@ def matched_rows(
         if not table:
             known = variants_of(rows)
             raise UserError(
-                f"no rows of variant {name!r}{nearest(name, known)}; "
-                f"expected one of {', '.join(known) or 'none: the table is empty'}"
+                f"no rows of variant {name!r}; expected it beside "
+                f"{', '.join(known) or 'others'}{nearest(name, known)}"
             )
         tables.append(table)
     for have, lack, name, other in (
@@ -198,8 +198,8 @@ def metric_function(metric: str) -> Callable[[EpisodeResult], float]:
     """The function that reads `metric` off a row; `UserError` for an unknown name."""
     if metric not in METRICS:
         raise UserError(
-            f"unknown metric {metric!r}{nearest(metric, METRICS)}; "
-            f"expected one of {', '.join(METRICS)}"
+            f"unknown metric {metric!r}; expected one of {', '.join(METRICS)}"
+            f"{nearest(metric, METRICS)}"
         )
     return METRICS[metric]
 

@@ -6,9 +6,12 @@ import os
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from sas_jax.errors import UserError
 from sas_jax.report import style
+
+_MAX_PANELS = 12
 
 
 def training_figure(
@@ -16,56 +19,60 @@ def training_figure(
 ) -> Path:
     """Training curves from a CSV with a `step` column and one column per metric.
 
-    A `seed` column, if present, gives one line per seed. Columns that differ only in
-    a leading ``train/`` or ``valid/`` (also ``val/``, ``held_out/``) share a panel.
-    Blank cells are steps at which a metric was not measured. Raises `UserError` for a
-    file that is not such a table.
+    A `seed` column, if present, gives one line per seed. A metric and its twin with
+    ``val_`` in front share a panel. Metrics with a twin come first; at most 12 panels
+    are drawn, and the picture says how many were not. Blank cells are steps at which a
+    metric was not measured. Raises `UserError` for a file that is not such a table.
     """
     columns = _read_log(log)
     step, seed = columns.pop("step"), columns.pop("seed", None)
     seeds = np.zeros(len(step)) if seed is None else seed
-    panels: dict[str, list[tuple[str, np.ndarray]]] = {}
+    panels: dict[str, dict[str, np.ndarray]] = {}
     for name, values in columns.items():
-        split, base = _split_of(name)
-        panels.setdefault(base, []).append((split, values))
-    colors = {"train": style.BLUE, "held out": style.VERMILION, "": style.BLUE}
+        split = "held out" if name.startswith(_HELD_OUT) else "training"
+        panels.setdefault(name.removeprefix(_HELD_OUT), {})[split] = values
+    names = sorted(panels, key=lambda name: -len(panels[name]))  # stable
+    left_out = len(names) - _MAX_PANELS
+    names = names[:_MAX_PANELS]
     with style.styled():
-        ncols = min(3, len(panels))
-        nrows = math.ceil(len(panels) / ncols)
+        ncols = min(3 if len(names) <= 6 else 4, len(names))
+        nrows = math.ceil(len(names) / ncols)
         figure, axes = style.new_figure(
-            3.5 * ncols, 2.4 * nrows + 0.3, nrows=nrows, ncols=ncols, sharex=True
+            3.1 * ncols, 2.2 * nrows + 0.4, nrows=nrows, ncols=ncols, sharex=True
         )
-        for ax in axes.ravel()[len(panels) :]:
+        for ax in axes.ravel()[len(names) :]:
             ax.set_visible(False)
-        for ax, (base, lines) in zip(axes.ravel(), panels.items(), strict=False):
-            for split, values in lines:
-                for i, one in enumerate(np.unique(seeds)):
-                    keep = (seeds == one) & np.isfinite(values)
-                    ax.plot(
-                        step[keep], values[keep], lw=1.5, color=colors[split],
-                        marker="o" if keep.sum() < 30 else None, ms=3, alpha=0.85,
-                        label=split if split and not i else None,
-                    )  # fmt: skip
-            ax.set_title(base)
-            if len({split for split, _ in lines}) > 1:
-                ax.legend(loc="best")
+        for ax, name in zip(axes.ravel(), names, strict=False):
+            _draw_metric(ax, step, seeds, panels[name])
+            ax.set_title(name.replace("_", " "))
         for column in range(ncols):
             bottom = [ax for ax in axes[:, column] if ax.get_visible()][-1]
             bottom.set_xlabel("gradient step")
             bottom.tick_params(labelbottom=True)
-        if title:
-            figure.suptitle(title, fontsize=11)
+        words = [title] if title else []
+        if left_out > 0:
+            words.append(f"{left_out} further metrics in the log")
+        if words:
+            figure.suptitle("\n".join(words), fontsize=11)
         return style.save_png(figure, path)
 
 
-_SPLITS = {"train": "train", "val": "held out", "valid": "held out"}
-_SPLITS |= {"validation": "held out", "held_out": "held out", "eval": "held out"}
+_HELD_OUT = "val_"
+_COLORS = {"training": style.BLUE, "held out": style.VERMILION}
 
 
-def _split_of(name: str) -> tuple[str, str]:
-    """``valid/loss`` -> (``held out``, ``loss``); unknown prefixes stay in the name."""
-    prefix, slash, base = name.partition("/")
-    return (_SPLITS[prefix], base) if slash and prefix in _SPLITS else ("", name)
+def _draw_metric(ax: Axes, step, seeds, lines: dict[str, np.ndarray]) -> None:
+    """One panel. step, seeds: [S]; lines: split -> [S], NaN where not measured."""
+    for split, values in lines.items():
+        for i, seed in enumerate(np.unique(seeds)):
+            keep = (seeds == seed) & np.isfinite(values)
+            ax.plot(
+                step[keep], values[keep], lw=1.5, color=_COLORS[split], alpha=0.85,
+                ms=3, marker="o" if keep.sum() < 30 else None,
+                label=None if i else split,
+            )  # fmt: skip
+    if len(lines) > 1:
+        ax.legend(loc="best")
 
 
 def _read_log(log: str | os.PathLike) -> dict[str, np.ndarray]:

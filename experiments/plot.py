@@ -1,0 +1,63 @@
+"""Makes the tables and the return-cost figure anew from a results CSV.
+
+python -m experiments.plot --results=runs/demo/results.csv --out=runs/demo/plots
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+from sas_jax.errors import UserError, nearest
+from sas_jax.report import atomic, figures, results, tables
+
+_RESULTS = flags.DEFINE_string("results", None, "CSV of episodes (required).")
+_OUT = flags.DEFINE_string("out", None, "Folder to write (default: beside the CSV).")
+_REFERENCE = flags.DEFINE_string("reference", "none", "Variant to compare with.")
+_DATA = flags.DEFINE_string("data", None, "DSRL file whose episodes to show as well.")
+
+
+def main(argv):
+    """Writes one figure per task and algorithm, and tables.md; prints the tables."""
+    del argv
+    if not _RESULTS.value:
+        raise UserError("--results: expected a CSV written by experiments.evaluate")
+    rows = results.read_results(_RESULTS.value)
+    known, reference = results.variants_of(rows), _REFERENCE.value
+    if reference not in known:
+        raise UserError(
+            f"--reference: no variant {reference!r}; expected one of "
+            f"{', '.join(known)}{nearest(reference, known)}"
+        )
+    made = [
+        *tables.summary_tables(rows),
+        *tables.threshold_tables(rows),
+        *tables.paired_tables(rows, reference),
+    ]
+    episodes = None
+    if _DATA.value:
+        from sas_jax.data import dsrl  # needs h5py, which the rest here does not
+
+        episodes = dsrl.load(_DATA.value)
+    out = Path(_OUT.value or Path(_RESULTS.value).parent / "plots")
+    written = []
+    for task, algo, members in tables.groups_of(rows):
+        fits = episodes is not None and episodes.task == task
+        written.append(
+            figures.return_cost_figure(
+                out / f"return_cost_{task}_{algo}.png",
+                members,
+                dataset_returns=episodes.returns() if fits else None,
+                dataset_costs=episodes.cost_returns() if fits else None,
+                title=f"{task}, {algo}",
+            )
+        )
+    text = "\n".join(table.markdown() for table in made)
+    written.append(atomic.write_text(out / "tables.md", text))
+    for table in made:
+        print(table.text())
+    print("wrote", *written)
+
+
+if __name__ == "__main__":
+    cli.run(main)

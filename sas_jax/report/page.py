@@ -1,0 +1,133 @@
+"""The report of a run: one Markdown page, written whole or not at all."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sas_jax.errors import nearest
+from sas_jax.report import atomic, findings, machine, tables
+from sas_jax.report.card_table import card_table, poor_lines
+from sas_jax.report.results import EpisodeResult, variants_of
+
+_SECTIONS = (
+    "title",
+    "summary",
+    "command",
+    "facts",
+    "seeds",
+    "machine",
+    "versions",
+    "commit",
+    "results",
+    "references",
+    "card",
+    "figures",
+    "notes",
+)
+
+
+def write_report(path: str | os.PathLike, sections: Mapping) -> Path:
+    """Writes `path` (Markdown) atomically and returns it.
+
+    sections, all optional but `title`:
+      title: str; summary: str, one paragraph under it.
+      command: str, the command line that makes this run again.
+      facts: {name: text} of what was run (data, model, budget, times).
+      seeds: {name: text}. machine, versions: dicts, by default of this process.
+      commit: str or None, by default the checkout's.
+      results: result rows, for tables, paired differences and findings.
+      references: variants to compare with, default (none, rand) as far as they occur.
+      card: the world-model card (see `card_table`).
+      figures: [(path, caption)]; paths become relative to the page.
+      notes: further sentences for the end.
+    Raises `UserError` for rows that cannot be paired, ValueError for a section that is
+    not one of these.
+    """
+    for name in sections:
+        if name not in _SECTIONS:
+            raise ValueError(f"unknown section {name!r}{nearest(name, _SECTIONS)}")
+    rows = list(sections.get("results") or ())
+    parts = [f"# {sections['title']}"]
+    if sections.get("summary"):
+        parts.append(sections["summary"])
+    parts += _what_was_run(sections)
+    notes = []
+    if rows:
+        result_parts, notes = _results(rows, sections.get("references"))
+        parts += result_parts
+    if card := sections.get("card"):
+        parts += ["## World model", card_table(card).markdown()]
+        if poor := poor_lines(card):
+            names = "; ".join(line.name for line in poor)
+            notes.append(f"The world model misses {len(poor)} of its targets: {names}.")
+    if sections.get("figures"):
+        parts.append("## Pictures")
+        for figure, caption in sections["figures"]:
+            parts += [_picture(figure, Path(path).parent, caption), f"*{caption}*"]
+    notes = [*notes, *(sections.get("notes") or ())]
+    if notes:
+        parts += ["## What to make of it", "\n".join(f"- {note}" for note in notes)]
+    return atomic.write_text(path, "\n\n".join(part.strip() for part in parts) + "\n")
+
+
+def _what_was_run(sections: Mapping) -> list[str]:
+    """Command, facts, seeds, machine and versions."""
+    parts = ["## What was run"]
+    if sections.get("command"):
+        parts.append(f"```sh\n{sections['command']}\n```")
+    known = dict(sections.get("facts") or {})
+    known |= {f"seeds, {k}": v for k, v in (sections.get("seeds") or {}).items()}
+    known |= sections.get("machine") or machine.machine_info()
+    commit = sections["commit"] if "commit" in sections else machine.git_commit()
+    if commit:
+        known["commit"] = commit
+    packages = sections.get("versions") or machine.versions()
+    known["versions"] = ", ".join(f"{k} {v}" for k, v in packages.items())
+    lines = ["| | |", "|:--|:--|"]
+    lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in known.items()]
+    return [*parts, "\n".join(lines)]
+
+
+def _results(
+    rows: Sequence[EpisodeResult], references: Sequence[str] | None
+) -> tuple[list[str], list[str]]:
+    """Tables, and what they show in sentences."""
+    parts = ["## Results"]
+    parts += [table.markdown() for table in tables.summary_tables(rows)]
+    parts += [table.markdown() for table in tables.threshold_tables(rows)]
+    parts.append("## Paired differences")
+    sentences = []
+    groups = tables.groups_of(rows)
+    for task, algo, members in groups:
+        present = variants_of(members)
+        chosen = ("none", "rand") if references is None else references
+        chosen = [name for name in chosen if name in present]
+        if len(present) < 2 or not chosen:
+            parts.append(f"{task}, {algo}: nothing to compare ({', '.join(present)}).")
+            continue
+        seen = set()
+        for reference in chosen:
+            # A pair that an earlier reference has covered is not counted twice.
+            differences = [
+                d
+                for d in tables.contrasts(members, reference)
+                if (reference, d.variant) not in seen
+            ]
+            seen |= {(d.variant, reference) for d in differences}
+            if not differences:
+                continue
+            title = f"{task}, {algo}: variant minus {reference}"
+            parts.append(tables.contrast_table(title, differences).markdown())
+            prefix = f"{task}, {algo}: " if len(groups) > 1 else ""
+            sentences += [prefix + s for s in findings.contrast_sentences(differences)]
+    return parts, sentences + findings.caveats(rows)
+
+
+def _picture(figure: str | os.PathLike, folder: Path, caption: str) -> str:
+    relative = Path(os.path.relpath(figure, folder)).as_posix()
+    alternative = caption.replace("[", "(").replace("]", ")").split(".")[0]
+    return f"![{alternative}](<{relative}>)"
+
+
+def _cell(value) -> str:
+    return str(value).replace("|", r"\|").replace("\n", " ")
