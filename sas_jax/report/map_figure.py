@@ -53,6 +53,15 @@ def map_figure(
             ax.set_xlim(*bounds[:2])
             ax.set_ylim(*bounds[2:])
             ax.set_xlabel("x (m)")
+            x, y = episode.pose[:, 0], episode.pose[:, 1]
+            outside = (
+                (x < bounds[0]) | (x > bounds[1]) | (y < bounds[2]) | (y > bounds[3])
+            )
+            if outside.any():
+                words = f"{int(outside.sum())} steps outside the picture"
+                ax.text(
+                    0.98, 0.015, words, transform=ax.transAxes, ha="right", fontsize=8
+                )
             ax.set_title(f"{variant}: {_outcome(episode)}", color=colors[variant])
         axes[0, 0].set_ylabel("y (m)")
         figure.legend(
@@ -114,6 +123,10 @@ def _draw_goals(ax: Axes, layout, episode: EpisodePath, handles: dict) -> None:
         handles.setdefault("goals, in order", _legend_mark(scene.GOAL))
 
 
+# A slim triangle along +x: an equilateral one would not tell where the agent looks.
+_ARROW = np.array([[1.0, 0.0], [-0.7, 0.55], [-0.7, -0.55], [1.0, 0.0]])
+
+
 def _draw_path(ax: Axes, episode: EpisodePath, color: str, handles: dict) -> None:
     """The path from light (start) to full colour (end), start arrow, cost crosses."""
     points = episode.pose[:, :2]
@@ -128,13 +141,13 @@ def _draw_path(ax: Axes, episode: EpisodePath, color: str, handles: dict) -> Non
             zorder=4,
         )  # fmt: skip
     x, y, yaw = episode.pose[0, :3]
-    # A triangle marker points up (+y) unturned; yaw counts from +x.
-    turned = (3, 0, np.degrees(yaw) - 90)
-    ax.plot(x, y, marker=turned, ms=13, color="white", mec=color, mew=1.6, zorder=6)
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    arrow = _ARROW @ np.array([[cos, sin], [-sin, cos]])
+    ax.plot(x, y, marker=arrow, ms=15, color="white", mec=color, mew=1.5, zorder=6)
     ax.plot(*points[-1], "s", ms=6, color=color, mec="white", zorder=6)
     handles.setdefault(
         "start",
-        Line2D([], [], ls="", marker=(3, 0, 0), ms=9, mfc="white", mec="#333333"),
+        Line2D([], [], ls="", marker=_ARROW, ms=11, mfc="white", mec="#333333"),
     )
     handles.setdefault(
         "end", Line2D([], [], ls="", marker="s", ms=6, mfc="#333333", mec="white")
