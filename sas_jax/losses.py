@@ -35,12 +35,18 @@ def initial_variances(obs_dim: int) -> dict[str, jax.Array]:
     return {"transition": jnp.ones(obs_dim), "marginal": jnp.ones(obs_dim)}
 
 
+def noisy_rows(count: int) -> jax.Array:
+    """`[count]` bool: every other row carries input noise, the first does not."""
+    return jnp.arange(count) % 2 == 1
+
+
 def draw_noise(model: WorldModel, batch: Batch, key: Key) -> dict[str, jax.Array]:
     """Standard normal draws for one training pass over `batch`; key is consumed."""
     config = model.config
     rows, steps = batch.is_valid.shape
     level_key, obs_key, transition_key, marginal_key = jax.random.split(key, 4)
     level = jax.random.uniform(level_key, (rows, 1, 1), maxval=config.state_noise)
+    level = jnp.where(noisy_rows(rows)[:, None, None], level, 0.0)
     noise = jax.random.normal(obs_key, (rows, steps, model.obs_dim))
     active = jnp.asarray(model.active)[None, None]
     return {
@@ -88,7 +94,8 @@ def loss(
     """Training loss; padding steps count nowhere.
 
     Action NLL + w_s (-ELBO of the transition) + w_m (-ELBO of the marginal)
-    + w_R MSE of the next return-to-go (in units of a step's reward) + w_c cross-entropy of the cost.
+    + w_R MSE of the next return-to-go (in units of a step's reward)
+    + w_c cross-entropy of the cost.
 
     Args:
       variances: running residual variances, see `initial_variances`.
@@ -114,11 +121,13 @@ def loss(
     )
     mask, active = batch.is_valid, jnp.asarray(model.active)
     if train:
+        # The decoders' variances are those of clean inputs, as in imagination.
+        clean = mask & ~noisy_rows(mask.shape[0])[:, None]
         variances = {
             "transition": update_variance(
                 variances["transition"],
                 out["residual"],
-                mask,
+                clean,
                 decay=config.variance_decay,
             ),
             "marginal": update_variance(

@@ -43,8 +43,11 @@ class Prompt:
 class ModelState:
     """What a trajectory is about to do next: its memory and its present tokens.
 
-    ring: memory of the last K - 1 steps, `[P, H, h, (K-1) n]`.
-    cursor: int32 scalar, steps written to the ring so far, common to all.
+    ring: memory of K - 1 steps, `[P, H, h, (K-1) n]`, up to the one before the latest.
+    latest: memory of the latest step, `[P, H, h, n]`, which the next step writes to the
+      ring before it reads: a ring that is read and then written within one step would
+      be copied whole by XLA, twice.
+    cursor: int32 scalar, steps remembered so far, common to all.
     timestep: `[P]` int32. obs: `[P, O]` standardised.
     return_to_go, cost_to_go: `[P]` environment units.
     window: `[P]` int32, steps in sight including the present one, at most K.
@@ -52,6 +55,7 @@ class ModelState:
     """
 
     ring: Memory
+    latest: Memory
     cursor: jax.Array
     timestep: jax.Array
     obs: jax.Array
@@ -63,10 +67,15 @@ class ModelState:
 
 @struct.dataclass
 class Observed:
-    """After the state token: the policy's distribution and tokens not yet in the ring."""
+    """After the state token.
 
-    mean: jax.Array  # [P, A]
-    log_std: jax.Array  # [P, A]
+    mean, log_std: `[P, A]` the policy's distribution. ring: the ring with the latest
+    step in it. pending: memory of the tokens that came with the state.
+    """
+
+    mean: jax.Array
+    log_std: jax.Array
+    ring: Memory
     pending: Memory
 
 
@@ -156,12 +165,12 @@ def make(
             state.timestep,
         )
 
-    def memories_of(state, prompt):
+    def memories_of(state, ring, prompt):
         block = jnp.arange(blocks)
         age = (state.cursor - 1 - block) % blocks + 1
         limit = jnp.minimum(state.timestep, state.window - 1)
         visible = jnp.repeat(age[None, :] <= limit[:, None], per_step, axis=1)
-        memories = [(state.ring, visible)]
+        memories = [(ring, visible)]
         if prompt is not None:
             length = prompt.memory.num_slots // per_step
             present = jnp.broadcast_to(prompt.is_present, state.timestep.shape)[:, None]
@@ -204,6 +213,7 @@ def make(
         noise = jnp.moveaxis(normal_rows(keys, shape), 1, 0)
         return ModelState(
             ring=transformer.empty_memory(config.decoder, blocks * per_step, (count,)),
+            latest=transformer.empty_memory(config.decoder, per_step, (count,)),
             cursor=jnp.zeros((), jnp.int32),
             timestep=jnp.zeros(count, jnp.int32),
             obs=obs,
@@ -215,25 +225,28 @@ def make(
 
     def observe(variables, state, prompt):
         tokens = apply(variables, "observation_tokens", *tokens_of(state))
-        memories = tuple(memories_of(state, prompt))
+        slot = ((state.cursor - 1) % blocks) * per_step
+        ring = transformer.write(state.ring, state.latest, slot)
+        memories = tuple(memories_of(state, ring, prompt))
         z, pending = apply(variables, "extend", tokens, memories, 1)
         mean, log_std = apply(variables, "action_distribution", z[:, 0], state.obs)
-        return Observed(mean=mean, log_std=log_std, pending=pending)
+        return Observed(mean=mean, log_std=log_std, ring=ring, pending=pending)
 
     def remember(variables, state, observed, action, prompt):
         """Hidden state at the action token `[P, D]`, and the ring with the step in it."""
         token = apply(variables, "action_token", action, state.timestep)
         pending = observed.pending
         everything = jnp.ones((action.shape[0], pending.num_slots), bool)
-        memories = (*memories_of(state, prompt), (pending, everything))
-        z, new = apply(variables, "extend", token, memories, 1)
-        # Written once, after both reads: writing first makes XLA copy every tensor.
-        slot = (state.cursor % blocks) * per_step
-        ring = transformer.write(
-            state.ring, transformer.concatenate(pending, new), slot
+        memories = (
+            *memories_of(state, observed.ring, prompt),
+            (pending, everything),
         )
+        z, new = apply(variables, "extend", token, memories, 1)
         state = state.replace(
-            ring=ring, cursor=state.cursor + 1, timestep=state.timestep + 1
+            ring=observed.ring,
+            latest=transformer.concatenate(pending, new),
+            cursor=state.cursor + 1,
+            timestep=state.timestep + 1,
         )
         return z[:, 0], state
 
@@ -306,6 +319,7 @@ def make(
             z,
             state.obs,
             action,
+            obs,
             state.return_to_go / spec.return_scale,
         )
         cost = jax.nn.sigmoid(apply(variables, "cost_logit", z, obs))

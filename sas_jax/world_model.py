@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sas_jax.networks import MLP, gaussian_log_prob
+from sas_jax.networks import MLP, NoisyOr, gaussian_log_prob
 from sas_jax.transformer import Decoder, DecoderConfig, Dropout, Memory
 from sas_jax.vae import GaussianVAE
 
@@ -28,11 +28,13 @@ class WorldModelConfig:
     max_timestep: rows of the learned time-step embedding (longest episode).
     log_std_min, log_std_max: range of the policy's log standard deviation.
     decoder_floor: smallest decoder standard deviation, in units of the state's own.
-    state_noise: training rows carry input noise of a standard deviation drawn
-      uniformly from [0, state_noise] (standardised units); the target stays the true
-      next state, so that the model learns to return to the data. 0 turns it off.
+    state_noise: half of the training rows carry input noise of a standard deviation
+      drawn uniformly from [0, state_noise] (standardised units); the target stays the
+      true next state, so that the model learns to return to the data. 0 turns it off.
     free_bits: nats per latent that cost nothing; kl_warmup: steps until the KL term
       counts in full. Both keep latents in use.
+    cost_context: lets an MLP of hidden state and next state be one more cause of a
+      cost, for tasks whose cost no single observation shows (Circle's boundary).
     *_weight: weights of the loss terms beside the action term's 1.
     """
 
@@ -51,6 +53,7 @@ class WorldModelConfig:
     state_noise: float = 0.1
     free_bits: float = 0.02
     kl_warmup: int = 1000
+    cost_context: bool = False
     state_weight: float = 1.0
     marginal_weight: float = 1.0
     return_weight: float = 1.0
@@ -115,7 +118,9 @@ class WorldModel(nn.Module):
             self.obs_dim, config.marginal_latent_dim, config.vae_hidden, dtype
         )
         self.reward_head = MLP(config.head_hidden, 1, dtype)
-        self.cost_head = MLP(config.head_hidden, 1, dtype)
+        self.cost_head = NoisyOr()
+        if config.cost_context:
+            self.cost_causes = MLP(config.head_hidden, 1, dtype)
 
     # Tokens ---------------------------------------------------------------------
 
@@ -149,14 +154,22 @@ class WorldModel(nn.Module):
         mean, log_std = jnp.split(out, 2, axis=-1)
         return mean, jnp.clip(log_std, self.config.log_std_min, self.config.log_std_max)
 
-    def next_return(self, z_action, obs, action, return_to_go):
-        """Next return-to-go `[...]`: the present one less a predicted reward."""
-        reward = self.reward_head(_join(z_action, obs, action))[..., 0]
+    def next_return(self, z_action, obs, action, next_obs, return_to_go):
+        """Next return-to-go `[...]`: the present one less a predicted reward.
+
+        Reads the next state too: a goal that was reached shows there, because the next
+        one has appeared elsewhere.
+        """
+        inputs = _join(z_action, obs, action, next_obs - obs)
+        reward = self.reward_head(inputs)[..., 0]
         return return_to_go - self.reward_unit * reward
 
     def cost_logit(self, z_action, next_obs):
         """Log-odds `[...]` that the step costs, read from the state it leads to."""
-        return self.cost_head(_join(z_action, next_obs))[..., 0]
+        if not self.config.cost_context:
+            return self.cost_head(next_obs)
+        other = self.cost_causes(_join(z_action, next_obs)) - 6.0
+        return self.cost_head(next_obs, other)
 
     def next_obs(self, z_action, obs, action, latent, noise, log_std):
         """Samples s_{t+1}: decodes the change and adds `noise` of the decoder's std.
@@ -267,7 +280,9 @@ class WorldModel(nn.Module):
             "kl": kl,
             "marginal_residual": marginal_residual,
             "marginal_kl": marginal_kl,
-            "next_return": self.next_return(z_action, obs, action, return_to_go),
+            "next_return": self.next_return(
+                z_action, obs, action, target, return_to_go
+            ),
             "cost_logit": self.cost_logit(z_action, target),
         }
         return {name: x.reshape(*rows, *x.shape[1:]) for name, x in out.items()}
