@@ -56,7 +56,7 @@ def as_dsrl(data: Episodes) -> dict[str, np.ndarray]:
     }
 
 
-def save(path, arrays, attrs=(("task", "PointGoal1"),), **kwargs):
+def save(path, arrays, attrs=(("task", np.bytes_("PointGoal1")),), **kwargs):
     with h5py.File(path, "w") as file:
         file.attrs.update(dict(attrs))
         for key, value in arrays.items():
@@ -223,7 +223,7 @@ def test_bad_content_is_one_line(tmp_path, case):
     arrays = as_dsrl(data)
     damage(arrays)
     with h5py.File(tmp_path / "a.hdf5", "w") as file:
-        file.attrs["task"] = "PointGoal1"
+        file.attrs["task"] = np.bytes_("PointGoal1")
         for key, value in arrays.items():
             if value is None:
                 file.create_group(key)

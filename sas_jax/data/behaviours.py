@@ -86,7 +86,7 @@ def sample(task: str, seed: int, episode: int) -> Behaviour:
         risk = rng.uniform(1.0, 1.3)
         speed, noise = rng.uniform(0.6, 1.0), rng.uniform(0.0, 0.6)
     else:
-        risk = rng.uniform(0.5, 1.1)
+        risk = rng.uniform(0.6, 1.1)
         speed, noise = rng.uniform(0.2, 1.0), rng.uniform(0.0, 0.8)
     return Behaviour(risk=float(risk), speed=float(speed), noise=float(noise))
 

@@ -50,8 +50,8 @@ def load(path_or_task: str | os.PathLike, *, task: str | None = None) -> Episode
     Args:
       path_or_task: an HDF5 file, or a task name whose file is looked up locally and
         downloaded otherwise (see `sas_jax.data.download.locate`).
-      task: name of the task; by default the file's attribute ``task``, else what the
-        file's name says.
+      task: name of the task; by default the file's attribute ``task`` (a fixed-length
+        string), else what the file's name says.
 
     Returns:
       All complete episodes. Peak memory is the size of these arrays and two blocks.
@@ -104,7 +104,7 @@ def write(
             )
     with hdf5.create_file(path) as file:
         for name, value in {"task": episodes.task, **(attrs or {})}.items():
-            file.attrs[name] = value
+            hdf5.write_attribute(file, name, value)
         _write_steps(file, episodes)
         if columns:
             group = file.create_group("episodes")

@@ -225,14 +225,23 @@ def write_blocks(
 
 
 def text_attribute(file: h5py.File, name: str) -> str | None:
-    """Returns a string attribute of the root, None if absent or not a string."""
+    """Returns a fixed-length string attribute of the root, None if there is none.
+
+    Variable-length strings are passed over: they lie in a global heap, and libhdf5
+    (2.0.0) loops for ever on a damaged one.
+    """
     try:
-        value = file.attrs.get(name)
+        if name not in file.attrs or file.attrs.get_id(name).dtype.kind != "S":
+            return None
+        value = file.attrs[name]
     except _DAMAGE as error:
         raise _damaged(f"{file.filename}: attribute {name!r}", error) from error
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    return value if isinstance(value, str) else None
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else None
+
+
+def write_attribute(file: h5py.File, name: str, value: object) -> None:
+    """Writes an attribute of the root, strings in a form `text_attribute` reads."""
+    file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
 
 
 def _damaged(what: str, error: Exception) -> UserError:
