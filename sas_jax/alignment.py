@@ -231,11 +231,11 @@ def align(
         )
 
     def encode(loop, choice):
-        return model.encode_prompt(
-            variables,
-            segment(loop.outputs, choice.selection.index, choice.start, length),
-            choice.selection.is_valid,
-        )
+        found = choice.selection.is_valid
+        steps = segment(loop.outputs, choice.selection.index, choice.start, length)
+        # A disqualified trajectory may hold NaN, which a weight of zero does not hide.
+        steps = jax.tree.map(lambda x: jnp.where(found, x, jnp.zeros_like(x)), steps)
+        return model.encode_prompt(variables, steps, found)
 
     rules = {v: _RULES[v] for v in variants if _RULES[v] is not None}
     first_choices, second, second_choices = {}, {}, {}
