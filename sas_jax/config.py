@@ -1,6 +1,7 @@
 """Frozen dataclasses from and to plain values, and dotted overrides with types checked."""
 
 import dataclasses
+import math
 import types
 import typing
 from typing import Any, TypeVar
@@ -26,7 +27,8 @@ def _convert(value: Any, annotation: Any, where: str) -> Any:
         return _convert(value, inner[0], where)
     if origin is tuple:
         if isinstance(value, str):
-            value = [part for part in value.strip("()[] ").split(",") if part.strip()]
+            parts = (part.strip() for part in value.strip("()[] ").split(","))
+            value = [part for part in parts if part]
         if not isinstance(value, (list, tuple)):
             raise UserError(f"{where}: expected a comma-separated list, got {value!r}")
         return tuple(_convert(v, arguments[0], where) for v in value)
@@ -49,9 +51,9 @@ def _convert(value: Any, annotation: Any, where: str) -> Any:
                 except ValueError:
                     pass
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            if annotation is float:
+            if annotation is float and not math.isnan(value):
                 return float(value)
-            if value == int(value):
+            if math.isfinite(value) and value == int(value):
                 return int(value)
     elif annotation is str and isinstance(value, str):
         return value
