@@ -180,6 +180,7 @@ def _imagination_parts(model, net, spec, variables, rows, seed, num_candidates):
     real_cost = np.where(valid, np.asarray(rows.batch.cost[:, context:]), 0.0)
     horizons = [h for h in HORIZONS if h <= rows.horizon]
     sums = [(predicted[:, :h].sum(1), real_cost[:, :h].sum(1)) for h in horizons]
+    pairs = list(zip(sums, horizons, strict=True))
     steps = list(range(1, rows.horizon + 1))
     return {
         "log_density": {
@@ -197,8 +198,8 @@ def _imagination_parts(model, net, spec, variables, rows, seed, num_candidates):
                 _correlation(single[:, :h].sum(1), real_cost[:, :h].sum(1))
                 for h in horizons
             ],
-            "rate_imagined": [float(p.mean() / h) for (p, _), h in zip(sums, horizons)],
-            "rate_real": [float(r.mean() / h) for (_, r), h in zip(sums, horizons)],
+            "rate_imagined": [float(p.mean() / h) for (p, _), h in pairs],
+            "rate_real": [float(r.mean() / h) for (_, r), h in pairs],
             "candidates": num_candidates,
         },
     }

@@ -68,13 +68,15 @@ class EvaluationConfig:
 class Paths(NamedTuple):
     """What happened step by step in the first wave, for pictures.
 
-    pose: `[R, T, 6]`. reward, cost: `[R, T]`. variant, episode_seed: `[R]`.
-    layouts: episode seed -> layout at the start.
+    first_obs: `[R, O]`. pose: `[R, T, 6]`. reward, cost: `[R, T]`. length: `[R]`.
+    variant, episode_seed: `[R]`. layouts: episode seed -> layout at the start.
     """
 
+    first_obs: np.ndarray
     pose: np.ndarray
     reward: np.ndarray
     cost: np.ndarray
+    length: np.ndarray
     variant: list[str]
     episode_seed: np.ndarray
     layouts: dict[int, dict[str, np.ndarray]]
@@ -137,6 +139,11 @@ def run_wave(
     """
     carry = calls["initial_carry"](variables, wave.rows, key)
     batch = envs.reset(wave.seeds)
+    first_obs = batch.obs.copy()
+    layouts = {}
+    for slot, episode_seed in enumerate(wave.seeds):
+        if int(episode_seed) not in layouts:
+            layouts[int(episode_seed)] = envs.layout(slot)
     begin = calls["begin"].lower(variables, carry, _time_step(batch), key).compile()
     started = time.perf_counter()
     carry = jax.block_until_ready(begin(variables, carry, _time_step(batch), key))
@@ -156,6 +163,8 @@ def run_wave(
     rewards, costs = np.stack(rewards, 1), np.stack(costs, 1)
     return {
         "seeds": wave.seeds,
+        "first_obs": first_obs,
+        "layouts": layouts,
         "return": rewards.sum(1),
         "cost": costs.sum(1),
         "length": length,
@@ -231,12 +240,14 @@ def evaluate(
             results += _results(loaded, config, task, limits, out, len(seeds), size)
             if paths is None:
                 paths = Paths(
+                    first_obs=out["first_obs"],
+                    length=out["length"],
                     pose=out["pose"],
                     reward=out["reward_path"],
                     cost=out["cost_path"],
                     variant=[config.variants[int(v)] for v in wave.rows.variant],
                     episode_seed=wave.seeds,
-                    layouts={int(s): envs.layout(i) for i, s in enumerate(seeds)},
+                    layouts=out["layouts"],
                 )
     results.sort(
         key=lambda r: (r.episode_seed, config.variants.index(r.variant), r.cost_limit)

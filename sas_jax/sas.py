@@ -5,13 +5,15 @@ actions too, so that they differ by their prompt alone; `null` has another strea
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from sas_jax.alignment import (
+    Alignment,
     Diagnostics,
     SASConfig,
     align,
@@ -38,6 +40,26 @@ class Carry:
     cost_limit: jax.Array
 
 
+class Policy(NamedTuple):
+    """The acting half of a `Learner`, and Algorithm 1 as it runs it.
+
+    align_episode(variables, row key, obs `[O]`, cost_limits `[C]`) -> Alignment: what
+    `begin` does for one episode, with the same draws; for pictures and diagnostics.
+    """
+
+    initial_carry: Callable[..., Carry]
+    begin: Callable[..., Carry]
+    act: Callable[..., tuple[jax.Array, Carry]]
+    diagnostics: Callable[[Carry], dict[str, jax.Array]]
+    align_episode: Callable[..., Alignment]
+
+
+def episode_key(key: Key, episode_seed: jax.Array, *, is_null: jax.Array) -> Key:
+    """The stream of an episode's draws; `null` has its own."""
+    episode = jax.random.fold_in(key, episode_seed)
+    return jax.random.fold_in(episode, jnp.asarray(is_null, jnp.uint32))
+
+
 def make_policy(
     model: SequenceModel,
     config: SASConfig,
@@ -47,8 +69,8 @@ def make_policy(
     target_return: float,
     max_cost: float = 1.0,
     report_limits: tuple[float, ...] | None = None,
-):
-    """Builds (initial_carry, begin, act, diagnostics) of a `Learner`.
+) -> Policy:
+    """Builds the acting half of a `Learner`.
 
     Rows come variant by variant: row `v * E + e` is episode e under `variants[v]`, so a
     batch holds E episodes times all variants. `variables` is a dict with the model's
@@ -64,11 +86,11 @@ def make_policy(
     variants = check_variants(variants)
     num_variants = len(variants)
 
+    is_null = jnp.asarray([v == "null" for v in variants])
+
     def row_keys(rows, key):
         def one(seed, variant):
-            episode = jax.random.fold_in(key, seed)
-            is_null = jnp.asarray([v == "null" for v in variants])[variant]
-            return jax.random.fold_in(episode, is_null.astype(jnp.uint32))
+            return episode_key(key, seed, is_null=is_null[variant])
 
         return jax.vmap(one)(rows.episode_seed, rows.variant)
 
@@ -97,38 +119,43 @@ def make_policy(
             cost_limit=jnp.array(rows.cost_limit, jnp.float32),
         )
 
+    def align_episode(variables, row_key, obs, cost_limits) -> Alignment:
+        start_key, align_key = jax.random.split(jax.random.fold_in(row_key, 1))
+        state = model.start(
+            variables,
+            start_key[None],
+            obs[None],
+            jnp.full(1, target_return),
+            cost_limits[:1],
+            model.context,
+        )
+        return align(
+            model,
+            variables,
+            align_key,
+            state,
+            cost_limits,
+            config=config,
+            variants=variants,
+            horizon=horizon,
+            max_cost=max_cost,
+        )
+
     def begin(variables, carry: Carry, ts: TimeStep, key: Key) -> Carry:
         """Aligns at the first observation of an episode, all rows at once."""
         del key  # every draw comes from the rows' own keys
         count = ts.obs.shape[0]
-        limits = jnp.asarray(report_limits or (0.0,))
         episodes = count // num_variants
 
         def one(row_key, obs, cost_limit):
-            start_key, align_key = jax.random.split(jax.random.fold_in(row_key, 1))
-            state = model.start(
-                variables,
-                start_key[None],
-                obs[None],
-                jnp.full(1, target_return),
-                cost_limit[None],
-                model.context,
-            )
-            result = align(
-                model,
-                variables,
-                align_key,
-                state,
-                cost_limit[None] if report_limits is None else limits,
-                config=config,
-                variants=variants,
-                horizon=horizon,
-                max_cost=max_cost,
-            )
+            limits = cost_limit[None]
+            if report_limits is not None:
+                limits = jnp.asarray(report_limits)
+            result = align_episode(variables, row_key, obs, limits)
             return result.prompts, result.diagnostics
 
-        # The first variant's rows stand for their episodes: `null` alone has other keys,
-        # and it has no prompt.
+        # The first variant's rows stand for their episodes: `null` alone has other
+        # keys, and it has no prompt.
         lead = next((i for i, v in enumerate(variants) if v != "null"), 0)
         rows = slice(lead * episodes, (lead + 1) * episodes)
         prompts, diagnostics = jax.vmap(one)(
@@ -184,4 +211,4 @@ def make_policy(
             for field in dataclasses.fields(Diagnostics)
         }
 
-    return initial_carry, begin, act, diagnostics
+    return Policy(initial_carry, begin, act, diagnostics, align_episode)

@@ -78,6 +78,26 @@ def horizon_of(config: ExperimentConfig, spec: DataSpec) -> int:
     return config.sas.horizon or spec.max_timestep
 
 
+def make_policy(
+    config: ExperimentConfig,
+    spec: DataSpec,
+    *,
+    variants: tuple[str, ...],
+    report_limits: tuple[float, ...] | None = None,
+) -> sas.Policy:
+    """The aligned policy under the configuration's settings; see `sas.make_policy`."""
+    target = config.sas.target_return
+    return sas.make_policy(
+        make_sequence_model(config, spec),
+        config.sas,
+        variants=variants,
+        horizon=horizon_of(config, spec),
+        target_return=spec.target_return if target is None else target,
+        max_cost=get_task(config.task).max_step_cost,
+        report_limits=report_limits,
+    )
+
+
 def make(
     config: ExperimentConfig,
     spec: DataSpec,
@@ -101,7 +121,7 @@ def make(
         )
 
     def update(state: TrainState, batch: Batch):
-        # The stream of the loss: the batch itself was drawn with fold_in(key, 2 * step).
+        # The loss's stream: the batch itself was drawn with fold_in(key, 2 * step).
         key = jax.random.fold_in(state.key, 2 * state.step + 1)
         loss = functools.partial(losses.loss, model)
         gradient = jax.value_and_grad(loss, has_aux=True)
@@ -118,21 +138,12 @@ def make(
         )
         return state, metrics
 
-    target = config.sas.target_return
-    initial_carry, begin, act, diagnostics = sas.make_policy(
-        make_sequence_model(config, spec),
-        config.sas,
-        variants=variants,
-        horizon=horizon_of(config, spec),
-        target_return=spec.target_return if target is None else target,
-        max_cost=get_task(config.task).max_step_cost,
-        report_limits=report_limits,
-    )
+    policy = make_policy(config, spec, variants=variants, report_limits=report_limits)
     return Learner(
         init=init,
         update=update,
-        initial_carry=functools.partial(initial_carry, obs_dim=spec.obs_dim),
-        begin=begin,
-        act=act,
-        diagnostics=diagnostics,
+        initial_carry=functools.partial(policy.initial_carry, obs_dim=spec.obs_dim),
+        begin=policy.begin,
+        act=policy.act,
+        diagnostics=policy.diagnostics,
     )

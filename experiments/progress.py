@@ -1,0 +1,34 @@
+"""What training shows while it runs and when it ends."""
+
+from tqdm import tqdm
+
+
+def progress_bar(description: str):
+    """A tqdm bar over training steps, and the callback that moves it."""
+    bar = tqdm(desc=description, unit="step")
+
+    def show(step, num_steps, metrics):
+        if bar.total is None:
+            bar.total, bar.initial = num_steps, 0
+        bar.update(step - bar.n)
+        names = ("loss", "action_nll", "transition_elbo", "cost_bce")
+        bar.set_postfix({n: f"{metrics[n]:.3f}" for n in names}, refresh=False)
+
+    return bar, show
+
+
+def describe_card(values: dict) -> str:
+    """The card's headline numbers in one line each."""
+    cost = values["cost"]
+    pairs = ", ".join(
+        f"{c:.2f} over {h} steps"
+        for h, c in zip(cost["horizons"], cost["correlation"], strict=True)
+    )
+    density = values["log_density"]
+    return (
+        f"predicted against real cost: correlation {pairs}; rate "
+        f"{cost['rate_imagined'][-1]:.3f} against {cost['rate_real'][-1]:.3f} a step\n"
+        f"after {density['steps'][-1]} imagined steps: log-density "
+        f"{density['imagined_mean'][-1]:.0f} against {density['real_mean'][-1]:.0f}, "
+        f"spread x{values['spread']['ratio'][-1]:.2f}"
+    )
