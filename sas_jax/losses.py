@@ -81,6 +81,25 @@ def _negative_elbo(residual, kl, variance, config, active, mask, step):
     return loss, elbo, per_latent
 
 
+def _blank_padding(batch: Batch) -> Batch:
+    """Zeros behind each row's last next state: a weight of 0 does not hide a NaN."""
+    steps = batch.is_valid
+    # The entry after a valid step is its next state, and real.
+    entries = jnp.concatenate([steps[:, :1], steps], axis=1)
+
+    def blank(x, mask):
+        return jnp.where(mask.reshape(*mask.shape, *(1,) * (x.ndim - 2)), x, 0)
+
+    return batch.replace(
+        obs=blank(batch.obs, entries),
+        action=blank(batch.action, steps),
+        return_to_go=blank(batch.return_to_go, entries),
+        cost_to_go=blank(batch.cost_to_go, entries),
+        cost=blank(batch.cost, steps),
+        timestep=blank(batch.timestep, steps),
+    )
+
+
 def loss(
     model: WorldModel,
     params: Params,
@@ -106,7 +125,7 @@ def loss(
     Returns:
       Scalar loss, and (new variances, metrics of scalars).
     """
-    config = model.config
+    config, batch = model.config, _blank_padding(batch)
     noise_key, drop_key = jax.random.split(key)
     noise = draw_noise(model, batch, noise_key)
     if not train:

@@ -1,0 +1,258 @@
+"""Tokens and heads against the dense oracle, and who may depend on whom."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sas_jax.experiment import make_model
+from sas_jax.vae import decoder_log_std
+from sas_jax.world_model import WorldModelConfig
+from tests import dense_oracle
+from tests.model_fixtures import make_config, make_spec, make_variables
+
+STEPS = 13
+
+
+def draw_row(spec, steps=STEPS, seed=0):
+    """One row of inputs in model units, steps later than 10 of an episode."""
+    rng = np.random.default_rng([2, seed])
+
+    def draw(*shape):
+        return rng.normal(size=shape).astype(np.float32)
+
+    return {
+        "obs": draw(steps, spec.obs_dim),
+        "action": np.tanh(draw(steps, spec.action_dim)),
+        "return_to_go": draw(steps),
+        "cost_to_go": draw(steps),
+        "timestep": np.arange(10, 10 + steps, dtype=np.int32),
+    }
+
+
+def hidden_of(model, params, row):
+    batched = {name: x[None] for name, x in row.items()}
+    is_valid = jnp.ones(batched["timestep"].shape, bool)
+    return model.apply(
+        {"params": params}, **batched, is_valid=is_valid, train=False, method="hidden"
+    )
+
+
+def noisy_or(x, p, other=None):
+    """Log-odds that any cause fires: 1 - P = prod (1 - p_i), in plain probabilities."""
+    causes = 100.0 * (np.concatenate([x, -x], -1) * p["slope"] + p["bias"])
+    causes = causes if other is None else np.concatenate([causes, other], -1)
+    quiet = np.prod(1 / (1 + np.exp(causes.astype(np.float64))), -1)
+    return np.log1p(-quiet) - np.log(quiet)
+
+
+@pytest.mark.parametrize("algo", ["dt", "cdt"])
+def test_heads_read_the_right_tokens(algo):
+    """Policy from (z at the state token, s), the rest from (z at the action token, ...)
+    and the next state: all against numpy on a row of several windows.
+    """
+    config = make_config(algo=algo, model={"cost_context": algo == "cdt"})
+    spec = make_spec()
+    model, params = make_model(config, spec), make_variables(config, spec)["params"]
+    row = draw_row(spec)
+    next_obs = draw_row(spec, seed=1)["obs"]
+
+    @jax.jit
+    def run(params, row, next_obs):
+        z_state, z_action = hidden_of(model, params, row)
+
+        def head(name, *args):
+            args = [x[None] for x in args]
+            return model.apply({"params": params}, *args, method=name)
+
+        z_state, z_action = z_state[0], z_action[0]
+        return {
+            "policy": head("action_distribution", z_state, row["obs"]),
+            "next_return": head(
+                "next_return",
+                z_action,
+                row["obs"],
+                row["action"],
+                next_obs,
+                row["return_to_go"],
+            ),
+            "cost_logit": head("cost_logit", z_action, next_obs),
+        }
+
+    out = jax.tree.map(lambda x: np.asarray(x[0]), run(params, row, next_obs))
+    tokens = dense_oracle.tokens(params, config.model, **row)
+    per_step = tokens.shape[1]
+    assert per_step == config.model.tokens_per_step == (3 if algo == "dt" else 4)
+    mask = dense_oracle.make_mask(STEPS, per_step, config.model.decoder.context)
+    z = dense_oracle.decoder(
+        params["decoder"],
+        config.model.decoder,
+        tokens.reshape(STEPS * per_step, -1),
+        mask,
+    ).reshape(STEPS, per_step, -1)
+    mean, log_std = dense_oracle.policy(params, config.model, z[:, -2], row["obs"])
+    np.testing.assert_allclose(out["policy"][0], mean, atol=2e-5)
+    np.testing.assert_allclose(out["policy"][1], log_std, atol=2e-5)
+    change = next_obs - row["obs"]
+    joined = np.concatenate([z[:, -1], row["obs"], row["action"], change], -1)
+    reward = dense_oracle.mlp(joined, params["reward_head"])[:, 0]
+    unit = spec.reward_std / spec.return_scale
+    np.testing.assert_allclose(
+        out["next_return"], row["return_to_go"] - unit * reward, atol=2e-5
+    )
+    logit = noisy_or(next_obs, params["cost_head"])
+    if config.model.cost_context:
+        joined = np.concatenate([z[:, -1], next_obs], -1)
+        other = dense_oracle.mlp(joined, params["cost_causes"]) - 6.0
+        logit = noisy_or(next_obs, params["cost_head"], other)
+    np.testing.assert_allclose(out["cost_logit"], logit, rtol=1e-4, atol=2e-5)
+
+
+@pytest.fixture(scope="module")
+def step_gradients():
+    """Gradient norms `[heads, step of the head, step of the input]` for every input."""
+    config, spec = make_config(algo="cdt"), make_spec()
+    model, params = make_model(config, spec), make_variables(config, spec)["params"]
+    row = draw_row(spec)
+    timestep = row.pop("timestep")
+
+    def apply(name, *args):
+        return model.apply({"params": params}, *args, method=name)
+
+    def heads(row, step):
+        z_state, z_action = hidden_of(model, params, row | {"timestep": timestep})
+        obs, action = row["obs"][step][None], row["action"][step][None]
+        mean, log_std = apply("action_distribution", z_state[:, step], obs)
+        policy = (mean * jnp.array([[1.0, 2.0]]) + log_std).sum()
+        latent, noise = jnp.ones((1, 3)), jnp.ones((1, spec.obs_dim))
+        next_obs = apply(
+            "next_obs",
+            z_action[:, step],
+            obs,
+            action,
+            latent,
+            noise,
+            jnp.zeros(spec.obs_dim),
+        )
+        return jnp.stack([policy, next_obs.sum()])
+
+    @jax.jit
+    def run(row):
+        gradient = jax.vmap(jax.jacrev(heads), in_axes=(None, 0))
+        return gradient(row, jnp.arange(STEPS))
+
+    # [step of the head, head, step of the input, ...] -> [head, step, step]
+    norms = jax.tree.map(
+        lambda g: np.abs(g).reshape(STEPS, 2, STEPS, -1).max(-1).swapaxes(0, 1),
+        run(row),
+    )
+    return config.model.decoder, norms
+
+
+@pytest.mark.parametrize(
+    "name, policy_sees_present",
+    [("obs", True), ("return_to_go", True), ("cost_to_go", True), ("action", False)],
+)
+def test_causality_by_gradient(step_gradients, name, policy_sees_present):
+    """Policy and prediction of step t depend on every input from t - depth (K - 1) on,
+    on none before or after, and the policy not on the action it is to choose.
+    """
+    decoder, norms = step_gradients
+    policy, prediction = norms[name] > 0
+    step = np.arange(STEPS)
+    age = step[:, None] - step[None, :]
+    reach = decoder.depth * (decoder.context - 1)
+    assert STEPS > reach + 1  # so that the row is longer than what one step can see
+    expected = (age >= 0) & (age <= reach)
+    np.testing.assert_array_equal(prediction, expected)
+    # An action is the last token of its step: one hop fewer reaches as far back.
+    expected = expected if policy_sees_present else expected & (age > 0)
+    np.testing.assert_array_equal(policy, expected)
+
+
+def test_next_states_copy_constant_dimensions_and_decode_the_change():
+    """s' = s + decode(latent; z, s, a) + noise * std where data vary, else s' = s."""
+    config, spec = make_config(), make_spec()
+    assert spec.obs_active.tolist() == [True] * 4 + [False]
+    variables = make_variables(config, spec)
+    model, params = make_model(config, spec), variables["params"]
+    row = draw_row(spec)
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(STEPS, 16)).astype(np.float32)
+    latent = rng.normal(size=(STEPS, 3)).astype(np.float32)
+    noise = rng.normal(size=(STEPS, 5)).astype(np.float32)
+    density_noise = rng.normal(size=(1, STEPS, 3)).astype(np.float32)
+
+    @jax.jit
+    def run(z, obs, action):
+        variance = jnp.asarray(variables["variances"]["transition"])
+        log_std = decoder_log_std(variance, floor=0.01)
+
+        def apply(name, *args):
+            return model.apply({"params": params}, z, obs, action, *args, method=name)
+
+        after = apply("next_obs", latent, noise, log_std)
+        return after, apply("transition_log_density", after, density_noise, log_std)
+
+    after, density = map(np.asarray, run(z, row["obs"], row["action"]))
+    transition = params["transition"]
+    context = np.concatenate([z, row["obs"], row["action"]], -1)
+    std = np.sqrt(variables["variances"]["transition"])
+    change = dense_oracle.mlp(
+        np.concatenate([latent, context], -1), transition["decoder"]
+    )
+    expected = row["obs"] + change + noise * std
+    expected[:, 4] = row["obs"][:, 4]
+    np.testing.assert_allclose(after, expected, atol=2e-5)
+
+    # The one-sample bound, summed over the dimensions that vary.
+    change = after - row["obs"]
+    encoded = dense_oracle.mlp(
+        np.concatenate([change, context], -1), transition["encoder"]
+    )
+    mean, log_std = np.split(encoded, 2, -1)
+    log_std = np.clip(log_std, -7, 2)
+    sample = mean + np.exp(log_std) * density_noise[0]
+    decoded = dense_oracle.mlp(
+        np.concatenate([sample, context], -1), transition["decoder"]
+    )
+
+    def log_normal(x, mean, std):
+        return -0.5 * ((x - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
+
+    expected = (
+        log_normal(change, decoded, std)[:, :4].sum(-1)
+        + log_normal(sample, 0.0, 1.0).sum(-1)
+        - log_normal(sample, mean, np.exp(log_std)).sum(-1)
+    )
+    np.testing.assert_allclose(density, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_time_steps_past_the_table_use_its_last_row():
+    config, spec = make_config(), make_spec()
+    model, params = make_model(config, spec), make_variables(config, spec)["params"]
+
+    @jax.jit
+    def token(timestep):
+        action = jnp.zeros((timestep.shape[0], 2))
+        return model.apply({"params": params}, action, timestep, method="action_token")
+
+    tokens = np.asarray(token(jnp.array([62, 63, 64, 900], jnp.int32)))
+    np.testing.assert_array_equal(tokens[1], tokens[2])
+    np.testing.assert_array_equal(tokens[1], tokens[3])
+    assert np.abs(tokens[0] - tokens[1]).max() > 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"latent_dim": 0},
+        {"max_timestep": 0},
+        {"log_std_min": 1.0},
+        {"decoder_floor": 0.0},
+        {"state_noise": -0.1},
+    ],
+)
+def test_impossible_settings_raise(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        WorldModelConfig(**wrong)
