@@ -129,7 +129,7 @@ def make(
             state.params, state.extra, batch, key, state.step
         )
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        metrics["gradient_norm"] = optax.global_norm(gradients)
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
         state = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
