@@ -10,14 +10,37 @@ import importlib
 __version__ = "0.1.0"
 
 # Public name -> module that defines it.
-_EXPORTS: dict[str, str] = {}
+_EXPORTS: dict[str, str] = {
+    "SASConfig": "sas_jax.alignment",
+    "align": "sas_jax.alignment",
+    "imagine": "sas_jax.imagination",
+    "SequenceModel": "sas_jax.stepping",
+    "Checkpoint": "sas_jax.checkpoint",
+    "load_checkpoint": "sas_jax.checkpoint",
+    "EvaluationConfig": "sas_jax.evaluate",
+    "ExperimentConfig": "sas_jax.experiment",
+    "default_config": "sas_jax.experiment",
+    "fit": "sas_jax.train",
+    "make_card": "sas_jax.card",
+    "Episodes": "sas_jax.data.episodes",
+    "load_data": "sas_jax.data.dsrl",
+    "VectorEnv": "sas_jax.envs.vector",
+    "get_task": "sas_jax.envs.tasks",
+    "UserError": "sas_jax.errors",
+}
+# Public names that are called otherwise where they are defined.
+_RENAMED = {"load_checkpoint": "load", "load_data": "load"}
 
-__all__ = ["__version__", *_EXPORTS]
+__all__ = [  # noqa: PLE0604 (the names are strings)
+    "__version__",
+    *_EXPORTS,
+]
 
 
 def __getattr__(name: str):
     if name in _EXPORTS:
-        return getattr(importlib.import_module(_EXPORTS[name]), name)
+        module = importlib.import_module(_EXPORTS[name])
+        return getattr(module, _RENAMED.get(name, name))
     raise AttributeError(f"module 'sas_jax' has no attribute {name!r}")
 
 

@@ -50,7 +50,7 @@ class WorldModelConfig:
     log_std_max: float = 0.5
     decoder_floor: float = 0.01
     variance_decay: float = 0.99
-    state_noise: float = 0.1
+    state_noise: float = 0.2
     free_bits: float = 0.02
     kl_warmup: int = 1000
     cost_context: bool = False
