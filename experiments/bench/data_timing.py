@@ -21,8 +21,8 @@ _READERS = {
     "sas_jax": "loaded = dsrl.load(path); size = loaded.nbytes",
 }
 _SCRIPT = """
-import resource, sys, time
-import h5py, numpy
+import sys, time
+import h5py
 from sas_jax.data import dsrl
 from sas_jax.envs import tasks
 path = sys.argv[1]
