@@ -161,7 +161,7 @@ def _run_loop(model, variables, config, horizon, keys, state, prompt):
 
 
 def _copies(state, count):
-    """One trajectory's state -> `count` copies; what is common to all stays a scalar."""
+    """One trajectory's state -> `count` copies; what is common to all stays as is."""
     return jax.tree.map(
         lambda x: x if x.ndim == 0 else jnp.broadcast_to(x, (count, *x.shape[1:])),
         state,
@@ -257,11 +257,14 @@ def align(
         stacked = jax.tree.map(
             lambda *x: jnp.stack(x), *[first_prompts[v] for v in loops.values()]
         )
-        runs = jax.vmap(
+        # One after another, not side by side: a prompt's imaginations then have the
+        # same shapes, and so the same bits, whichever other variants are asked for.
+        runs = jax.lax.map(
             lambda prompt: _run_loop(
                 model, variables, config, horizon, second_keys, prompted, prompt
-            )
-        )(stacked)
+            ),
+            stacked,
+        )
         second = {
             rule: jax.tree.map(lambda x, i=i: x[i], runs)
             for i, rule in enumerate(loops)
