@@ -35,7 +35,7 @@ class Checkpoint(NamedTuple):
 
 
 def _manager(workdir: Path, keep: int | None = None) -> ocp.CheckpointManager:
-    # Orbax reports every file it touches at level INFO and its own defaults as warnings.
+    # Orbax reports every file it touches, and warns of its own defaults.
     logging.getLogger("absl").setLevel(logging.ERROR)
     return ocp.CheckpointManager(
         (workdir / _FOLDER).absolute(),

@@ -1,4 +1,4 @@
-"""Frozen dataclasses from and to plain values, and dotted overrides with types checked."""
+"""Frozen dataclasses from and to plain values; dotted overrides, types checked."""
 
 import dataclasses
 import math

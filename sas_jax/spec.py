@@ -1,4 +1,4 @@
-"""What a model must know of its data set: sizes, statistics, scales. JSON round trip."""
+"""What a model must know of its data: sizes, statistics, scales. JSON round trip."""
 
 import dataclasses
 from typing import Any

@@ -233,7 +233,7 @@ def make(
         return Observed(mean=mean, log_std=log_std, ring=ring, pending=pending)
 
     def remember(variables, state, observed, action, prompt):
-        """Hidden state at the action token `[P, D]`, and the ring with the step in it."""
+        """Hidden state at the action token `[P, D]`, and the state one step on."""
         token = apply(variables, "action_token", action, state.timestep)
         pending = observed.pending
         everything = jnp.ones((action.shape[0], pending.num_slots), bool)
@@ -356,5 +356,5 @@ def make(
 
 
 def split_keys(key: Key, count: int) -> Key:
-    """`count` keys, the i-th from i alone: more candidates leave the first ones as is."""
+    """Returns `count` keys, the i-th from i alone: more leave the first ones as is."""
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))

@@ -1,4 +1,4 @@
-"""The training loop: many steps per call, exact resume, one transfer of metrics a chunk.
+"""The training loop: many steps a call, exact resume, one transfer of metrics a chunk.
 
 Every draw comes from (key of the seed, step), and chunks begin at multiples of their
 size, so a run that was killed and resumed ends with the same bits as one that was not.

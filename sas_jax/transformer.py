@@ -77,7 +77,7 @@ class Memory:
 def empty_memory(
     config: DecoderConfig, num_slots: int, batch: tuple[int, ...] = ()
 ) -> Memory:
-    """Returns zeroed keys and values with `num_slots` slots and leading axes `batch`."""
+    """Zeroed keys and values with `num_slots` slots and leading axes `batch`."""
     dtype = jnp.dtype(config.dtype)
     heads, size = config.num_heads, config.head_dim
     key = jnp.zeros((*batch, heads, size, num_slots), dtype)
@@ -141,7 +141,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, deterministic):
-        """Zeroes values of x (any shape) with probability `rate`, unless deterministic."""
+        """Zeroes values of x, of any shape, with probability `rate`."""
         threshold = round(self.rate * 256)
         if deterministic or threshold == 0:
             return x
@@ -208,7 +208,7 @@ class Block(nn.Module):
             return y.reshape(rows, -1, size)
 
         def windows(y):
-            """Each block with the block before it: `[R, n, ...]` -> `[R, n/Q, 2Q, ...]`."""
+            """Blocks, each with the one before: `[R, n, ...]` -> `[R, n/Q, 2Q, ...]`."""
             y = y.reshape(y.shape[0], blocks, block, *y.shape[2:])
             before = jnp.pad(y, [(0, 0), (1, 0)] + [(0, 0)] * (y.ndim - 2))[:, :-1]
             return jnp.concatenate([before, y], axis=2)
@@ -251,7 +251,7 @@ class Block(nn.Module):
         return self._finish(x, attended, deterministic)
 
     def extend(self, x, memories, num_out):
-        """x `[P, n, D]`; see `Decoder.extend`. Returns (`[P, num_out, D]`, key, value)."""
+        """New tokens x `[P, n, D]` -> (`[P, num_out, D]`, key, value)."""
         batch, length, width = x.shape
         heads, size = self.config.num_heads, self.config.head_dim
         normed = self.norm_attention(x)
@@ -283,13 +283,15 @@ class Block(nn.Module):
         for _, part_value, _ in parts:
             stop = start + part_value.shape[-2]
             shared = part_value.ndim == 3
+            # Weights first in the result: the other order would multiply by the
+            # transposed values, five times slower on a CPU.
             attended = attended + jnp.einsum(
-                "phns,hsd->pnhd" if shared else "phns,phsd->pnhd",
+                "phns,hsd->phnd" if shared else "phns,phsd->phnd",
                 weights[..., start:stop],
                 part_value,
             )
             start = stop
-        attended = attended.reshape(batch, num_out, width)
+        attended = jnp.moveaxis(attended, 1, 2).reshape(batch, num_out, width)
         return self._finish(x[:, kept], attended, True), key, value
 
 

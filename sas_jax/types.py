@@ -73,8 +73,8 @@ class Rows:
 class StepOutput:
     """One imagined step of `P` trajectories; what scoring and prompting need.
 
-    obs `[P, O]`, action `[P, A]`, reward, cost, return_to_go, cost_to_go, timestep `[P]`
-    as in `Trajectory`; log_density `[P]` log rho(s_t) in standardised units, log_prob
+    obs `[P, O]`, action `[P, A]`, and `[P]` reward, cost, return_to_go, cost_to_go and
+    timestep as in `Trajectory`; log_density `[P]` log rho(s_t) in standardised units, log_prob
     `[P]` log pi(a_t | s_t, z_t) of the unclipped sample.
     """
 

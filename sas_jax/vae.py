@@ -35,7 +35,7 @@ class GaussianVAE(nn.Module):
         self.decoder = MLP(self.hidden, self.size, self.dtype)
 
     def encode(self, x: jax.Array, context: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """x `[..., X]`, context `[..., C]` -> mean, log_std of the latent `[..., Z]`."""
+        """Encodes x `[..., X]`, context `[..., C]` to the latent's mean, log_std."""
         out = self.encoder(jnp.concatenate([x, context], axis=-1))
         mean, log_std = jnp.split(out, 2, axis=-1)
         return mean, jnp.clip(log_std, *_LOG_STD_RANGE)
@@ -47,7 +47,7 @@ class GaussianVAE(nn.Module):
     def reconstruct(
         self, x: jax.Array, context: jax.Array, noise: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """One-sample pass for training: residual `[..., X]` and KL `[..., Z]` in nats."""
+        """One-sample pass for training: residual `[..., X]`, KL `[..., Z]` in nats."""
         mean, log_std = self.encode(x, context)
         latent = mean + jnp.exp(log_std) * noise
         residual = x - self.decode(latent, context)

@@ -259,7 +259,7 @@ class WorldModel(nn.Module):
         )
 
         def flat(x):
-            """`[B, W, ...]` -> `[B * W, ...]`: plain matrix products are the fastest."""
+            """`[B, W, ...]` -> `[B * W, ...]`: plain matrix products are fastest."""
             return x.reshape(-1, *x.shape[2:])
 
         rows = obs.shape[:2]
