@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sas_jax import checkpoint, losses, spec as spec_lib
+from sas_jax import checkpoint, losses
+from sas_jax import spec as spec_lib
 from sas_jax.data import windows
 from sas_jax.data.episodes import Episodes
 from sas_jax.errors import UserError

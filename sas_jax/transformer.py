@@ -208,7 +208,7 @@ class Block(nn.Module):
             return y.reshape(rows, -1, size)
 
         def windows(y):
-            """Blocks, each with the one before: `[R, n, ...]` -> `[R, n/Q, 2Q, ...]`."""
+            """Blocks with the one before: `[R, n, ...]` -> `[R, n/Q, 2Q, ...]`."""
             y = y.reshape(y.shape[0], blocks, block, *y.shape[2:])
             before = jnp.pad(y, [(0, 0), (1, 0)] + [(0, 0)] * (y.ndim - 2))[:, :-1]
             return jnp.concatenate([before, y], axis=2)

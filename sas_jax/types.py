@@ -74,8 +74,8 @@ class StepOutput:
     """One imagined step of `P` trajectories; what scoring and prompting need.
 
     obs `[P, O]`, action `[P, A]`, and `[P]` reward, cost, return_to_go, cost_to_go and
-    timestep as in `Trajectory`; log_density `[P]` log rho(s_t) in standardised units, log_prob
-    `[P]` log pi(a_t | s_t, z_t) of the unclipped sample.
+    timestep as in `Trajectory`; log_density `[P]` log rho(s_t) in standardised units,
+    log_prob `[P]` log pi(a_t | s_t, z_t) of the unclipped sample.
     """
 
     obs: jax.Array
