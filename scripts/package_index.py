@@ -1,8 +1,8 @@
 """Fetches one pinned wheel from a package index with the standard library alone.
 
 For the one machine on which nothing else can: no pip, no ensurepip, no uv. The index
-is the one pip is configured for, else the public Python Package Index. The page format
-is PEP 503's, which every index and mirror serves.
+is the one pip is configured for; no address is built in. The page format is PEP 503's,
+which every index and mirror serves.
 """
 
 import configparser
@@ -18,7 +18,6 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
-PUBLIC_INDEX = "https://pypi.org/simple"
 TIMEOUT_SECONDS = 60
 
 # Settings of a user's pip that would send packages elsewhere or ask questions.
@@ -88,15 +87,21 @@ def fetch_wheel(pin_file: Path, folder: Path) -> Path:
     """Downloads the pure-Python wheel pinned in `pin_file` into `folder`.
 
     Raises:
-        FetchError: the index cannot be reached, lacks the wheel, or its file does not
-            have one of the pinned hashes. Nothing is written then.
+        FetchError: no index is configured, it cannot be reached, lacks the wheel, or
+            its file does not have one of the pinned hashes. Nothing is written then.
     """
     pin = read_pin(pin_file)
     filename = f"{pin.name}-{pin.version}-py3-none-any.whl"
     wheel = folder / filename
     if wheel.exists() and hashlib.sha256(wheel.read_bytes()).hexdigest() in pin.hashes:
         return wheel
-    page_url = f"{(configured_index() or PUBLIC_INDEX).rstrip('/')}/{pin.name}/"
+    index = configured_index()
+    if index is None:
+        raise FetchError(
+            "this Python has neither pip nor ensurepip, and there is no uv: install one "
+            "(Debian: apt install python3-venv), or set PIP_INDEX_URL to a package index"
+        )
+    page_url = f"{index.rstrip('/')}/{pin.name}/"
     for href in _Links(_get(page_url).decode()).hrefs:
         url = urllib.parse.urljoin(page_url, href)
         if urllib.parse.urlsplit(url).path.endswith("/" + filename):
