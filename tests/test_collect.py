@@ -141,9 +141,34 @@ def test_more_episodes_go_on_from_the_same_parts(reference, tmp_path):
     assert data.fingerprint() == dsrl.load(reference).select([0, 1]).fingerprint()
 
 
+def test_a_finished_recording_is_read_and_left_alone(reference):
+    before = reference.stat()
+    data = collect.collect(PLAN, reference)
+    assert data.fingerprint() == dsrl.load(reference).fingerprint()
+    assert reference.stat() == before
+    assert not reference.with_name("a.hdf5.parts").exists()
+
+
+@pytest.mark.parametrize(
+    "other", [{"episodes": 7}, {"seed": 6}, {"task": "PointCircle2"}]
+)
+def test_another_recording_is_not_overwritten(reference, other):
+    plan = collect.Plan(**{"task": TASK, "episodes": 8, "seed": 5, **other})
+    before = reference.stat()
+    with pytest.raises(UserError, match="exists already and is not this recording"):
+        collect.collect(plan, reference)
+    assert reference.stat() == before
+
+
+def test_foreign_file_is_not_overwritten(tmp_path):
+    path = tmp_path / "notes.hdf5"
+    path.write_text("not HDF5")
+    with pytest.raises(UserError, match="not an HDF5 file"):
+        collect.collect(PLAN, path)
+    assert path.read_text() == "not HDF5"
+
+
 def test_refusals(reference, tmp_path):
-    with pytest.raises(UserError, match="exists already"):
-        collect.collect(PLAN, reference)
     parts = tmp_path / "a.hdf5.parts"
     collect._claim(parts, PLAN)
     other = collect.Plan(TASK, episodes=8, seed=6)

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sas_jax.data import behaviours, dsrl
+from sas_jax.data import behaviours, dsrl, hdf5
 from sas_jax.data.episodes import Episodes
 from sas_jax.envs import tasks
 from sas_jax.errors import UserError
@@ -63,22 +63,23 @@ def collect(
     Args:
       plan: what to record.
       out: the file. Parts lie in ``<out>.parts`` until it is complete.
-      workers: processes; by default one per core.
+      workers: processes; by default one per usable core.
       progress: called with (episodes done, episodes in all) after each episode.
 
     Returns:
-      The episodes, as written.
+      The episodes, as written. A file at `out` that holds this very recording is
+      read and left as it is.
 
     Raises:
       UserError: a bad number of workers, a file or parts of another plan at `out`, a
         folder that cannot be written, or a worker that died.
     """
     out = pathlib.Path(out)
-    workers = os.cpu_count() if workers is None else workers
+    workers = len(os.sched_getaffinity(0)) if workers is None else workers
     if workers < 1:
         raise UserError(f"workers {workers}: expected at least 1")
     if out.exists():
-        raise UserError(f"{out}: exists already; choose another file or delete it")
+        return _recorded(plan, out)
     parts = out.with_name(f"{out.name}.parts")
     _claim(parts, plan)
     missing = [e for e in range(plan.episodes) if _load_part(parts, e) is None]
@@ -158,6 +159,20 @@ def _header(plan: Plan) -> dict[str, str | int]:
         "behaviour_version": behaviours.VERSION,
         "simulator": json.dumps(versions, sort_keys=True),
     }
+
+
+def _recorded(plan: Plan, out: pathlib.Path) -> Episodes:
+    """Reads a file that is there; UserError unless it is the planned recording."""
+    expected = _header(plan)
+    with hdf5.open_file(out) as file:
+        found = {name: hdf5.read_attribute(file, name) for name in expected}
+    episodes = dsrl.load(out, task=plan.task) if found == expected else None
+    if episodes is None or episodes.num_episodes != plan.episodes:
+        raise UserError(
+            f"{out}: exists already and is not this recording; choose another file or "
+            "delete it"
+        )
+    return episodes
 
 
 def _claim(parts: pathlib.Path, plan: Plan) -> None:

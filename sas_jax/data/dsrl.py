@@ -237,12 +237,13 @@ def _task_name(
     from sas_jax.envs import tasks
 
     if task is None:
-        attribute = hdf5.text_attribute(file, "task")
-        task = attribute if attribute is not None else _task_from_name(path)
+        attribute = hdf5.read_attribute(file, "task")
+        task = attribute if isinstance(attribute, str) else _task_from_name(path)
     if task is None:
         raise UserError(
-            f"{path}: neither an attribute 'task' nor the file's name says which task "
-            "this is; pass task=NAME"
+            f"{path}: neither an attribute 'task' (of fixed length: strings of "
+            "variable length are not read) nor the file's name says which task this "
+            "is; pass task=NAME"
         )
     known = tasks.get_task(task)
     if (obs_dim, action_dim) != (known.obs_dim, known.action_dim):

@@ -224,23 +224,26 @@ def write_blocks(
         raise ValueError(f"{key}: {start} rows written, expected {num_rows}")
 
 
-def text_attribute(file: h5py.File, name: str) -> str | None:
-    """Returns a fixed-length string attribute of the root, None if there is none.
+def read_attribute(file: h5py.File, name: str) -> str | int | None:
+    """Returns a root attribute: fixed-length string or integer; None if there is none.
 
-    Variable-length strings are passed over: they lie in a global heap, and libhdf5
+    Strings of variable length are passed over: they lie in a global heap, and libhdf5
     (2.0.0) loops for ever on a damaged one.
     """
     try:
-        if name not in file.attrs or file.attrs.get_id(name).dtype.kind != "S":
+        if name not in file.attrs:
+            return None
+        kind, shape = file.attrs.get_id(name).dtype.kind, file.attrs.get_id(name).shape
+        if kind not in "Siu" or shape != ():
             return None
         value = file.attrs[name]
     except _DAMAGE as error:
         raise _damaged(f"{file.filename}: attribute {name!r}", error) from error
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else None
+    return value.decode("utf-8", "replace") if kind == "S" else int(value)
 
 
 def write_attribute(file: h5py.File, name: str, value: object) -> None:
-    """Writes an attribute of the root, strings in a form `text_attribute` reads."""
+    """Writes an attribute of the root, strings in a form `read_attribute` reads."""
     file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
 
 
