@@ -1,6 +1,10 @@
 """Finding and downloading DSRL files, with a hub that lives in the test."""
 
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ from sas_jax.data import download, dsrl
 from sas_jax.data.episodes import Episodes
 from sas_jax.errors import UserError
 
+ROOT = pathlib.Path(__file__).parents[1]
 NAME = "SafetyPointGoal1Gymnasium-v0-100-2022.hdf5"
 
 
@@ -132,7 +137,8 @@ def test_the_real_client_is_asked_for_the_right_file(home, monkeypatch):
     """Everything but the network: the call that huggingface_hub gets."""
     import huggingface_hub
 
-    calls = []
+    calls, asked = [], []
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", asked.append)
 
     def hf_hub_download(**kwargs):
         calls.append(kwargs)
@@ -148,6 +154,27 @@ def test_the_real_client_is_asked_for_the_right_file(home, monkeypatch):
             "local_dir": path.parent,
         }
     ]
+    (url,) = asked
+    assert url.endswith(f"/datasets/YYY-45/DSRL/resolve/main/{NAME}")
+
+
+def test_without_a_network_the_real_client_fails_at_once_and_says_so_once(home):
+    """A closed port of this machine in place of the hub; nothing leaves the machine."""
+    script = (
+        "from sas_jax.data import dsrl; from sas_jax.errors import UserError\n"
+        "try: dsrl.load('PointGoal1')\n"
+        "except UserError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"},
+        timeout=60,
+    )
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.count("\n") == 1 and "cannot be downloaded" in done.stdout
 
 
 def test_unknown_task(home):

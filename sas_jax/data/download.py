@@ -134,6 +134,11 @@ def _from_hub(name: str, folder: pathlib.Path) -> None:
     """Downloads one file; the client resumes, shows progress and moves it last."""
     import huggingface_hub
 
+    # Without a network the download would try for half a minute, and log each try; a
+    # question about the file fails at once.
+    huggingface_hub.get_hf_file_metadata(
+        huggingface_hub.hf_hub_url(REPOSITORY, name, repo_type="dataset")
+    )
     huggingface_hub.hf_hub_download(
         repo_id=REPOSITORY, filename=name, repo_type="dataset", local_dir=folder
     )
