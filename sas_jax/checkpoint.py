@@ -132,6 +132,9 @@ def _read_meta(workdir: Path, step: int) -> dict[str, Any]:
     try:
         meta = json.loads((folder / "metadata").read_text())
         schema = meta["schema"]
+        for part in ("config", "spec", "card"):
+            if schema == SCHEMA and not isinstance(meta[part], (dict, type(None))):
+                raise TypeError(f"{part} is no group of values")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"checkpoint {str(folder.parent)!r} is partial or damaged ({error}); "
@@ -151,7 +154,8 @@ def _restore(workdir, manager, step, abstract) -> TrainState:
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
         )
     except Exception as error:  # Orbax raises many kinds for one cause: damaged files
-        reason = str(error).strip().splitlines()[0][:200] if str(error) else repr(error)
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        reason = reason.split(". See full TensorStore")[0][:200]
         raise UserError(
             f"checkpoint {str(workdir / _FOLDER / str(step))!r} is partial or damaged "
             f"({reason}); delete it to fall back to the one before"
