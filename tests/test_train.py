@@ -1,0 +1,259 @@
+"""The training loop: exact resume after kill -9, seeds as an axis, diverging losses."""
+
+import csv
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sas_jax import checkpoint, train
+from sas_jax.errors import UserError
+from sas_jax.learners import sequence
+from tests.model_fixtures import make_config, make_episodes
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = make_config(
+    model={"kl_warmup": 1},
+    train={
+        "num_steps": 80,
+        "chunk": 10,
+        "checkpoint_every": 20,
+        "keep_checkpoints": 4,
+        "learning_rate": 1e-2,
+        "warmup": 5,
+        "seed": 3,
+    },
+)
+TWO_SEEDS = dataclasses.replace(
+    CONFIG, train=dataclasses.replace(CONFIG.train, num_seeds=2)
+)
+# Rows have ten steps: those of the first episodes end in padding.
+LENGTHS = (8,) * 6 + (14, 14)
+
+
+def values_of(state):
+    """Leaves of a state as numpy, keys as their data."""
+
+    def plain(x):
+        is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(x) if is_key else x)
+
+    return jax.tree.map(plain, state)
+
+
+def read_curve(workdir):
+    with open(workdir / "metrics.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """An uninterrupted run: folder, result, progress calls, and calls for a card."""
+    workdir = tmp_path_factory.mktemp("whole")
+    traces, progress, cards = [], [], []
+    make = sequence.make
+
+    def counting(*args, **kwargs):
+        learner = make(*args, **kwargs)
+
+        def update(state, batch):
+            traces.append(1)
+            return learner.update(state, batch)
+
+        return learner._replace(update=update)
+
+    def make_card(config, spec, state, held_out):
+        cards.append((config, spec, int(state.step), held_out.num_episodes))
+        return {"colour": "blue", "level": float("nan")}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.sequence, "make", counting)
+        result = train.fit(
+            CONFIG,
+            make_episodes(LENGTHS),
+            workdir,
+            make_card=make_card,
+            progress=lambda *args: progress.append((*args, len(traces))),
+        )
+    return workdir, result, progress, cards
+
+
+def test_every_chunk_is_reported_and_nothing_is_traced_again(whole_run):
+    _, result, progress, _ = whole_run
+    assert [p[0] for p in progress] == list(range(10, 81, 10))
+    assert {p[1] for p in progress} == {80}
+    assert all(np.isfinite(list(p[2].values())).all() for p in progress)
+    assert progress[0][3] == progress[-1][3] >= 1
+    assert result.step == int(result.state.step[0]) == 80
+
+
+def test_training_overfits_a_handful_of_transitions(whole_run):
+    """Every part of the loss has learnt something from 66 of them."""
+    progress = whole_run[2]
+    before, after = progress[0][2], progress[-1][2]
+    assert after["loss"] < before["loss"] - 2
+    assert after["action_nll"] < before["action_nll"] - 0.3
+    assert after["transition_elbo"] > before["transition_elbo"] + 1
+    assert after["marginal_elbo"] > before["marginal_elbo"] + 1
+    assert after["return_mse"] < 0.7 * before["return_mse"]
+    assert after["cost_bce"] < before["cost_bce"]
+
+
+def test_the_curve_has_a_row_per_checkpoint(whole_run):
+    rows = read_curve(whole_run[0])
+    assert [int(r["step"]) for r in rows] == list(range(20, 81, 20))
+    assert {r["seed"] for r in rows} == {"3"}
+    for name in ("loss", "val_loss", "val_transition_elbo", "steps_per_second"):
+        assert all(np.isfinite(float(r[name])) for r in rows), name
+    # Last chunk's mean, as the progress told.
+    assert float(rows[-1]["loss"]) == whole_run[2][-1][2]["loss"]
+
+
+def test_the_card_is_made_once_from_held_out_episodes(whole_run):
+    workdir, result, _, cards = whole_run
+    # 0.3 * 8 episodes are 2.
+    assert [(step, episodes) for _, _, step, episodes in cards] == [(80, 2)]
+    assert result.card["colour"] == "blue" and np.isnan(result.card["level"])
+    assert checkpoint.load(workdir, 60).card is None
+
+
+def test_a_finished_run_is_not_trained_again(whole_run):
+    workdir, result, _, _ = whole_run
+
+    def forbidden(*args):
+        raise AssertionError("must not be called")
+
+    again = train.fit(
+        CONFIG,
+        make_episodes(LENGTHS),
+        workdir,
+        make_card=forbidden,
+        progress=forbidden,
+    )
+    jax.tree.map(
+        np.testing.assert_array_equal, values_of(again.state), values_of(result.state)
+    )
+
+
+_VICTIM = """
+import sys, time
+from tests.model_fixtures import make_episodes
+from tests.test_train import CONFIG, LENGTHS
+from sas_jax import train
+
+def progress(step, total, metrics):
+    print(step, flush=True)
+    if step >= 50:
+        time.sleep(60)
+
+train.fit(CONFIG, make_episodes(LENGTHS), sys.argv[1], progress=progress)
+"""
+
+
+def test_a_killed_run_resumes_bit_for_bit(whole_run, tmp_path):
+    """kill -9 at step 50: step 40 is whole on disk, ten steps are repeated."""
+    _, result, _, _ = whole_run
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", _VICTIM, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+    ) as victim:
+        try:
+            for line in victim.stdout:
+                if int(line) >= 50:
+                    break
+        finally:
+            victim.send_signal(signal.SIGKILL)
+    assert victim.returncode == -signal.SIGKILL
+    assert checkpoint.load(tmp_path).step == 40
+    steps = []
+    resumed = train.fit(
+        CONFIG,
+        make_episodes(LENGTHS),
+        tmp_path,
+        progress=lambda step, *_: steps.append(step),
+    )
+    assert steps == list(range(50, 81, 10))
+    jax.tree.map(
+        np.testing.assert_array_equal, values_of(resumed.state), values_of(result.state)
+    )
+    curves = [read_curve(folder) for folder in (tmp_path, whole_run[0])]
+    for row in (*curves[0], *curves[1]):
+        del row["steps_per_second"]
+    assert curves[0] == curves[1]
+
+
+@pytest.fixture(scope="module")
+def diverged(tmp_path_factory):
+    """Seeds 3 and 4 at once; after step 40 a parameter of seed 4 is no number."""
+    workdir = tmp_path_factory.mktemp("diverged")
+    make_chunk = train.make_train_chunk
+
+    def spoiling(*args):
+        chunk = make_chunk(*args)
+
+        def run(states, data):
+            if int(states.step[0]) == 40:
+                params = dict(states.params)
+                policy = dict(params["policy"])
+                bias = policy["Dense_1"]["bias"].at[1].set(jnp.nan)
+                policy["Dense_1"] = policy["Dense_1"] | {"bias": bias}
+                states = states.replace(params=params | {"policy": policy})
+            return chunk(states, data)
+
+        return run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "make_train_chunk", spoiling)
+        with pytest.raises(UserError) as error:
+            train.fit(TWO_SEEDS, make_episodes(LENGTHS), workdir)
+    return workdir, str(error.value)
+
+
+def test_a_loss_that_is_not_finite_names_seed_and_steps(diverged):
+    workdir, message = diverged
+    assert "seed 4 is not finite between steps 40 and 50" in message
+    loaded = checkpoint.load(workdir)
+    assert loaded.step == 40
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(loaded.state.params))
+    assert [(r["step"], r["seed"]) for r in read_curve(workdir)] == [
+        ("20", "3"),
+        ("20", "4"),
+        ("40", "3"),
+        ("40", "4"),
+    ]
+
+
+def test_seeds_are_an_axis(whole_run, diverged):
+    """The first of two seeds trains as it does alone, up to the order of sums."""
+    alone = values_of(checkpoint.load(whole_run[0], 20).state)
+    both = values_of(checkpoint.load(diverged[0], 20).state)
+    np.testing.assert_array_equal(both.key[0], alone.key[0])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a[0], b[0], atol=2e-3),
+        (both.params, both.extra),
+        (alone.params, alone.extra),
+    )
+    kernel = both.params["policy"]["Dense_0"]["kernel"]
+    assert np.abs(kernel[0] - kernel[1]).max() > 0.1
+    rows = read_curve(whole_run[0])[0], read_curve(diverged[0])[0]
+    losses = [float(row["loss"]) for row in rows]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+def test_data_that_cannot_be_trained_on(tmp_path):
+    with pytest.raises(UserError, match="1 episode.*expected at least 2"):
+        train.fit(CONFIG, make_episodes((8,)), tmp_path)
+    with pytest.raises(UserError, match="65 steps; expected at most model.max_timest"):
+        train.fit(CONFIG, make_episodes((8, 65)), tmp_path)
+    assert not any(tmp_path.iterdir())
