@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from sas_jax.envs import safety_gym, tasks
+from sas_jax.envs import pool, safety_gym, tasks
 from sas_jax.envs.pool import WorkerError
 from sas_jax.envs.vector import VectorEnv
 from sas_jax.errors import UserError
@@ -216,6 +216,67 @@ def test_worker_that_keeps_dying_is_reported_with_task_and_seed(tmp_path):
     assert wait_until_gone(pids)
 
 
+HANGING = """
+import time
+def is_first():
+    try:
+        open(MARK, "x").close()
+    except FileExistsError:
+        return False
+    return True
+plain_make = safety_gym.make
+def make(*args, **kwargs):
+    env = plain_make(*args, **kwargs)
+    plain_reset, plain_step = env.reset, env.step
+    def reset(seed):
+        env.seed, env.steps = seed, 0
+        return plain_reset(seed)
+    def step(action):
+        env.steps += 1
+        if env.seed == 92 and env.steps == 3 and CONDITION:
+            time.sleep(3600)
+        return plain_step(action)
+    env.reset, env.step = reset, step
+    return env
+safety_gym.make = make
+"""
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(pool, "_HANG_SECONDS", 2.0)
+    monkeypatch.setattr(pool, "_LOOK_SECONDS", 0.3)
+
+
+def test_hanging_worker_is_replaced_and_changes_no_result(
+    tmp_path, reference, impatient
+):
+    mark = tmp_path / "mark"
+    body = HANGING.replace("MARK", repr(str(mark))).replace("CONDITION", "is_first()")
+    python = interpreter(tmp_path, body=body)
+    with VectorEnv("PointGoal1", len(SEEDS), num_workers=2, python=python) as env:
+        before = env.worker_pids
+        assert_same(rollout(env, 10), reference[:11])
+        assert mark.exists() and env.worker_pids[1] != before[1]
+        assert env.worker_pids[0] == before[0]
+    assert wait_until_gone(before)
+
+
+def test_worker_that_keeps_hanging_is_reported_with_task_and_seed(tmp_path, impatient):
+    python = interpreter(tmp_path, body=HANGING.replace("CONDITION", "True"))
+    env = VectorEnv("PointGoal1", len(SEEDS), num_workers=2, python=python)
+    env.reset(SEEDS)
+    env.step(actions_at(0))
+    env.step(actions_at(1))
+    pids = env.worker_pids
+    with pytest.raises(
+        WorkerError, match="seed 92.*first it hung for 2 s, then it hung"
+    ) as error:
+        env.step(actions_at(2))
+    assert "\n" not in str(error.value)
+    assert wait_until_gone(pids)
+
+
 def test_refused_seed_is_reported_and_others_go_on(tmp_path, reference):
     python = interpreter(
         tmp_path,
@@ -290,6 +351,31 @@ def test_no_orphans_however_the_parent_ends(ending):
     )
     assert done.returncode != 0
     assert wait_until_gone(json.loads(done.stdout))
+
+
+def test_no_orphan_in_the_midst_of_a_step(tmp_path):
+    """A worker that does not look at its pipe notices its parent's end, too."""
+    python = interpreter(tmp_path, body=HANGING.replace("CONDITION", "True"))
+    script = (
+        "import sys, json; from sas_jax.envs.vector import VectorEnv\n"
+        f"env = VectorEnv('PointGoal1', 1, num_workers=1, python={python!r})\n"
+        "env.reset([92]); print(json.dumps(env.worker_pids), flush=True)\n"
+        "for _ in range(3): env.step([[0, 0]]); print(flush=True)"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    pids = json.loads(parent.stdout.readline())
+    parent.stdout.readline(), parent.stdout.readline()  # two steps are done
+    time.sleep(0.3)  # for the third to be under way
+    assert all(map(is_running, pids))
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert wait_until_gone(pids)
 
 
 def test_interrupt_during_an_exchange_closes_the_workers():

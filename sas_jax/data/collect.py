@@ -15,8 +15,6 @@ import multiprocessing
 import os
 import pathlib
 import shutil
-import threading
-import time
 import zipfile
 from collections.abc import Iterator
 
@@ -24,7 +22,7 @@ import numpy as np
 
 from sas_jax.data import behaviours, dsrl, hdf5
 from sas_jax.data.episodes import Episodes
-from sas_jax.envs import tasks
+from sas_jax.envs import shared, tasks
 from sas_jax.errors import UserError
 
 _ARRAYS = ("observations", "actions", "rewards", "costs", "terminated")
@@ -283,15 +281,8 @@ def _start_worker(plan: Plan, parts: str, parent: int) -> None:
     global _worker_state
     from sas_jax.envs import safety_gym
 
-    threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
+    shared.exit_with(parent)
     _worker_state = (safety_gym.make(plan.task), plan, pathlib.Path(parts))
-
-
-def _exit_with(parent: int) -> None:
-    """Ends this process when its parent is gone, however the parent ended."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def _record_part(episode: int) -> None:

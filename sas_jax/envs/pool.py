@@ -3,12 +3,14 @@
 A worker that dies is replaced by a fresh one, which runs the episodes at hand again
 from their seeds and logged actions and then does what the dead one was asked. Results
 are the same, since an episode depends on its seed and actions only. A second death in
-the same request is taken for the episode's fault and reported.
+the same request is taken for the episode's fault and reported. A worker that neither
+answers nor begins another reset or step for two minutes is taken for dead.
 """
 
 import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
 
@@ -18,6 +20,11 @@ from sas_jax.envs import shared, worker
 from sas_jax.errors import UserError
 
 _PATIENCE_SECONDS = 2.0
+# A single reset or step takes milliseconds, the slowest reset a second or two; imports
+# from a slow disk may take long.
+_HANG_SECONDS = 120.0
+_START_SECONDS = 300.0
+_LOOK_SECONDS = 1.0
 
 
 class WorkerError(UserError):
@@ -73,6 +80,26 @@ class _Process:
         for fd in (self.commands, self.replies):
             os.close(fd)
 
+    def await_answer(self, beat, patience: float) -> None:
+        """Returns when there is something to read, be it the end of the pipe.
+
+        beat: () -> a number that changes while the worker gets on.
+        patience: seconds without a beat. They are counted in short looks and not by the
+            clock: while Ctrl-Z stops both processes nobody hangs.
+
+        Raises:
+          EOFError: the worker hung and was killed; says so.
+        """
+        poller = select.poll()
+        poller.register(self.replies, select.POLLIN)
+        last, looks = None, 0.0
+        while not poller.poll(_LOOK_SECONDS * 1e3):
+            last, previous = beat(), last
+            looks = 0.0 if last != previous else looks + _LOOK_SECONDS
+            if looks >= patience:
+                self.popen.kill()
+                raise EOFError(f"hung for {patience:g} s")
+
     def wait(self, seconds: float):
         """Waits for the end; kills what is still there after `seconds`."""
         try:
@@ -114,8 +141,8 @@ class WorkerPool:
         try:
             for index in range(len(self._served)):
                 self._processes.append(self._spawn(index))
-            for process in self._processes:
-                self._await_start(process)
+            for index in range(len(self._served)):
+                self._await_start(index)
         except UserError:
             self.close()
             raise
@@ -180,28 +207,37 @@ class WorkerPool:
         """Reads a worker's answer, over a fresh worker if it has died."""
         try:
             return self._receive(index)
-        except EOFError:
+        except EOFError as error:
+            first = str(error) or "died"
             self._replace(index)
         try:
-            self._await_start(self._processes[index])
+            self._await_start(index)
             past = history(self._served[index])
             shared.send(self._processes[index].commands, shared.REPLAY, past)
             self._receive(index)
             shared.send(self._processes[index].commands, kind, payload)
             return self._receive(index)
-        except (EOFError, BrokenPipeError):
+        except (EOFError, BrokenPipeError) as error:
+            hung = isinstance(error, EOFError) and str(error)
             self.close()
             raise WorkerError(
-                f"{self._culprit(index)}: its environment worker died twice in the "
-                "same request; expected it to live"
+                f"{self._culprit(index)}: its environment worker was lost twice in the "
+                f"same request (first it {first}, then it {hung or 'died'}); expected "
+                "it to live"
             ) from None
 
     def _receive(self, index) -> bytes:
-        """Reads one answer; EOFError when the worker is dead."""
-        kind, payload = shared.receive(self._processes[index].replies)
+        """Reads one answer; EOFError when the worker is dead or hangs."""
+        kind, payload = self._next_message(index, _HANG_SECONDS)
         if kind == shared.FAILED:
             raise WorkerError(f"{self._culprit(index)}: {payload.decode()}")
         return payload
+
+    def _next_message(self, index, patience) -> tuple[bytes, bytes]:
+        """Waits for a worker's next message; EOFError when it is dead or hangs."""
+        process = self._processes[index]
+        process.await_answer(lambda: int(self._slots.beats[index]), patience)
+        return shared.receive(process.replies)
 
     def _culprit(self, index) -> str:
         """Names the task and the seed that a worker was at."""
@@ -214,15 +250,16 @@ class WorkerPool:
         config = self._config | {"slots": self._served[index], "index": index}
         return _Process(self._python, config, self._slots.fd)
 
-    def _await_start(self, process) -> None:
+    def _await_start(self, index) -> None:
         """Waits until a worker has built its environments."""
         try:
-            kind, payload = shared.receive(process.replies)
-        except EOFError:
-            process.popen.wait()
+            kind, payload = self._next_message(index, _START_SECONDS)
+        except EOFError as error:
+            status = self._processes[index].popen.wait()
+            fate = str(error) or f"ended with status {status}"
             raise WorkerError(
-                f"a worker of {self._task} under {self._python!r} ended with status "
-                f"{process.popen.returncode} while starting; its stderr says why"
+                f"a worker of {self._task} under {self._python!r} {fate} while "
+                "starting; its stderr says why"
             ) from None
         if kind == shared.FAILED:
             text = payload.decode()

@@ -9,6 +9,8 @@ import mmap
 import os
 import struct
 import tempfile
+import threading
+import time
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from sas_jax.envs.safety_gym import POSE_SIZE
 
 _HEADER = struct.Struct("<cI")
 _ALIGNMENT = 64  # a cache line
+_ORPHAN_CHECK_SECONDS = 1.0
 
 READY, OK, FAILED = b"R", b"K", b"E"  # worker -> parent
 RESET, STEP, REPLAY, LAYOUT = b"r", b"s", b"p", b"l"  # parent -> worker
@@ -28,8 +31,9 @@ class SharedSlots:
     `[B]`, `mask` `[B]` (which slots a request is about) and `actions` `[B, A]`; the
     worker that owns a slot writes the rest: `observations` `[B, O]` float32, `rewards`
     and `costs` `[B]` float64, `terminated` and `ended` `[B]` bool, `poses` `[B, 6]`
-    float64, and into `busy` `[W]` the slot at hand, which tells the parent whose
-    episode a dead worker was running.
+    float64, into `busy` `[W]` the slot at hand, which tells the parent whose episode
+    a dead worker was running, and into `beats` `[W]` how many resets and steps it has
+    begun, which tells a long request from a hanging worker.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class SharedSlots:
             "ended": (np.bool_, (num_envs,)),
             "poses": (np.float64, (num_envs, POSE_SIZE)),
             "busy": (np.int64, (num_workers,)),
+            "beats": (np.int64, (num_workers,)),
         }
         offsets, size = {}, 0
         for name, (dtype, shape) in fields.items():
@@ -64,6 +69,21 @@ class SharedSlots:
         for name, (dtype, shape) in fields.items():
             array = np.ndarray(shape, dtype, self._memory, offsets[name])
             setattr(self, name, array)
+
+
+def exit_with(parent: int) -> None:
+    """Ends this process soon after process `parent` is gone, whatever it is doing.
+
+    A thread watches: the closing of a pipe is noticed only between two requests, and
+    not at all if another process has inherited the parent's end.
+    """
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(_ORPHAN_CHECK_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _anonymous_file(size: int) -> int:

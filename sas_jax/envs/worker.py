@@ -7,13 +7,8 @@ closes or its parent is gone.
 
 import json
 import os
-import select
 import signal
 import sys
-
-# How often an idle worker looks whether its parent still lives. The closing of the pipe
-# says so at once, unless some other process of the parent's has inherited its end.
-_ORPHAN_CHECK_MS = 2000
 
 
 class Worker:
@@ -24,9 +19,12 @@ class Worker:
 
     def __init__(self, make, slots, shared, index: int):
         """make: () -> environment. slots: slot numbers served. index: own number."""
-        self._envs = {slot: make() for slot in slots}
         self._shared = shared
         self._index = index
+        self._envs = {}
+        for slot in slots:
+            self._note(slot)
+            self._envs[slot] = make()
 
     def reset(self) -> None:
         """Starts the episode `seeds[slot]` in every masked slot."""
@@ -62,13 +60,18 @@ class Worker:
         layout = self._envs[slot].layout()
         return {name: rows.tolist() for name, rows in layout.items()}
 
-    def _begin(self, slot, seed):
+    def _note(self, slot):
+        """Tells the parent what is being worked at, and that work goes on."""
         self._shared.busy[self._index] = slot
+        self._shared.beats[self._index] += 1
+
+    def _begin(self, slot, seed):
+        self._note(slot)
         observation = self._envs[slot].reset(seed)
         self._publish(slot, observation, 0.0, 0.0, False, False)
 
     def _advance(self, slot, action):
-        self._shared.busy[self._index] = slot
+        self._note(slot)
         observation, reward, cost, terminated, truncated = self._envs[slot].step(action)
         ended = terminated or truncated
         self._publish(slot, observation, reward, cost, terminated, ended)
@@ -84,7 +87,7 @@ class Worker:
 
 
 def serve(config: dict) -> None:
-    """Answers messages until the parent is gone.
+    """Answers messages; EOFError when the parent has closed its end.
 
     config: task, lean, slots, index, num_envs, num_workers, obs_dim, action_dim, the
     descriptors commands, replies and memory, and the parent's process id.
@@ -121,8 +124,9 @@ def serve(config: dict) -> None:
             config["index"],
         )
 
+    shared.exit_with(config["parent"])
     answer(start)
-    while _message_waits(commands, config["parent"]):
+    while True:
         kind, payload = shared.receive(commands)
         if kind == shared.RESET:
             answer(worker.reset)
@@ -132,17 +136,6 @@ def serve(config: dict) -> None:
             answer(lambda payload=payload: worker.replay(payload))
         elif kind == shared.LAYOUT:
             answer(lambda payload=payload: worker.layout(int(payload)))
-
-
-def _message_waits(fd: int, parent: int) -> bool:
-    """Blocks until there is something to read; False once the parent is gone."""
-    poller = select.poll()
-    poller.register(fd, select.POLLIN)
-    while os.getppid() == parent:
-        events = poller.poll(_ORPHAN_CHECK_MS)
-        if events:
-            return bool(events[0][1] & select.POLLIN)
-    return False
 
 
 def main() -> None:
