@@ -136,6 +136,16 @@ def test_page_holds_numbers_and_pictures(tmp_path):
         assert (tmp_path / "page" / picture).read_bytes().startswith(b"\x89PNG")
 
 
+def test_bars_of_costs_near_zero_can_be_seen():
+    """Safe data on an axis that reaches to the loosest threshold."""
+    figure = data_page._return_cost(make(costs=np.zeros(300, np.float32)))
+    plane, histogram = figure.axes
+    (bar,) = [patch for patch in histogram.patches if patch.get_height() > 0]
+    assert bar.get_height() == 6
+    low, high = histogram.get_xlim()
+    assert bar.get_width() > 0.01 * (high - low)
+
+
 def test_the_command(tmp_path):
     dsrl.write(tmp_path / "a.hdf5", make(costs=np.zeros(300, np.float32)))
     command = [sys.executable, "-m", "experiments.inspect"]

@@ -110,7 +110,9 @@ def _return_cost(episodes: Episodes):
     plane.axhline(task.return_max, color=style.GREY, linewidth=1, linestyle=":")
     plane.set(xlabel="cost of an episode", ylabel="return", title="Episodes")
     style.panel_note(plane, "dotted: DSRL's largest return; dashed: thresholds")
-    histogram.hist(costs, bins=40, color=style.BLUE)
+    # Bins of the whole axis: of the costs' own range they could be too narrow to see.
+    edges = np.linspace(min(costs.min(), 0), max(costs.max(), *task.cost_limits), 41)
+    histogram.hist(costs, bins=edges, color=style.BLUE)
     histogram.set(xlabel="cost of an episode", ylabel="episodes", title="Costs")
     for axis in (plane, histogram):
         for limit in task.cost_limits:
