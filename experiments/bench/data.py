@@ -8,16 +8,14 @@ else; ours checks every value and keeps what is needed. The files are made up, o
 PointGoal1's sizes, one compressed as DSRL's are and one not at all.
 """
 
-import json
 import pathlib
 import tempfile
 
 from absl import flags
 
 from experiments import cli
-from experiments.bench import data_timing
+from experiments.bench import data_timing, results
 from sas_jax.errors import UserError
-from sas_jax.report import atomic, machine
 
 _STEPS = flags.DEFINE_integer("steps", 2_000_000, "Steps of the made-up file.")
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Readings of each kind.")
@@ -38,8 +36,8 @@ def main(_):
             rows += data_timing.measure(layout, path, _REPEATS.value)
             path.unlink()
     print(_table(rows))
-    content = {"machine": machine.machine_info(), "rows": rows}
-    atomic.write_text(out, json.dumps(content, indent=1) + "\n")
+    settings = {"steps": _STEPS.value, "repeats": _REPEATS.value}
+    results.write_json(out, settings, {"rows": rows})
     print(f"written to {out}")
 
 

@@ -5,9 +5,6 @@ machine shows less; the vector environment in wall-clock seconds, since its work
 other processes.
 """
 
-import os
-import pathlib
-import platform
 import statistics
 import time
 
@@ -83,24 +80,6 @@ def time_vector(name: str, num_workers: int, *, num_envs: int, num_steps: int) -
         "start_seconds": started - begin,
         "reset_ms_per_env": (reset - started) / num_envs * 1e3,
         "steps_per_second": num_envs * num_steps / (end - reset),
-    }
-
-
-def machine() -> dict:
-    """What the numbers were measured on."""
-    model = platform.processor()
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        names = [line.split(":")[1].strip() for line in lines if "model name" in line]
-        model = names[0] if names else model
-    return {
-        "cpu": model,
-        "usable_cores": len(os.sched_getaffinity(0)),
-        "load_average": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "mujoco": mujoco.__version__,
-        "numpy": np.__version__,
     }
 
 

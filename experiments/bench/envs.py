@@ -6,16 +6,13 @@
 Prints a table and writes the numbers to ``--out``.
 """
 
-import json
-import os
-import pathlib
 import statistics
 
 from absl import flags
 from tqdm import tqdm
 
 from experiments import cli
-from experiments.bench import env_timing
+from experiments.bench import env_timing, results
 from sas_jax.envs import tasks
 from sas_jax.errors import UserError
 
@@ -54,13 +51,10 @@ def main(argv):
     print(_single_table(single))
     print()
     print(_vector_table(vector))
-    result = {"machine": env_timing.machine(), "single": single, "vector": vector}
-    out = pathlib.Path(_OUT.value)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_suffix(".tmp")
-    partial.write_text(json.dumps(result, indent=1) + "\n")
-    os.replace(partial, out)
-    print(f"\nwritten to {out}")
+    measured = {"single": single, "vector": vector}
+    settings = {"steps": _STEPS.value, "repeats": _REPEATS.value, "seed": _SEED.value}
+    results.write_json(_OUT.value, settings, measured)
+    print(f"\nwritten to {_OUT.value}")
 
 
 def _time_vectors() -> list[dict]:
