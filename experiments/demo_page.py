@@ -29,9 +29,13 @@ class Clock:
         self.laps[name], self.started = now - self.started, now
 
 
-def peak_memory_gib() -> float:
-    """Largest resident size of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+def peak_memory() -> str:
+    """Largest resident sizes so far: this process, and its largest child."""
+    own, child = (
+        resource.getrusage(who).ru_maxrss / 2**20
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return f"{own:.2f} GiB; largest worker process {child:.2f} GiB"
 
 
 def telling_layout(run: Evaluation, left: str, right: str) -> int:
@@ -168,7 +172,7 @@ def write(
         "evaluation": f"{evaluation.num_episodes} layouts x "
         f"{', '.join(evaluation.variants)}, the same layouts and action noise",
         "wall time": ", ".join(f"{k} {v:.0f} s" for k, v in clock.laps.items()),
-        "peak memory": f"{peak_memory_gib():.2f} GiB (main process)",
+        "peak memory": peak_memory(),
         **facts,
     }
     if seconds:

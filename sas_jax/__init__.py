@@ -17,6 +17,7 @@ _EXPORTS: dict[str, str] = {
     "SequenceModel": "sas_jax.stepping",
     "Checkpoint": "sas_jax.checkpoint",
     "load_checkpoint": "sas_jax.checkpoint",
+    "load_policy": "sas_jax.api",
     "EvaluationConfig": "sas_jax.evaluate",
     "ExperimentConfig": "sas_jax.experiment",
     "default_config": "sas_jax.experiment",

@@ -98,8 +98,8 @@ def fetch_wheel(pin_file: Path, folder: Path) -> Path:
     index = configured_index()
     if index is None:
         raise FetchError(
-            "this Python has neither pip nor ensurepip, and there is no uv: install one "
-            "(Debian: apt install python3-venv), or set PIP_INDEX_URL to a package index"
+            "this Python has neither pip nor ensurepip, and there is no uv: install "
+            "one (Debian: apt install python3-venv), or set PIP_INDEX_URL to an index"
         )
     page_url = f"{index.rstrip('/')}/{pin.name}/"
     for href in _Links(_get(page_url).decode()).hrefs:

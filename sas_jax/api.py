@@ -1,0 +1,61 @@
+"""From a path to a policy that can be aligned, in one call."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from sas_jax import checkpoint, sas
+from sas_jax.alignment import check_variants
+from sas_jax.errors import UserError
+from sas_jax.experiment import ExperimentConfig
+from sas_jax.learners import sequence
+from sas_jax.spec import DataSpec
+
+
+class LoadedPolicy(NamedTuple):
+    """A checkpoint's policy and the parameters that all its functions take first.
+
+    policy: see `sas.Policy`. variables: "params" and "variances". config, spec: of the
+    checkpoint. card: the world-model card measured when training ended, or None.
+    """
+
+    policy: sas.Policy
+    variables: dict[str, Any]
+    config: ExperimentConfig
+    spec: DataSpec
+    card: dict[str, Any] | None
+
+
+def load_policy(
+    workdir: str | Path,
+    *,
+    variants: tuple[str, ...] = ("sas",),
+    step: int | None = None,
+    train_seed: int = 0,
+) -> LoadedPolicy:
+    """Loads a checkpoint's policy under the given variants.
+
+    Args:
+      workdir: folder written by experiments.train. variants: see `alignment.VARIANTS`.
+      step: training step, None for the last. train_seed: index of the training seed.
+
+    Raises:
+      UserError: see `checkpoint.load`; an unknown variant or training seed.
+    """
+    loaded = checkpoint.load(workdir, step)
+    seeds = loaded.config.train.num_seeds
+    if not 0 <= train_seed < seeds:
+        raise UserError(
+            f"train_seed: {train_seed}; the checkpoint holds {seeds} seed(s), from 0"
+        )
+    state = jax.tree.map(lambda x: x[train_seed], loaded.state)
+    return LoadedPolicy(
+        policy=sequence.make_policy(
+            loaded.config, loaded.spec, variants=check_variants(tuple(variants))
+        ),
+        variables=sequence.variables_of(state),
+        config=loaded.config,
+        spec=loaded.spec,
+        card=loaded.card,
+    )
