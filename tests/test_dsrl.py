@@ -11,62 +11,12 @@ import pytest
 
 from sas_jax import data as data_lib
 from sas_jax.data import dsrl
-from sas_jax.data.episodes import Episodes
 from sas_jax.errors import UserError
+from tests.dsrl_samples import ROOT, as_dsrl, assert_same, make, save
 
-OBS, ACT = 60, 2  # PointGoal1
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 REAL = pathlib.Path(
     os.environ.get("SAS_JAX_DSRL_SUBSET", ROOT / "../shared/data/dsrl_bullet_subset")
 )
-
-
-def make(lengths=(30, 7, 13), seed=0) -> Episodes:
-    rng = np.random.default_rng(seed)
-    steps = sum(lengths)
-    return Episodes(
-        task="PointGoal1",
-        observations=rng.normal(size=(steps, OBS)).astype(np.float32),
-        actions=rng.uniform(-1, 1, (steps, ACT)).astype(np.float32),
-        rewards=rng.normal(size=steps).astype(np.float32),
-        costs=rng.integers(0, 2, steps).astype(np.float32),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        final_observations=rng.normal(size=(len(lengths), OBS)).astype(np.float32),
-        terminated=np.arange(len(lengths)) % 2 == 1,
-    )
-
-
-def as_dsrl(data: Episodes) -> dict[str, np.ndarray]:
-    """The seven arrays of a DSRL file, built here without the code under test."""
-    last = data.offsets[1:] - 1
-    following = np.roll(data.observations, -1, axis=0)
-    following[last] = data.final_observations
-    ends = np.zeros(data.num_steps, bool)
-    ends[last] = True
-    terminals = np.zeros(data.num_steps, bool)
-    terminals[last] = data.terminated
-    return {
-        "observations": data.observations,
-        "next_observations": following,
-        "actions": data.actions,
-        "rewards": data.rewards,
-        "costs": data.costs,
-        "terminals": terminals,
-        "timeouts": ends & ~terminals,
-    }
-
-
-def save(path, arrays, task="PointGoal1", **kwargs):
-    with h5py.File(path, "w") as file:
-        if task is not None:
-            file.attrs["task"] = np.bytes_(task)
-        for key, value in arrays.items():
-            file.create_dataset(key, data=value, **kwargs)
-    return path
-
-
-def assert_same(a: Episodes, b: Episodes):
-    assert a.fingerprint() == b.fingerprint()
 
 
 def test_write_then_load(tmp_path):
@@ -251,52 +201,6 @@ def test_bad_files(tmp_path):
         with pytest.raises(UserError, match=message) as error:
             dsrl.load(tmp_path / name)
         assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("storage", ["compressed", "chunked", "contiguous"])
-def test_claimed_sizes_are_not_believed(tmp_path, storage):
-    arrays = as_dsrl(make())
-    path = save(tmp_path / "a.hdf5", arrays)
-    huge = 10**12
-    kwargs = {
-        "compressed": {"compression": "gzip", "chunks": (1000, OBS)},
-        "chunked": {"chunks": (1000, OBS)},
-        "contiguous": {},
-    }[storage]
-    with h5py.File(path, "a") as file:
-        del file["observations"]
-        claim = file.create_dataset("observations", (huge, OBS), np.float32, **kwargs)
-        if storage != "contiguous":
-            claim[:50] = arrays["observations"]
-    with pytest.raises(UserError, match="bytes are stored"):
-        dsrl.load(path)
-
-
-def test_a_decompression_bomb_is_refused(tmp_path):
-    """One valid chunk of zeros, then a size that only a lie about chunks can hold."""
-    path = save(tmp_path / "a.hdf5", as_dsrl(make()))
-    with h5py.File(path, "a") as file:
-        del file["rewards"]
-        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        plist.set_chunk((1 << 28,))
-        plist.set_deflate(9)
-        space = h5py.h5s.create_simple((1 << 28,))
-        dataset = h5py.h5d.create(
-            file.id, b"rewards", h5py.h5t.NATIVE_FLOAT, space, plist
-        )
-        dataset.write_direct_chunk((0,), b"x\x9c\x03\x00\x00\x00\x00\x01")
-    with pytest.raises(UserError, match="bytes are stored"):
-        dsrl.load(path)
-
-
-def test_values_in_other_files_are_not_followed(tmp_path):
-    other = save(tmp_path / "other.hdf5", as_dsrl(make()))
-    path = save(tmp_path / "a.hdf5", as_dsrl(make()))
-    with h5py.File(path, "a") as file:
-        del file["costs"]
-        file["costs"] = h5py.ExternalLink(str(other), "costs")
-    with pytest.raises(UserError, match="'costs' is a link"):
-        dsrl.load(path)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
