@@ -101,7 +101,6 @@ def test_training_overfits_a_handful_of_transitions(whole_run):
     assert after["loss"] < before["loss"] - 2
     assert after["action_nll"] < before["action_nll"] - 0.3
     assert after["transition_elbo"] > before["transition_elbo"] + 1
-    assert after["marginal_elbo"] > before["marginal_elbo"] + 1
     assert after["return_mse"] < 0.7 * before["return_mse"]
     assert after["cost_bce"] < before["cost_bce"]
 
