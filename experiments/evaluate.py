@@ -68,7 +68,7 @@ def main(argv):
         runs *= len(config.cost_limits)
     out = _OUT.value or os.path.join(_CHECKPOINT.value, "results.csv")
     total = runs * task.episode_steps
-    with tqdm(total=total, desc=f"evaluate {task.name}", unit="step") as bar:
+    with tqdm(total=total, desc=f"evaluate {task.name}", mininterval=0.5) as bar:
         rows = evaluate(loaded, config, on_step=bar.update).results
     results.write_results(out, rows)
     reference = "none" if "none" in config.variants else config.variants[0]

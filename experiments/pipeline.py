@@ -67,7 +67,7 @@ def evaluate_stage(
     marker.unlink(missing_ok=True)
     steps = get_task(loaded.config.task).episode_steps
     total = len(config.variants) * config.num_episodes * steps
-    with tqdm(total=total, desc="[3/4] align, act", unit="step") as bar:
+    with tqdm(total=total, desc="[3/4] align, act", mininterval=0.5) as bar:
         run = evaluate(loaded, config, on_step=bar.update)
     results.write_results(table, run.results)
     save_paths(folder, run.paths)

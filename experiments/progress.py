@@ -5,7 +5,7 @@ from tqdm import tqdm
 
 def progress_bar(description: str):
     """A tqdm bar over training steps, and the callback that moves it."""
-    bar = tqdm(desc=description, unit="step")
+    bar = tqdm(desc=description, unit="step", mininterval=0.5)
 
     def show(step, num_steps, metrics):
         if bar.total is None:

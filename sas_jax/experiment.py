@@ -21,6 +21,7 @@ class TrainConfig:
     chunk: steps per jitted call. checkpoint_every, log_every: multiples of chunk.
     held_out: share of the episodes kept for validation and the world-model card.
     num_seeds: training seeds, a vmap axis; seed, seed + 1, ...
+    tensorboard: also write the curves as TensorBoard events (extra `tensorboard`).
     """
 
     num_steps: int = 100_000
@@ -37,6 +38,7 @@ class TrainConfig:
     held_out: float = 0.1
     seed: int = 0
     num_seeds: int = 1
+    tensorboard: bool = False
 
     def __post_init__(self):
         for name in ("num_steps", "batch_rows", "row_length", "chunk", "num_seeds"):

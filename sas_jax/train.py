@@ -88,11 +88,26 @@ def make_validate(config: ExperimentConfig, spec) -> Callable:
     return validate
 
 
+def _event_writer(folder: Path):
+    """TensorBoard's writer for `folder`; UserError when it is not installed."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise UserError(
+            "train.tensorboard: tensorboardX is not installed; expected the extra "
+            "'tensorboard' (pip install 'sas_jax[tensorboard]')"
+        ) from error
+    return SummaryWriter(str(folder))
+
+
 class _Curve:
     """metrics.csv: one row per log point and seed, rewritten atomically."""
 
-    def __init__(self, path: Path, step: int):
+    def __init__(self, path: Path, step: int, *, tensorboard: bool):
         self._path, self._rows = path, []
+        self._events = (
+            _event_writer(path.parent / "tensorboard") if tensorboard else None
+        )
         if path.exists():
             with path.open(newline="") as file:
                 # A killed run may have logged past its last checkpoint.
@@ -107,6 +122,11 @@ class _Curve:
             writer.writeheader()
             writer.writerows(self._rows)
         os.replace(temporary, self._path)
+        if self._events:
+            for name in row.keys() - {"step", "seed"}:
+                tag = f"seed_{row['seed']}/{name}"
+                self._events.add_scalar(tag, row[name], row["step"])
+            self._events.flush()
 
 
 def _check_data(config: ExperimentConfig, episodes: Episodes) -> None:
@@ -186,7 +206,7 @@ def _loop(config, spec, learner, writer, states, data, validation, progress, wor
     chunk = make_train_chunk(config, learner, train.chunk)
     validate = make_validate(config, spec)
     step = int(states.step[0])
-    curve = _Curve(Path(workdir) / "metrics.csv", step)
+    curve = _Curve(Path(workdir) / "metrics.csv", step, tensorboard=train.tensorboard)
     started = time.monotonic()
     first_step = step
     while step < train.num_steps:
