@@ -108,11 +108,14 @@ class Learner(NamedTuple):
 
     init(key) -> TrainState
     update(state, batch) -> (state, metrics): unjitted, vmappable over a seed axis.
-    initial_carry(rows) -> carry: the agent's memory for the rows of `Rows`.
+    initial_carry(variables, rows, key) -> carry: the agent's memory for the rows of
+        `Rows`, which come variant by variant. Leaves of a carry have the rows as their
+        leading axis, or are scalars common to all.
     begin(variables, carry, timestep, key) -> carry: called when episodes start; where
         SAS imagines and chooses. Identity for most.
-    act(variables, carry, timestep, key) -> (action [B, A], carry)
-    diagnostics(carry) -> dict of `[B]` arrays, one value per episode (may be empty).
+    act(variables, carry, timestep, key) -> (action [B, A], carry); any part of the
+        rows may be given.
+    diagnostics(carry) -> dict of `[B, ...]` arrays, per episode (may be empty).
     """
 
     init: Callable[..., TrainState]
