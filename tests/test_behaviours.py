@@ -146,13 +146,24 @@ def test_circle_respects_walls_unless_it_dares(task):
 def test_walls_are_dared_in_the_share_that_risk_says():
     env = safety_gym.make("PointCircle1")
     env.reset(0)
-    expert = behaviours_circle.Expert(env, env.task, Behaviour(0.25, 1.0, 0.0))
-    dared = []
-    for lap in range(20):
-        for angle in (0.0, np.pi):
-            expert._dare(angle + 2 * np.pi * lap)
-            dared.append(expert.is_daring)
-    assert sum(dared) == 10
+    # None up to 0.35, all from 1 on, and evenly between.
+    for risk, expected in [(0.3, 0), (0.35 + 0.65 / 4, 10), (1.2, 40)]:
+        expert = behaviours_circle.Expert(env, env.task, Behaviour(risk, 1.0, 0.0))
+        dared = []
+        for lap in range(20):
+            for angle in (0.0, np.pi):
+                expert._dare(angle + 2 * np.pi * lap)
+                dared.append(expert.is_daring)
+        assert sum(dared) == expected
+
+
+@pytest.mark.parametrize(
+    "task, least", [("PointCircle1", 38), ("PointCircle2", 28), ("CarCircle1", 9)]
+)
+def test_careful_circles_are_rewarding_and_safe(task, least):
+    """The hard corner: most careful episodes are like this, noise included."""
+    gain, cost, _ = run(safety_gym.make(task), Behaviour(0.3, 0.9, 0.15))
+    assert cost <= 20 and gain > least > tasks.get_task(task).return_min
 
 
 def test_push_moves_the_box_towards_the_goal():

@@ -20,7 +20,7 @@ from sas_jax.envs import tasks
 from sas_jax.errors import UserError
 
 # Part of every recorded file; counts up when the same seed would give other episodes.
-VERSION = 1
+VERSION = 2
 _NOISE_MEMORY = 0.9
 
 

@@ -10,6 +10,9 @@ from sas_jax.data import behaviours_expert, behaviours_field
 
 # How far ahead the carrot is, radians.
 _LEAD = {"Point": 0.75, "Car": 0.4}
+# A single crossing costs as much as the strictest threshold allows in an episode, and
+# there are about ten to dare: up to this risk, none is dared.
+_FIRST_DARE = 0.35
 
 
 class Expert(behaviours_expert.Expert):
@@ -23,7 +26,8 @@ class Expert(behaviours_expert.Expert):
         self.wall = float(np.abs(walls[:, :2]).max())
         self.is_square = len(walls) == 4
         self.limit = self.wall - 0.02 - 0.1 * self.caution
-        # Risk is the share of wall crossings that are dared, spread evenly over them.
+        # The share of wall crossings that are dared, spread evenly over them.
+        self.share = np.clip((behaviour.risk - _FIRST_DARE) / (1 - _FIRST_DARE), 0, 1)
         self.sector, self.courage, self.is_daring = None, 0.5, False
 
     def decide(self, position, yaw, velocity, goal):
@@ -61,6 +65,6 @@ class Expert(behaviours_expert.Expert):
         sector = int(np.floor((angle + width / 2) / width)) % num_walls
         if sector != self.sector:
             self.sector = sector
-            self.courage += min(self.behaviour.risk, 1.0)
+            self.courage += self.share
             self.is_daring = self.courage >= 1.0
             self.courage -= float(self.is_daring)
