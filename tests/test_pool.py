@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 
@@ -65,44 +64,60 @@ def test_worker_killed_before_a_masked_reset(reference):
             np.testing.assert_array_equal(batch.obs[slot], reference[11].obs[slot])
 
 
-def interpreter(folder, *, body):
-    """A Python that runs `body` before the worker, with `make` at hand to replace."""
+WORKER = """\
+#!PYTHON
+import os, sys, time
+sys.path.insert(0, ROOT)
+sys.argv = sys.argv[1:]
+from sas_jax.envs import safety_gym, worker
+
+def is_first():
+    try:
+        open(MARK, "x").close()
+    except FileExistsError:
+        return False
+    return True
+
+plain_make = safety_gym.make
+def make(*args, **kwargs):
+    env = plain_make(*args, **kwargs)
+    plain_reset, plain_step = env.reset, env.step
+    def reset(seed):
+        env.seed, env.steps = seed, 0
+        ON_RESET
+        return plain_reset(seed)
+    def step(action):
+        env.steps += 1
+        if env.seed == 92 and env.steps == 3:
+            IN_STEP
+        return plain_step(action)
+    env.reset, env.step = reset, step
+    return env
+safety_gym.make = make
+worker.main()
+"""
+
+
+def interpreter(folder, *, on_reset="pass", in_step="pass"):
+    """A Python whose workers do something else on a reset, or in step 3 of seed 92."""
+    words = {
+        "PYTHON": sys.executable,
+        "ROOT": repr(str(ROOT)),
+        "MARK": repr(str(folder / "mark")),
+        "ON_RESET": on_reset,
+        "IN_STEP": in_step,
+    }
+    script = WORKER
+    for word, text in words.items():
+        script = script.replace(word, text)
     path = folder / "python"
-    script = f"""\
-        #!{sys.executable}
-        import os, sys
-        sys.path.insert(0, {str(ROOT)!r})
-        sys.argv = sys.argv[1:]
-        from sas_jax.envs import safety_gym, worker
-        """
-    path.write_text(
-        textwrap.dedent(script) + textwrap.dedent(body) + "\nworker.main()\n"
-    )
+    path.write_text(script)
     path.chmod(0o755)
     return str(path)
 
 
 def test_worker_that_keeps_dying_is_reported_with_task_and_seed(tmp_path):
-    python = interpreter(
-        tmp_path,
-        body="""
-        plain_make = safety_gym.make
-        def make(*args, **kwargs):
-            env = plain_make(*args, **kwargs)
-            plain_reset, plain_step = env.reset, env.step
-            def reset(seed):
-                env.seed, env.steps = seed, 0
-                return plain_reset(seed)
-            def step(action):
-                env.steps += 1
-                if env.seed == 92 and env.steps == 3:
-                    os._exit(1)
-                return plain_step(action)
-            env.reset, env.step = reset, step
-            return env
-        safety_gym.make = make
-        """,
-    )
+    python = interpreter(tmp_path, in_step="os._exit(1)")
     env = VectorEnv("PointGoal1", len(SEEDS), num_workers=2, python=python)
     env.reset(SEEDS)
     env.step(actions_at(0))
@@ -114,32 +129,6 @@ def test_worker_that_keeps_dying_is_reported_with_task_and_seed(tmp_path):
     assert wait_until_gone(pids)
 
 
-HANGING = """
-import time
-def is_first():
-    try:
-        open(MARK, "x").close()
-    except FileExistsError:
-        return False
-    return True
-plain_make = safety_gym.make
-def make(*args, **kwargs):
-    env = plain_make(*args, **kwargs)
-    plain_reset, plain_step = env.reset, env.step
-    def reset(seed):
-        env.seed, env.steps = seed, 0
-        return plain_reset(seed)
-    def step(action):
-        env.steps += 1
-        if env.seed == 92 and env.steps == 3 and CONDITION:
-            time.sleep(3600)
-        return plain_step(action)
-    env.reset, env.step = reset, step
-    return env
-safety_gym.make = make
-"""
-
-
 @pytest.fixture
 def impatient(monkeypatch):
     monkeypatch.setattr(pool, "_HANG_SECONDS", 2.0)
@@ -149,19 +138,18 @@ def impatient(monkeypatch):
 def test_hanging_worker_is_replaced_and_changes_no_result(
     tmp_path, reference, impatient
 ):
-    mark = tmp_path / "mark"
-    body = HANGING.replace("MARK", repr(str(mark))).replace("CONDITION", "is_first()")
-    python = interpreter(tmp_path, body=body)
+    python = interpreter(tmp_path, in_step="if is_first(): time.sleep(3600)")
     with VectorEnv("PointGoal1", len(SEEDS), num_workers=2, python=python) as env:
         before = env.worker_pids
         assert_same(rollout(env, 10), reference[:11])
-        assert mark.exists() and env.worker_pids[1] != before[1]
+        assert (tmp_path / "mark").exists()
+        assert env.worker_pids[1] != before[1]
         assert env.worker_pids[0] == before[0]
     assert wait_until_gone(before)
 
 
 def test_worker_that_keeps_hanging_is_reported_with_task_and_seed(tmp_path, impatient):
-    python = interpreter(tmp_path, body=HANGING.replace("CONDITION", "True"))
+    python = interpreter(tmp_path, in_step="time.sleep(3600)")
     env = VectorEnv("PointGoal1", len(SEEDS), num_workers=2, python=python)
     env.reset(SEEDS)
     env.step(actions_at(0))
@@ -176,21 +164,8 @@ def test_worker_that_keeps_hanging_is_reported_with_task_and_seed(tmp_path, impa
 
 
 def test_refused_seed_is_reported_and_others_go_on(tmp_path, reference):
-    python = interpreter(
-        tmp_path,
-        body="""
-        plain_make = safety_gym.make
-        def make(*args, **kwargs):
-            env = plain_make(*args, **kwargs)
-            plain_reset = env.reset
-            def reset(seed):
-                assert seed != 13, "World has starting cost!"
-                return plain_reset(seed)
-            env.reset = reset
-            return env
-        safety_gym.make = make
-        """,
-    )
+    refuse = "assert seed != 13, 'World has starting cost!'"
+    python = interpreter(tmp_path, on_reset=refuse)
     with VectorEnv("PointGoal1", len(SEEDS), num_workers=2, python=python) as env:
         with pytest.raises(
             WorkerError, match="task PointGoal1, seed 13.*starting cost"
@@ -246,7 +221,7 @@ def test_no_orphans_however_the_parent_ends(ending):
 
 def test_no_orphan_in_the_midst_of_a_step(tmp_path):
     """A worker that does not look at its pipe notices its parent's end, too."""
-    python = interpreter(tmp_path, body=HANGING.replace("CONDITION", "True"))
+    python = interpreter(tmp_path, in_step="time.sleep(3600)")
     script = (
         "import sys, json; from sas_jax.envs.vector import VectorEnv\n"
         f"env = VectorEnv('PointGoal1', 1, num_workers=1, python={python!r})\n"
