@@ -23,20 +23,20 @@ CONFIG = make_config(train={"num_seeds": 2, "keep_checkpoints": 2})
 def make_state(spec, seed=0):
     """A state of two training seeds, filled with numbers without compiling anything."""
     rng = np.random.default_rng([7, seed])
-    keys = jax.random.split(jax.random.key(seed), 2)
 
     def fill(x):
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            return keys
-        return jnp.asarray(10 * rng.normal(size=x.shape), x.dtype)
+            return jax.random.wrap_key_data(np.array([[0, seed], [1, seed]], np.uint32))
+        return (10 * rng.normal(size=x.shape)).astype(x.dtype)
 
     state = jax.tree.map(fill, checkpoint.abstract_state(CONFIG, spec))
     params = [make_variables(CONFIG, spec, seed=s)["params"] for s in (seed, seed + 1)]
     variances = make_variables(CONFIG, spec)["variances"]
-    return state.replace(
-        params=jax.tree.map(lambda *x: jnp.stack(x), *params),
-        extra=jax.tree.map(lambda x: jnp.stack([x, 2 * x]), variances),
+    state = state.replace(
+        params=jax.tree.map(lambda *x: np.stack(x), *params),
+        extra=jax.tree.map(lambda x: np.stack([x, 2 * x]), variances),
     )
+    return jax.tree.map(jnp.asarray, state)
 
 
 def plain(state):

@@ -77,7 +77,7 @@ def run(algo, **settings):
     return out, table, sum(steps), calls
 
 
-VARIANTS = ("none", "null", "rand", "sas")
+VARIANTS = ("none", "null", "sas")
 LIMITS = (0.0, 40.0)
 
 
@@ -100,7 +100,7 @@ def test_one_row_per_episode_variant_and_threshold(three_episodes):
     assert list(table) == [
         (v, limit, seed) for seed in seeds for v in VARIANTS for limit in LIMITS
     ]
-    assert steps == 4 * 3 * 1000
+    assert steps == 3 * 3 * 1000
     for row in out.results:
         assert (row.task, row.algo, row.train_seed) == ("PointGoal1", "dt", 7)
         assert row.length == 1000 and row.failed == (row.cost > 0)
@@ -125,30 +125,30 @@ def test_thresholds_of_a_policy_without_cost_tokens_share_its_episodes(three_epi
             span = task.return_max - task.return_min
             expected = (strict.episode_return - task.return_min) / span
             np.testing.assert_allclose(strict.normalized_return, expected, rtol=1e-12)
-            if variant in ("rand", "sas"):
+            if variant == "sas":
                 assert strict.invariant_share == 1.0 >= loose.invariant_share >= 0.0
 
 
 def test_variants_share_layouts_and_differ_in_what_happens(three_episodes):
     out, table, _, _ = three_episodes
     paths = out.paths
-    assert paths.pose.shape == (8, 1000, 6)  # four variants x one block of two
+    assert paths.pose.shape == (6, 1000, 6)  # three variants x one block of two
     assert paths.variant == [v for v in VARIANTS for _ in range(2)]
     np.testing.assert_array_equal(
-        paths.episode_seed, np.tile([FIRST_SEED, FIRST_SEED + 1], 4)
+        paths.episode_seed, np.tile([FIRST_SEED, FIRST_SEED + 1], 3)
     )
     for episode in range(2):
         starts = paths.pose[episode::2, 0]
-        np.testing.assert_array_equal(starts, np.tile(starts[0], (4, 1)))
+        np.testing.assert_array_equal(starts, np.tile(starts[0], (3, 1)))
         np.testing.assert_array_equal(
-            paths.first_obs[episode::2], np.tile(paths.first_obs[episode], (4, 1))
+            paths.first_obs[episode::2], np.tile(paths.first_obs[episode], (3, 1))
         )
         ends = paths.pose[episode::2, -1, :2]
-        assert len(np.unique(ends[:, 0])) == 4
+        assert len(np.unique(ends[:, 0])) == 3
     assert (paths.pose[0, 0, :2] != paths.pose[1, 0, :2]).all()
     assert set(paths.layouts) == {FIRST_SEED, FIRST_SEED + 1}
     assert len(paths.layouts[FIRST_SEED]["hazards"]) == 8
-    for row in range(8):
+    for row in range(6):
         result = table[paths.variant[row], 40.0, paths.episode_seed[row]]
         assert result.episode_return == paths.reward[row].sum()
         assert result.cost == paths.cost[row].sum()
@@ -158,7 +158,7 @@ def test_variants_share_layouts_and_differ_in_what_happens(three_episodes):
 def test_diagnostics_belong_to_variants_with_a_prompt(three_episodes):
     _, table, _, _ = three_episodes
     for (variant, _, _), row in table.items():
-        has_prompt = variant in ("rand", "sas")
+        has_prompt = variant == "sas"
         assert row.prompt_ok
         assert (row.prompt_start >= 0) == has_prompt
         for name in ("level", "mean_u", "mean_v", "align_seconds", "invariant_share"):
@@ -176,7 +176,7 @@ def test_rows_do_not_depend_on_workers_blocks_or_companions(three_episodes):
         first_seed=FIRST_SEED + 1,
         num_workers=1,
     )
-    assert len(table) == 16
+    assert len(table) == 12
     for key, row in table.items():
         for name, value in vars(row).items():
             if name != "align_seconds":
