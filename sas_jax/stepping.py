@@ -30,7 +30,7 @@ class Prompt:
     """A segment given as context, and its memory, computed once and only read.
 
     segment: `[..., L]` trajectory it was made of, environment units.
-    memory: `[..., H, h, S]`, or without leading axes when shared by all trajectories.
+    memory: `[..., H, S, h]`, or without leading axes when shared by all trajectories.
     is_present: `[...]` bool; False is the empty prompt.
     """
 
@@ -43,8 +43,8 @@ class Prompt:
 class ModelState:
     """What a trajectory is about to do next: its memory and its present tokens.
 
-    ring: memory of K - 1 steps, `[P, H, h, (K-1) n]`, up to the one before the latest.
-    latest: memory of the latest step, `[P, H, h, n]`, which the next step writes to the
+    ring: memory of K - 1 steps, `[P, H, (K-1) n, h]`, up to the one before the latest.
+    latest: memory of the latest step, `[P, H, n, h]`, which the next step writes to the
       ring before it reads: a ring that is read and then written within one step would
       be copied whole by XLA, twice.
     cursor: int32 scalar, steps remembered so far, common to all.

@@ -214,7 +214,7 @@ def test_concatenated_memories_hold_both_in_order():
 
     both = transformer.concatenate(filled(1.0, 2), filled(2.0, 3))
     assert both.num_slots == 5 and len(both.keys) == CONFIG.depth
-    np.testing.assert_array_equal(both.keys[0][0, 0, 0], [1, 1, 2, 2, 2])
+    np.testing.assert_array_equal(both.keys[0][0, 0, :, 0], [1, 1, 2, 2, 2])
     np.testing.assert_array_equal(both.values[1][1, 1, :, 0], [1, 1, 2, 2, 2])
 
 
