@@ -26,12 +26,13 @@ COST_ABOVE = 0.25
 WIDTH, OBS = 16, 5
 
 CONFIG = make_config(
+    decoder={"depth": 1},
     model={
         "policy_hidden": (),
         "head_hidden": (),
         "vae_hidden": (),
         "max_timestep": 200,
-    }
+    },
 )
 
 

@@ -13,7 +13,7 @@ from tests.model_fixtures import make_config, make_spec, make_variables
 
 VARIANTS = ("none", "null", "short", "rand", "u", "sas")
 EPISODES = 2
-CONFIG = make_config(algo="cdt", sas={"num_importance": 2})
+CONFIG = make_config(algo="cdt", decoder={"depth": 1})
 
 
 def rows_of(seeds, limits, variants=VARIANTS):
