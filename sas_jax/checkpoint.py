@@ -164,10 +164,18 @@ def _restore(workdir, manager, step, abstract) -> TrainState:
 
 
 def abstract_state(config: ExperimentConfig, spec: DataSpec) -> TrainState:
-    """Shapes and types of a run's state, leading axis of training seeds."""
+    """Shapes and types of a run's state, leading axis of training seeds.
+
+    They lie on the first device here: Orbax would look for the devices that the state
+    was saved from, and a run trained on a GPU must load on a machine without one.
+    """
     learner = sequence.make(config, spec)
     keys = jax.random.split(jax.random.key(0), config.train.num_seeds)
-    return jax.eval_shape(jax.vmap(learner.init), keys)
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
+        jax.eval_shape(jax.vmap(learner.init), keys),
+    )
 
 
 def load(workdir: str | Path, step: int | None = None) -> Checkpoint:
