@@ -22,6 +22,7 @@ from tests.model_fixtures import make_config, make_episodes
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = make_config(
+    decoder={"depth": 1},
     model={"kl_warmup": 1},
     train={
         "num_steps": 80,
