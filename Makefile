@@ -7,6 +7,8 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.ready-$(shell pwd | cksum | cut -d' ' -f1)
 SETUP = PYTHON="$(PYTHON)" sh scripts/setup.sh --stamp $(STAMP)
 TEST_FLAGS ?=
+# Test files run in this many processes; a file's fixtures stay in one.
+TEST_WORKERS ?= 2
 DEMO_FLAGS ?=
 LOCK_FLAGS ?=
 
@@ -21,7 +23,7 @@ setup: $(STAMP) ## create or update .venv from requirements/lock.txt
 	@echo "ready: $(RUN)"
 
 test: $(STAMP) ## run the tests (TEST_FLAGS="-k cache" passes flags to pytest)
-	JAX_PLATFORMS=cpu $(RUN) -m pytest $(TEST_FLAGS)
+	JAX_PLATFORMS=cpu $(RUN) -m pytest -n $(TEST_WORKERS) --dist loadfile $(TEST_FLAGS)
 
 demo: $(STAMP) ## collect, train, align, evaluate, report: runs/demo/report.md
 	$(RUN) -m experiments.demo $(DEMO_FLAGS)
