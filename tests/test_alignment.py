@@ -283,9 +283,17 @@ def test_episodes_without_a_valid_candidate_get_the_empty_prompt(result):
 
 
 def test_imaginations_differ(result):
-    """That more of them leave the first as they are is tested with `imagine`."""
-    first = result.first.outputs.obs[:20, :, 1, 0]
-    assert len(np.unique(first)) == first.size
+    """In both loops, and the second draws anew. That more candidates leave the first
+    as they are is tested with `imagine`.
+    """
+    noise = [result.first, result.second["min"]]
+    noise = np.concatenate([loop.outputs.log_prob[:20, :, 0] for loop in noise], 1)
+    assert noise.shape == (20, 4 + 3)
+    assert len(np.unique(noise)) == noise.size
+    # Rules share the second loop's draws: they differ by their prompts alone.
+    np.testing.assert_array_equal(
+        result.second["max"].outputs.log_prob[:20, :, 0], noise[:, 4:]
+    )
 
 
 def test_an_episode_does_not_depend_on_its_companions(result):

@@ -249,7 +249,8 @@ def test_imagination_goes_on_from_the_real_history():
     last = variables["params"]["policy"]["Dense_1"]
     last["kernel"][:] *= 0.3
     last["bias"][2:] -= 1.0
-    rows = card_lib._draw_rows(windows.to_device(episodes, spec), 12, 7, 2, seed=0)
+    # Three real steps: fewer than a window, so that it must still grow.
+    rows = card_lib._draw_rows(windows.to_device(episodes, spec), 12, 3, 2, seed=0)
     model = sequence.make_sequence_model(config, spec)
 
     @jax.jit
@@ -258,34 +259,34 @@ def test_imagination_goes_on_from_the_real_history():
 
     outputs = jax.device_get(run(jax.random.key(0)))
     batch = jax.device_get(rows.batch)
-    mask = dense_oracle.make_mask(8, 3, config.model.decoder.context)
+    mask = dense_oracle.make_mask(4, 3, config.model.decoder.context)
     checked = 0
     for b in range(12):
         action = outputs.action[0, b, 0]
         tokens = dense_oracle.tokens(
             variables["params"],
             config.model,
-            batch.obs[b, :8],
-            np.concatenate([batch.action[b, :7], action[None]]),
-            batch.return_to_go[b, :8],
-            batch.cost_to_go[b, :8],
-            batch.timestep[b, :8],
+            batch.obs[b, :4],
+            np.concatenate([batch.action[b, :3], action[None]]),
+            batch.return_to_go[b, :4],
+            batch.cost_to_go[b, :4],
+            batch.timestep[b, :4],
         )
         z = dense_oracle.decoder(
             variables["params"]["decoder"],
             config.model.decoder,
-            tokens.reshape(24, -1),
+            tokens.reshape(12, -1),
             mask,
-        ).reshape(8, 3, -1)
+        ).reshape(4, 3, -1)
         mean, log_std = dense_oracle.policy(
-            variables["params"], config.model, z[7:, 1], batch.obs[b, 7:8]
+            variables["params"], config.model, z[3:, 1], batch.obs[b, 3:4]
         )
         scaled = (action - mean[0]) / np.exp(log_std[0])
         density = (-0.5 * scaled**2 - log_std[0] - 0.5 * np.log(2 * np.pi)).sum()
         if np.abs(action).max() < 1:
             np.testing.assert_allclose(outputs.log_prob[0, b, 0], density, atol=1e-3)
             checked += 1
-        assert outputs.timestep[0, b, 0] == batch.timestep[b, 7]
+        assert outputs.timestep[0, b, 0] == batch.timestep[b, 3]
     assert checked >= 6
 
 

@@ -18,7 +18,8 @@ from sas_jax import checkpoint, train
 from sas_jax.data import windows
 from sas_jax.errors import UserError
 from sas_jax.learners import sequence
-from tests.model_fixtures import make_config, make_episodes
+from sas_jax.types import Learner, TrainState
+from tests.model_fixtures import make_config, make_episodes, make_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = make_config(
@@ -264,6 +265,36 @@ def test_seeds_are_an_axis(whole_run):
         ):
             np.testing.assert_allclose(got[index], expected[0], atol=2e-3)
     assert metrics["loss"][0] != metrics["loss"][1]
+
+
+def test_every_step_draws_rows_of_its_own():
+    """By the step alone, however the steps are cut into chunks; the stream for the loss
+    is another one.
+    """
+    episodes = make_episodes(LENGTHS)
+    data = windows.to_device(episodes, make_spec(episodes))
+
+    def note(state, batch):
+        drawn = state.extra.at[state.step].set(batch.obs[:, 0].sum())
+        return state.replace(step=state.step + 1, extra=drawn), {"loss": drawn.sum()}
+
+    learner = Learner(None, note, None, None, None, None)
+
+    def run(*sizes):
+        state = TrainState(
+            step=jnp.zeros(1, jnp.int32),
+            key=jax.random.wrap_key_data(np.array([[0, 5]], np.uint32)),
+            params=(),
+            opt_state=(),
+            extra=jnp.zeros((1, 10)),
+        )
+        for size in sizes:
+            state, _ = train.make_train_chunk(CONFIG, learner, size)(state, data)
+        return np.asarray(state.extra[0])
+
+    drawn = run(10)
+    assert len(np.unique(drawn)) == 10
+    np.testing.assert_array_equal(run(5, 3, 2), drawn)
 
 
 def test_data_that_cannot_be_trained_on(tmp_path):
