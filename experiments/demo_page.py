@@ -30,12 +30,9 @@ class Clock:
 
 
 def peak_memory() -> str:
-    """Largest resident sizes so far: this process, and its largest child."""
-    own, child = (
-        resource.getrusage(who).ru_maxrss / 2**20
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    return f"{own:.2f} GiB; largest worker process {child:.2f} GiB"
+    """Largest resident size of this process so far; environment workers not counted."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return f"{own:.2f} GiB (without the environment workers)"
 
 
 def telling_layout(run: Evaluation, left: str, right: str) -> int:
