@@ -1,0 +1,153 @@
+"""Timings and peak memory of training; every case in a process of its own."""
+
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from experiments.bench import child, common, flops, model_cases
+from sas_jax import spec as spec_lib
+from sas_jax import train as train_lib
+from sas_jax.data import dsrl, windows
+from sas_jax.experiment import ExperimentConfig
+from sas_jax.learners import sequence
+
+
+def build_steps(
+    config: ExperimentConfig, data: str, steps: int
+) -> tuple[common.Case, dict]:
+    """`steps` training steps in one call on the file `data`; for `child.Child`."""
+    training, _ = dsrl.load(data).split(config.train.held_out, seed=config.train.seed)
+    spec = spec_lib.from_episodes(training)
+    learner = sequence.make(config, spec)
+    seeds = [model_cases.make_state(learner)] * config.train.num_seeds
+    states = jax.tree.map(lambda *x: jnp.stack(x), *seeds)
+    device_data = windows.to_device(training, spec)
+    chunk = train_lib.make_train_chunk(config, learner, steps)
+    lowered = chunk.lower(states, device_data)
+    started = time.perf_counter()
+    compiled = lowered.compile()
+    facts = {"compile_seconds": time.perf_counter() - started}
+    if config.train.num_seeds > 1:
+        train = dataclasses.replace(config.train, num_seeds=1)
+        single = dataclasses.replace(config, train=train)
+        chunk = train_lib.make_train_chunk(single, learner, steps)
+        lowered = chunk.lower(jax.tree.map(lambda x: x[:1], states), device_data)
+    memory = compiled.memory_analysis()
+    facts |= {
+        # Of the program as lowered: the body of its loop over steps counts once.
+        "xla_flops": common.xla_flops(lowered),
+        "temporary_bytes": memory.temp_size_in_bytes if memory else None,
+        "data_bytes": sum(x.nbytes for x in jax.tree.leaves(device_data)),
+        "obs_dim": spec.obs_dim,
+        "action_dim": spec.action_dim,
+    }
+    held = [states]
+
+    def run():
+        held[0], metrics = compiled(held[0], device_data)
+        return metrics
+
+    return common.timed(run), facts
+
+
+def build_fit(
+    config: ExperimentConfig, data: str, steps: int
+) -> tuple[common.Case, dict]:
+    """`train.fit` from file to checkpoint, validation included; for `child.Child`."""
+    train = dataclasses.replace(
+        config.train, num_steps=steps, chunk=steps, checkpoint_every=steps
+    )
+
+    def run():
+        with tempfile.TemporaryDirectory() as folder:
+            train_lib.fit(
+                dataclasses.replace(config, train=train), dsrl.load(data), folder
+            )
+
+    return common.timed(run), {}
+
+
+def measure(
+    configs: dict[str, ExperimentConfig],
+    *,
+    episodes: int,
+    steps: int,
+    repeats: int,
+    clock: str,
+    folder: Path,
+    has_fit: bool,
+) -> list[dict]:
+    """Rows of the configurations, and of `fit` with the first of them if `has_fit`.
+
+    episodes: of the made-up data set. steps: of a call. folder: for the data file.
+    """
+    whole = []
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        path = Path(made) / "episodes.hdf5"
+        model_cases.write_episodes(path, next(iter(configs.values())), episodes)
+        kwargs = {"data": str(path), "steps": steps}
+        if has_fit:
+            name, config = next(iter(configs.items()))
+            name = f"{name}: fit, {episodes} episodes"
+            whole.append(_measure_fit(name, config=config, **kwargs))
+        case, work = common.peak_case()
+        children = {
+            name: child.Child(build_steps, config=config, **kwargs)
+            for name, config in configs.items()
+        }
+        samples = common.interleave({"peak": case} | children, repeats, "training")
+    rows = []
+    for name, config in configs.items():
+        process = children[name]
+        facts = process.facts
+        seeds, train = config.train.num_seeds, config.train
+        parts = flops.training_step(
+            config.model,
+            facts["obs_dim"],
+            facts["action_dim"],
+            rows=train.batch_rows,
+            length=train.row_length,
+        )
+        total, runs = sum(parts.values()), samples[name]
+        share = common.ratio(samples["peak"], runs, clock)
+        rows.append(
+            {
+                "case": name,
+                "seeds": seeds,
+                "batch_rows": train.batch_rows,
+                "row_length": train.row_length,
+                "milliseconds": common.spread(
+                    [1e3 * getattr(run, clock) / steps for run in runs]
+                ),
+                "wall_milliseconds": common.spread(
+                    [1e3 * run.wall / steps for run in runs]
+                ),
+                "flops": parts,
+                "model_flops": total,
+                "share_of_peak": share * total * seeds * steps / work,
+                "peak_bytes": process.peak_bytes(),
+                "base_bytes": process.base_bytes,
+                **facts,
+            }
+        )
+        process.close()
+    return rows + whole
+
+
+def _measure_fit(name, **kwargs):
+    """The row of one run of `build_fit`."""
+    fit = child.Child(build_fit, **kwargs)
+    sample = fit()
+    row = {
+        "case": name,
+        "seconds": sample._asdict(),
+        "peak_bytes": fit.peak_bytes(),
+        "base_bytes": fit.base_bytes,
+    }
+    fit.close()
+    return row
