@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
 from sas_jax import config as config_lib
 from sas_jax.errors import UserError
-from sas_jax.experiment import ExperimentConfig
+from sas_jax.experiment import ExperimentConfig, TrainConfig
 from sas_jax.learners import sequence
 from sas_jax.spec import DataSpec
 from sas_jax.types import TrainState
@@ -25,34 +26,69 @@ _FOLDER = "checkpoints"
 
 
 class Checkpoint(NamedTuple):
-    """A loaded checkpoint. `state` has a leading axis of training seeds."""
+    """A loaded checkpoint. `state` has a leading axis of training seeds.
+
+    run: `stopping.Tracker`'s values, among them "failed": index of a training seed ->
+      steps it made before its loss was not finite. Its state is that of the last one.
+    """
 
     config: ExperimentConfig
     spec: DataSpec
     state: TrainState
     step: int
     card: dict[str, Any] | None
+    run: dict[str, Any] = {}
 
 
-def _manager(workdir: Path, keep: int | None = None) -> ocp.CheckpointManager:
+class Resumed(NamedTuple):
+    """Where a run goes on: `state`, the best states so far or None, `run` as above."""
+
+    step: int
+    state: TrainState
+    best: TrainState | None
+    run: dict[str, Any]
+
+
+def _manager(workdir: Path, train: TrainConfig | None = None) -> ocp.CheckpointManager:
+    """Of a folder; `train` says which checkpoints to keep, None deletes none."""
     # Orbax reports every file it touches, and warns of its own defaults.
     logging.getLogger("absl").setLevel(logging.ERROR)
+    policies = [preservation.PreserveAll()]
+    if train is not None:
+        policies = [
+            preservation.LatestN(train.keep_checkpoints),
+            preservation.CustomSteps(train.kept_steps),
+        ]
     return ocp.CheckpointManager(
         (workdir / _FOLDER).absolute(),
-        item_names=("state", "meta"),
+        item_names=("state", "meta", "best"),
         options=ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=False
+            preservation_policy=preservation.AnyPreservationPolicy(policies),
+            enable_async_checkpointing=False,
         ),
     )
 
 
-def _meta(config: ExperimentConfig, spec: DataSpec, card: dict | None) -> dict:
+def _meta(
+    config: ExperimentConfig,
+    spec: DataSpec,
+    card: dict | None = None,
+    run: dict | None = None,
+) -> dict:
     return {
         "schema": SCHEMA,
         "config": config_lib.to_dict(config),
         "spec": spec.to_json(),
         "card": card,
+        "run": run or {},
     }
+
+
+def _comparable(config: ExperimentConfig, spec: DataSpec) -> dict:
+    """What two runs must share; how many devices they use is not among it."""
+    meta = json.loads(json.dumps(_meta(config, spec)))
+    del meta["config"]["train"]["devices"]
+    return meta
 
 
 class Writer:
@@ -63,15 +99,18 @@ class Writer:
         self._workdir = Path(workdir)
         try:
             self._workdir.mkdir(parents=True, exist_ok=True)
-            self._manager = _manager(self._workdir, config.train.keep_checkpoints)
+            self._manager = _manager(self._workdir, config.train)
         except OSError as error:
             raise UserError(
                 f"workdir {str(workdir)!r}: {error.strerror}; expected a folder that "
                 "can be written"
             ) from error
 
-    def resume(self, abstract: TrainState) -> TrainState | None:
-        """The last complete checkpoint's state, or None when there is none.
+    def resume(self, abstract: TrainState) -> Resumed | None:
+        """The last complete checkpoint, or None when there is none.
+
+        Args:
+          abstract: see `abstract_state`.
 
         Raises:
           UserError: the folder holds a run of another configuration or data set, or a
@@ -81,7 +120,19 @@ class Writer:
         if step is None:
             return None
         meta = _read_meta(self._workdir, step)
-        mine = json.loads(json.dumps(_meta(self._config, self._spec, None)))
+        # What was written before a setting existed has its default.
+        config = config_lib.from_dict(ExperimentConfig, meta["config"])
+        spec = DataSpec.from_json(meta["spec"])
+        mine = (self._spec.obs_dim, self._spec.action_dim)
+        if mine != (spec.obs_dim, spec.action_dim):
+            raise UserError(
+                f"data of {self._spec.task}: observations of size {mine[0]} and "
+                f"actions of size {mine[1]}; expected {spec.obs_dim} and "
+                f"{spec.action_dim} as in the checkpoints of {str(self._workdir)!r}"
+            )
+        run = meta.get("run") or {}
+        meta = _comparable(config, spec)
+        mine = _comparable(self._config, self._spec)
         for name in ("config", "spec"):
             theirs = {**meta[name]}
             if theirs != mine[name]:
@@ -91,19 +142,32 @@ class Writer:
                     f"(first difference: {key}); expected the same settings to resume, "
                     "or an empty folder"
                 )
-        return _restore(self._workdir, self._manager, step, abstract)
+        has_best = (self._workdir / _FOLDER / str(step) / "best").is_dir()
+        items = {"state": abstract} | ({"best": abstract} if has_best else {})
+        restored = _restore(self._workdir, self._manager, step, items)
+        return Resumed(step, restored["state"], restored.get("best"), run)
 
-    def save(self, step: int, state: TrainState, card: dict | None = None) -> None:
-        """Writes one checkpoint; complete or absent whatever happens."""
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        card: dict | None = None,
+        *,
+        best: TrainState | None = None,
+        run: dict | None = None,
+    ) -> None:
+        """Writes one checkpoint; complete or absent whatever happens.
+
+        With several hosts all of them call this, and each writes what it owns.
+        """
+        items = {
+            "state": ocp.args.StandardSave(state),
+            "meta": ocp.args.JsonSave(_meta(self._config, self._spec, card, run)),
+        }
+        if best is not None:
+            items["best"] = ocp.args.StandardSave(best)
         try:
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state),
-                    meta=ocp.args.JsonSave(_meta(self._config, self._spec, card)),
-                ),
-                force=True,
-            )
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
             self._manager.wait_until_finished()
         except OSError as error:
             raise UserError(
@@ -148,11 +212,11 @@ def _read_meta(workdir: Path, step: int) -> dict[str, Any]:
     return meta
 
 
-def _restore(workdir, manager, step, abstract) -> TrainState:
+def _restore(workdir, manager, step, items) -> dict[str, TrainState]:
+    """States of the checkpoint's `items`, name -> abstract state."""
     try:
-        restored = manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-        )
+        wanted = {name: ocp.args.StandardRestore(x) for name, x in items.items()}
+        restored = manager.restore(step, args=ocp.args.Composite(**wanted))
     except Exception as error:  # Orbax raises many kinds for one cause: damaged files
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         reason = reason.split(". See full TensorStore")[0][:200]
@@ -160,18 +224,23 @@ def _restore(workdir, manager, step, abstract) -> TrainState:
             f"checkpoint {str(workdir / _FOLDER / str(step))!r} is partial or damaged "
             f"({reason}); delete it to fall back to the one before"
         ) from error
-    return restored["state"]
+    return {name: restored[name] for name in items}
 
 
-def abstract_state(config: ExperimentConfig, spec: DataSpec) -> TrainState:
+def abstract_state(
+    config: ExperimentConfig,
+    spec: DataSpec,
+    sharding: jax.sharding.Sharding | None = None,
+) -> TrainState:
     """Shapes and types of a run's state, leading axis of training seeds.
 
-    They lie on the first device here: Orbax would look for the devices that the state
-    was saved from, and a run trained on a GPU must load on a machine without one.
+    They lie on the first device here unless `sharding` says where: Orbax would look for
+    the devices that the state was saved from, and a run trained on a GPU must load on a
+    machine without one.
     """
     learner = sequence.make(config, spec)
     keys = jax.random.split(jax.random.key(0), config.train.num_seeds)
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    here = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
         jax.eval_shape(jax.vmap(learner.init), keys),
@@ -212,7 +281,8 @@ def load(workdir: str | Path, step: int | None = None) -> Checkpoint:
         meta = _read_meta(workdir, step)
         config = config_lib.from_dict(ExperimentConfig, meta["config"])
         spec = DataSpec.from_json(meta["spec"])
-        state = _restore(workdir, manager, step, abstract_state(config, spec))
+        items = {"state": abstract_state(config, spec)}
+        state = _restore(workdir, manager, step, items)["state"]
     finally:
         manager.close()
-    return Checkpoint(config, spec, state, step, meta["card"])
+    return Checkpoint(config, spec, state, step, meta["card"], meta.get("run") or {})

@@ -3,6 +3,10 @@
 import dataclasses
 
 from sas_jax.alignment import SASConfig
+from sas_jax.data.augment import AugmentConfig
+from sas_jax.data.sampling import DataConfig
+from sas_jax.data.windows import Prompting
+from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError, nearest
 from sas_jax.spec import DataSpec
 from sas_jax.transformer import DecoderConfig
@@ -22,6 +26,13 @@ class TrainConfig:
     held_out: share of the episodes kept for validation and the world-model card.
     num_seeds: training seeds, a vmap axis; seed, seed + 1, ...
     tensorboard: also write the curves as TensorBoard events (extra `tensorboard`).
+    devices: how many a batch's rows are spread over; 0 means all, of all hosts.
+    accumulate: parts that a batch is worked off in, for memory (see `accumulate`).
+    stop_on: validation metric, as metrics.csv names it ("val_loss"), that stops a seed
+      when it has not fallen for `stop_patience` checkpoints; a leading - asks for the
+      largest. The last checkpoint then holds each seed's best state. "" never stops.
+    keep_fractions: shares of num_steps whose checkpoints are kept for good, each at the
+      nearest multiple of chunk (anything else would change the steps that follow).
     """
 
     num_steps: int = 100_000
@@ -39,11 +50,29 @@ class TrainConfig:
     seed: int = 0
     num_seeds: int = 1
     tensorboard: bool = False
+    devices: int = 1
+    accumulate: int = 1
+    stop_on: str = ""
+    stop_patience: int = 5
+    keep_fractions: tuple[float, ...] = ()
 
     def __post_init__(self):
-        for name in ("num_steps", "batch_rows", "row_length", "chunk", "num_seeds"):
+        counts = ("num_steps", "batch_rows", "row_length", "chunk", "num_seeds")
+        for name in (*counts, "accumulate", "stop_patience"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} must be >= 1, got {getattr(self, name)}")
+        if self.devices < 0:
+            raise UserError(f"train.devices must be >= 0, got {self.devices}")
+        if self.batch_rows % self.accumulate:
+            raise UserError(
+                f"train.batch_rows {self.batch_rows} must be a multiple of "
+                f"train.accumulate {self.accumulate}"
+            )
+        for share in self.keep_fractions:
+            if not 0.0 < share <= 1.0:
+                raise UserError(
+                    f"train.keep_fractions must lie in (0, 1], got {share:g}"
+                )
         if self.checkpoint_every < 1 or self.checkpoint_every % self.chunk:
             raise UserError(
                 f"train.checkpoint_every {self.checkpoint_every} must be a multiple of "
@@ -56,6 +85,42 @@ class TrainConfig:
         if not 0.0 < self.held_out < 1.0:
             raise UserError(f"train.held_out must lie in (0, 1), got {self.held_out}")
 
+    @property
+    def kept_steps(self) -> tuple[int, ...]:
+        """Steps of `keep_fractions`, in order: multiples of chunk, or the last step."""
+        chunks = (
+            max(round(f * self.num_steps / self.chunk), 1) * self.chunk
+            for f in self.keep_fractions
+        )
+        return tuple(sorted({min(step, self.num_steps) for step in chunks}))
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyConfig:
+    """What the policy's loss adds to the likelihood of the data's actions.
+
+    entropy_target: least entropy of the policy in nats, summed over action dimensions
+      (see `temperature`); None leaves the entropy alone. CDT: -action_dim.
+    temperature: first weight of the entropy. temperature_rate: its learning rate.
+    prompt_prob: share of the training rows that have a segment of `sas.prompt_length`
+      steps of their episode in sight, as a prompt is in acting (Prompt-DT, Xu et al.
+      2022): pinned, and in the place of as many steps unless `sas.prompt_extra`.
+    """
+
+    entropy_target: float | None = None
+    temperature: float = 0.1
+    temperature_rate: float = 1e-4
+    prompt_prob: float = 0.0
+
+    def __post_init__(self):
+        for name in ("temperature", "temperature_rate"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"policy.{name} must be > 0, got {getattr(self, name)}")
+        if not 0.0 <= self.prompt_prob <= 1.0:
+            raise UserError(
+                f"policy.prompt_prob must lie in [0, 1], got {self.prompt_prob}"
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentConfig:
@@ -66,6 +131,8 @@ class ExperimentConfig:
     model: WorldModelConfig = dataclasses.field(default_factory=WorldModelConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     sas: SASConfig = dataclasses.field(default_factory=SASConfig)
+    policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
 
     def __post_init__(self):
         if self.algo not in ALGORITHMS:
@@ -78,10 +145,51 @@ class ExperimentConfig:
                 f"model.cost_token is {self.model.cost_token}, but algo {self.algo!r} "
                 f"{'has' if self.algo == 'cdt' else 'has no'} cost tokens"
             )
+        room = self.model.decoder.context - self.sas.prompt_length
+        if self.policy.prompt_prob > 0 and room < 1 and not self.sas.prompt_extra:
+            raise UserError(
+                f"policy.prompt_prob: sas.prompt_length {self.sas.prompt_length} "
+                f"leaves no room in a context of {self.model.decoder.context} steps; "
+                "expected a shorter one, or sas.prompt_extra"
+            )
+
+    def prompting(self) -> Prompting | None:
+        """Prompts of the training rows; None without any."""
+        if self.policy.prompt_prob == 0:
+            return None
+        context, length = self.model.decoder.context, self.sas.prompt_length
+        window = context if self.sas.prompt_extra else context - length
+        return Prompting(self.policy.prompt_prob, length, window)
+
+
+# Degree of the polynomial through the Pareto frontier in OSRL's settings of the tasks
+# where it is not 1.
+_FRONTIER_DEGREES = {
+    "PointGoal1": 0,
+    "PointButton1": 0,
+    "PointButton2": 0,
+    "PointPush1": 0,
+    "PointPush2": 0,
+    "CarButton1": 0,
+    "CarButton2": 0,
+    "CarPush1": 0,
+    "CarPush2": 0,
+    "CarRun": 0,
+    "CarCircle": 4,
+    "BallRun": 2,
+    "BallCircle": 2,
+    "AntCircle": 2,
+    "AntRun": 3,
+}
 
 
 def default_config(task: str, algo: str = "dt") -> ExperimentConfig:
-    """The paper's settings of an algorithm (Table 5; CDT's context as in OSRL)."""
+    """The paper's settings of an algorithm (Table 5).
+
+    What Table 5 does not say of CDT is as in its reference code, OSRL: context, clip,
+    entropy target, augmentation and sampling by cost. Its scales of the tokens are not
+    (see `spec.from_episodes`).
+    """
     if algo == "cdt":
         return ExperimentConfig(
             task=task,
@@ -89,7 +197,14 @@ def default_config(task: str, algo: str = "dt") -> ExperimentConfig:
             model=WorldModelConfig(
                 decoder=DecoderConfig(num_heads=8, context=10), cost_token=True
             ),
-            train=TrainConfig(batch_rows=512, row_length=40),
+            train=TrainConfig(batch_rows=512, row_length=40, clip_norm=0.25),
+            policy=PolicyConfig(entropy_target=-float(get_task(task).action_dim)),
+            data=DataConfig(
+                cost_sampling="linear",
+                augment=AugmentConfig(
+                    augment_percent=0.2, deg=_FRONTIER_DEGREES.get(task, 1)
+                ),
+            ),
         )
     return ExperimentConfig(task=task, algo=algo)
 

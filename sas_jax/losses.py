@@ -6,7 +6,8 @@ import optax
 from flax import struct
 
 from sas_jax.networks import gaussian_log_prob, masked_mean
-from sas_jax.types import Key, Metrics, Params
+from sas_jax.temperature import gaussian_entropy
+from sas_jax.types import Key, Metrics, Params, PromptRows
 from sas_jax.vae import decoder_log_std, update_variance
 from sas_jax.world_model import WorldModel
 
@@ -18,7 +19,7 @@ class Batch:
     obs: `[B, W + 1, O]` standardised; the entry after a row's last step is its next
       state. action `[B, W, A]`. return_to_go, cost_to_go: `[B, W + 1]` scaled.
     cost: `[B, W]` in {0, 1}: the step had a cost. timestep: `[B, W]` int32.
-    is_valid: `[B, W]` bool.
+    is_valid: `[B, W]` bool. prompt: segments that the rows have in sight, or None.
     """
 
     obs: jax.Array
@@ -28,6 +29,7 @@ class Batch:
     cost: jax.Array
     timestep: jax.Array
     is_valid: jax.Array
+    prompt: PromptRows | None = None
 
 
 def initial_variances(obs_dim: int) -> dict[str, jax.Array]:
@@ -109,18 +111,20 @@ def loss(
     step: jax.Array,
     *,
     train: bool = True,
+    temperature: jax.Array | None = None,
 ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Metrics]]:
     """Training loss; padding steps count nowhere.
 
     Action NLL + w_s (-ELBO of the transition) + w_m (-ELBO of the marginal)
     + w_R MSE of the next return-to-go (in units of a step's reward)
-    + w_c cross-entropy of the cost.
+    + w_c cross-entropy of the cost [- temperature * entropy of the policy].
 
     Args:
       variances: running residual variances, see `initial_variances`.
       key: consumed, for dropout, input noise and latents.
       step: training step, for the KL warm-up.
       train: False evaluates: no dropout, no input noise, variances kept.
+      temperature: weight of the policy's entropy, no gradient; None leaves it out.
 
     Returns:
       Scalar loss, and (new variances, metrics of scalars).
@@ -192,4 +196,8 @@ def loss(
         "return_mse": return_loss,
         "cost_bce": cost_loss,
     }
+    if temperature is not None:
+        entropy = masked_mean(gaussian_entropy(out["log_std"]), mask)
+        total = total - jax.lax.stop_gradient(temperature) * entropy
+        metrics |= {"loss": total, "entropy": entropy, "temperature": temperature}
     return total, (variances, metrics)

@@ -23,6 +23,8 @@ class DataSpec:
     return_scale, cost_scale: divide return and cost tokens; about the data's largest.
     reward_std: standard deviation of a step's reward (return units).
     target_return: default return token R_1 (return units).
+    return_range, cost_range: smallest and largest return and cost of an episode;
+      None in what was written before they were known.
     """
 
     task: str
@@ -37,6 +39,8 @@ class DataSpec:
     reward_std: float
     target_return: float
     fingerprint: str
+    return_range: tuple[float, float] | None = None
+    cost_range: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers; floats survive the round trip exactly."""
@@ -48,11 +52,15 @@ class DataSpec:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "DataSpec":
         """Inverse of `to_json`. Raises UserError on a missing or unknown field."""
-        names = {field.name for field in dataclasses.fields(cls)}
-        if set(values) != names:
-            wrong = sorted(set(values) ^ names)
-            raise UserError(f"data spec: missing or unknown fields {wrong}")
+        fields = dataclasses.fields(cls)
+        optional = {f.name for f in fields if f.default is not dataclasses.MISSING}
+        wrong = (set(values) ^ {f.name for f in fields}) - (optional - set(values))
+        if wrong:
+            raise UserError(f"data spec: missing or unknown fields {sorted(wrong)}")
         values = dict(values)
+        for name in ("return_range", "cost_range"):
+            if values.get(name) is not None:
+                values[name] = tuple(values[name])
         for name, dtype in (
             ("obs_mean", np.float32),
             ("obs_std", np.float32),
@@ -67,12 +75,22 @@ class DataSpec:
         return cls(**values)
 
 
-def from_episodes(episodes: Episodes, target_return: float | None = None) -> DataSpec:
+def from_episodes(
+    episodes: Episodes,
+    target_return: float | None = None,
+    *,
+    return_scale: float | None = None,
+    cost_scale: float | None = None,
+) -> DataSpec:
     """Computes the statistics of a training set.
 
     Args:
       episodes: the training split only.
       target_return: default return token; None means the data's 95th percentile.
+      return_scale, cost_scale: of the tokens; None means the largest |return| and the
+        largest cost. (CDT's reference code divides returns by 10 and costs by 1; that
+        suits embeddings of its size. Ours are normalised token by token, and a token
+        much larger than its time embedding keeps its sign only.)
     """
     obs = episodes.observations
     mean = obs.mean(axis=0, dtype=np.float64)
@@ -83,6 +101,10 @@ def from_episodes(episodes: Episodes, target_return: float | None = None) -> Dat
     returns, costs = episodes.returns(), episodes.cost_returns()
     if target_return is None:
         target_return = float(np.percentile(returns, 95))
+    if return_scale is None:
+        return_scale = float(max(np.abs(returns).max(), 1e-6))
+    if cost_scale is None:
+        cost_scale = float(max(costs.max(), 1.0))
     return DataSpec(
         task=episodes.task,
         obs_dim=episodes.obs_dim,
@@ -91,9 +113,11 @@ def from_episodes(episodes: Episodes, target_return: float | None = None) -> Dat
         obs_std=np.where(active, std, 1.0).astype(np.float32),
         obs_active=active,
         max_timestep=int(episodes.lengths.max()),
-        return_scale=float(max(np.abs(returns).max(), 1e-6)),
-        cost_scale=float(max(costs.max(), 1.0)),
+        return_scale=float(return_scale),
+        cost_scale=float(cost_scale),
         reward_std=float(max(episodes.rewards.std(dtype=np.float64), 1e-6)),
         target_return=float(target_return),
         fingerprint=episodes.fingerprint(),
+        return_range=(float(returns.min()), float(returns.max())),
+        cost_range=(float(costs.min()), float(costs.max())),
     )

@@ -36,7 +36,11 @@ def make_train_chunk(config: ExperimentConfig, learner, num_steps: int) -> Calla
     def one_step(data, state: TrainState, _):
         key = jax.random.fold_in(state.key, 2 * state.step)
         batch = windows.sample(
-            data, key, batch_rows=train.batch_rows, row_length=train.row_length
+            data,
+            key,
+            batch_rows=train.batch_rows,
+            row_length=train.row_length,
+            prompting=config.prompting(),
         )
         return learner.update(state, batch)
 
@@ -72,11 +76,12 @@ def make_validate(config: ExperimentConfig, spec) -> Callable:
                 _, (_, metrics) = losses.loss(
                     model,
                     state.params,
-                    state.extra,
+                    sequence.variables_of(state)["variances"],
                     batch,
                     key,
                     state.step,
                     train=False,
+                    temperature=sequence.temperature_of(state),
                 )
                 return metrics
 
@@ -168,7 +173,11 @@ def fit(
     _check_data(config, episodes)
     train = config.train
     training, held_out = episodes.split(train.held_out, seed=train.seed)
-    spec = spec_lib.from_episodes(training)
+    spec = spec_lib.from_episodes(
+        training,
+        return_scale=config.data.return_scale,
+        cost_scale=config.data.cost_scale,
+    )
     learner = sequence.make(config, spec)
     writer = checkpoint.Writer(workdir, config, spec)
     try:
@@ -178,7 +187,7 @@ def fit(
             states = jax.jit(jax.vmap(learner.init))(keys)
         step = int(states.step[0])
         if step < train.num_steps:
-            data = windows.to_device(training, spec)
+            data = windows.to_device(training, spec, config.data, train.seed)
             validation = windows.to_device(held_out, spec)
             states = _loop(
                 config,

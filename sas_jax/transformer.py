@@ -97,17 +97,20 @@ def write(ring: Memory, new: Memory, slot: jax.Array) -> Memory:
     return jax.tree.map(put, ring, new)
 
 
-def window_mask(num_blocks_steps: int, tokens_per_step: int) -> np.ndarray:
+def window_mask(
+    num_blocks_steps: int, tokens_per_step: int, window: int | None = None
+) -> np.ndarray:
     """`[Q, 2Q]` bool: what a block of K steps sees of the block before and itself.
 
     Q = K * tokens_per_step. Token q of the block may look at its own step up to itself
-    and at the K - 1 steps before that.
+    and at the `window` - 1 steps before that (None: K - 1).
     """
+    window = num_blocks_steps if window is None else window
     size = num_blocks_steps * tokens_per_step
     query = np.arange(size)[:, None] + size
     key = np.arange(2 * size)[None, :]
     age = query // tokens_per_step - key // tokens_per_step
-    return (key <= query) & (age < num_blocks_steps)
+    return (key <= query) & (age < window)
 
 
 def _attend(scores: jax.Array, visible: jax.Array) -> jax.Array:
@@ -205,6 +208,12 @@ class Block(nn.Module):
         key = windows(by_head(key)).reshape(rows * blocks, 2 * block, size)
         value = windows(by_head(value)).reshape(rows * blocks, 2 * block, size)
         visible = mask[None, None] & windows(is_valid)[:, :, None]
+        if prefix is not None and prefix[3] < self.config.context:
+            # Rows with a prompt give up the steps that it takes the place of.
+            near = window_mask(self.config.context, tokens_per_step, prefix[3])
+            near = near[wanted] if num_out < tokens_per_step else near
+            is_prompted = prefix[2].any(axis=1)[:, None, None, None]
+            visible = visible & (near[None, None] | ~is_prompted)
         visible = jnp.broadcast_to(visible[:, None], (batch, heads, *visible.shape[1:]))
         visible = visible.reshape(rows * blocks, count, 2 * block)
         scores = jnp.einsum("rqd,rkd->rqk", q, key)
@@ -212,7 +221,7 @@ class Block(nn.Module):
             weights = _attend(scores, visible).astype(x.dtype)
             attended = jnp.einsum("rqk,rkd->rqd", weights, value)
         else:
-            prefix_key, prefix_value, seen = prefix
+            prefix_key, prefix_value, seen, _ = prefix
 
             def spread(y):
                 """`[B, H, ...]` -> one copy a block: `[B * H * n/Q, ...]`."""
@@ -300,6 +309,7 @@ class Decoder(nn.Module):
         num_out: int,
         prefix: Memory | None = None,
         prefix_visible: jax.Array | None = None,
+        prefix_window: int | None = None,
         deterministic: bool = True,
     ) -> jax.Array:
         """Hidden states of rows of steps under the window mask.
@@ -312,6 +322,8 @@ class Decoder(nn.Module):
             wanted; the last layer leaves out the others.
           prefix: a prompt's memory with batch axis `B`, always in sight.
           prefix_visible: `[B, S]` bool, the prefix slots that exist for each row.
+          prefix_window: steps in sight, the present one included, in rows that have a
+            prefix slot; None means K, as in the others.
           deterministic: no dropout.
 
         Returns:
@@ -326,7 +338,12 @@ class Decoder(nn.Module):
         for index, layer in enumerate(self.blocks):
             memory = None
             if prefix is not None:
-                memory = (prefix.keys[index], prefix.values[index], prefix_visible)
+                memory = (
+                    prefix.keys[index],
+                    prefix.values[index],
+                    prefix_visible,
+                    prefix_window or self.config.context,
+                )
             is_last = index == self.config.depth - 1
             x = layer.forward(
                 x,

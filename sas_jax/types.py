@@ -62,11 +62,31 @@ class Rows:
     variant: `[B]` int32 index into the learner's static tuple of variants.
     cost_limit: `[B]` cost threshold of the episode.
     episode_seed: `[B]` uint32; fixes the layout and every random draw of the agent.
+    target_return: `[B]` return token at the start; None means the policy's own.
     """
 
     variant: jax.Array
     cost_limit: jax.Array
     episode_seed: jax.Array
+    target_return: jax.Array | None = None
+
+
+@struct.dataclass
+class PromptRows:
+    """Prompts of training rows, one segment of `L` steps a row, in model units.
+
+    obs `[B, L, O]`, action `[B, L, A]`, and `[B, L]` return_to_go, cost_to_go and
+    timestep (absolute, as in the episode). is_present: `[B]` bool; the other rows see
+    no prompt. window: static, steps that rows with a prompt have in sight.
+    """
+
+    obs: jax.Array
+    action: jax.Array
+    return_to_go: jax.Array
+    cost_to_go: jax.Array
+    timestep: jax.Array
+    is_present: jax.Array
+    window: int = struct.field(pytree_node=False)
 
 
 @struct.dataclass
@@ -93,7 +113,8 @@ class StepOutput:
 class TrainState:
     """Everything a training step reads and writes.
 
-    extra holds what the optimiser must not touch (the decoders' closed-form variances).
+    extra holds what the optimiser must not touch: the decoders' closed-form variances,
+    and under "temperature" the entropy term's weight where there is one.
     """
 
     step: jax.Array

@@ -204,8 +204,37 @@ class WorldModel(nn.Module):
 
     # Whole rows -----------------------------------------------------------------
 
-    def hidden(self, obs, action, return_to_go, cost_to_go, timestep, is_valid, train):
-        """Rows `[B, W, ...]` -> z at the state and at the action tokens `[B, W, D]`."""
+    def hidden(
+        self,
+        obs,
+        action,
+        return_to_go,
+        cost_to_go,
+        timestep,
+        is_valid,
+        train,
+        prompt=None,
+    ):
+        """Rows `[B, W, ...]` -> z at the state and at the action tokens `[B, W, D]`.
+
+        prompt: `PromptRows` that the rows' steps have in sight, or None.
+        """
+        prefix = {}
+        if prompt is not None:
+            memory = self.encode_prompt(
+                prompt.obs,
+                prompt.action,
+                prompt.return_to_go,
+                prompt.cost_to_go,
+                prompt.timestep,
+                not train,
+            )
+            seen = jnp.repeat(prompt.is_present[:, None], memory.num_slots, axis=1)
+            prefix = {
+                "prefix": memory,
+                "prefix_visible": seen,
+                "prefix_window": prompt.window,
+            }
         tokens = jnp.concatenate(
             [
                 self.observation_tokens(
@@ -222,6 +251,7 @@ class WorldModel(nn.Module):
             tokens_per_step=per_step,
             num_out=2,
             deterministic=not train,
+            **prefix,
         )
         z = z.reshape(batch, length, 2, width)
         return z[:, :, 0], z[:, :, 1]
@@ -230,12 +260,20 @@ class WorldModel(nn.Module):
         """Cached step; see `Decoder.extend`."""
         return self.decoder.extend(tokens, memories, num_out=num_out)
 
-    def encode_prompt(self, obs, action, return_to_go, cost_to_go, timestep) -> Memory:
-        """Prompt steps `[P, L, ...]` (model units) -> their memory."""
+    def encode_prompt(
+        self, obs, action, return_to_go, cost_to_go, timestep, deterministic=True
+    ) -> Memory:
+        """Prompt steps `[P, L, ...]` (model units) -> their memory.
+
+        deterministic: False drops embedded tokens' values in training; the layers that
+        encode a prompt never do.
+        """
         tokens = jnp.concatenate(
             [
-                self.observation_tokens(obs, return_to_go, cost_to_go, timestep),
-                self.action_token(action, timestep),
+                self.observation_tokens(
+                    obs, return_to_go, cost_to_go, timestep, deterministic
+                ),
+                self.action_token(action, timestep, deterministic),
             ],
             axis=-2,
         )
@@ -256,6 +294,7 @@ class WorldModel(nn.Module):
             batch.timestep,
             batch.is_valid,
             train,
+            batch.prompt,
         )
 
         def flat(x):

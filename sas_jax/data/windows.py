@@ -5,15 +5,45 @@ episode keeps one extra entry at its end, the observation after its last step, s
 every step has a next state.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from sas_jax.data.augment import relabel
 from sas_jax.data.episodes import Episodes
+from sas_jax.data.sampling import DataConfig, cost_weights, cumulative, episode_shares
 from sas_jax.losses import Batch
 from sas_jax.spec import DataSpec
-from sas_jax.types import Key
+from sas_jax.types import Key, PromptRows
+
+# Streams of a step's key beside the one that draws rows by itself.
+_EPISODE, _RELABEL, _PROMPT = 1, 2, 3
+
+
+class Prompting(NamedTuple):
+    """Prompts in training: probability, steps L, and the window of rows with one."""
+
+    probability: float
+    length: int
+    window: int
+
+
+@struct.dataclass
+class Relabelled:
+    """Entries of `augment.relabel` on the device, `n` of them.
+
+    episode: `[n]` int32. return_offset, cost_offset: `[n]` scaled. ends: `[n]`
+      cumulative probabilities. probability: static, of a row to be one of these.
+    """
+
+    episode: jax.Array
+    return_offset: jax.Array
+    cost_offset: jax.Array
+    ends: jax.Array
+    probability: float = struct.field(pytree_node=False)
 
 
 @struct.dataclass
@@ -25,6 +55,8 @@ class DeviceData:
     cost: `[S+E]` 1 where the step cost something.
     starts: `[E]` int32 first entry. lengths: `[E]` int32 steps.
     ends: `[E]` int32 cumulative lengths.
+    shares: `[E]` cumulative probabilities of the episodes; None draws steps alike.
+    relabelled: copies with other tokens, or None.
     """
 
     obs: jax.Array
@@ -35,6 +67,8 @@ class DeviceData:
     starts: jax.Array
     lengths: jax.Array
     ends: jax.Array
+    shares: jax.Array | None = None
+    relabelled: Relabelled | None = None
 
 
 def _to_go(values: np.ndarray, episodes: Episodes) -> np.ndarray:
@@ -45,8 +79,42 @@ def _to_go(values: np.ndarray, episodes: Episodes) -> np.ndarray:
     return total[episodes.offsets[episode + 1]] - total[index - episode]
 
 
-def to_device(episodes: Episodes, spec: DataSpec) -> DeviceData:
-    """Uploads `episodes` in the units of `spec` (float32)."""
+def _relabelled(returns, costs, spec, config: DataConfig, seed) -> Relabelled | None:
+    """The augmentation's entries in the units of `spec`, or None without any."""
+    if config.augment.augment_percent == 0:
+        return None
+    entries = relabel(returns, costs, config.augment, np.random.default_rng([11, seed]))
+    if not len(entries.episode):
+        return None
+    weights = cost_weights(entries.target_cost, np.ones(len(entries.episode)), config)
+    return Relabelled(
+        episode=jnp.asarray(entries.episode, jnp.int32),
+        return_offset=jnp.asarray(entries.return_offset / spec.return_scale, "f4"),
+        cost_offset=jnp.asarray(entries.cost_offset / spec.cost_scale, "f4"),
+        ends=jnp.asarray(cumulative(weights)),
+        probability=config.augment.augment_percent,
+    )
+
+
+def to_device(
+    episodes: Episodes,
+    spec: DataSpec,
+    config: DataConfig | None = None,
+    seed: int = 0,
+) -> DeviceData:
+    """Uploads `episodes` in the units of `spec` (float32).
+
+    Args:
+      config: which rows `sample` is to draw; None draws all steps alike.
+      seed: of the augmentation's targets.
+
+    Raises:
+      UserError: settings that leave no episode to draw.
+    """
+    config = DataConfig() if config is None else config
+    returns, costs = episodes.returns(), episodes.cost_returns()
+    shares = episode_shares(returns, costs, episodes.lengths, config)
+    relabelled = _relabelled(returns, costs, spec, config, seed)
     entries = episodes.num_steps + episodes.num_episodes
     episode = np.repeat(np.arange(episodes.num_episodes), episodes.lengths)
     where = np.arange(episodes.num_steps) + episode
@@ -75,6 +143,8 @@ def to_device(episodes: Episodes, spec: DataSpec) -> DeviceData:
         ),
         lengths=jnp.asarray(episodes.lengths, jnp.int32),
         ends=jnp.asarray(episodes.offsets[1:], jnp.int32),
+        shares=None if shares is None else jnp.asarray(shares),
+        relabelled=relabelled,
     )
 
 
@@ -99,16 +169,103 @@ def rows_at(
     )
 
 
-def sample(data: DeviceData, key: Key, *, batch_rows: int, row_length: int) -> Batch:
+def _draw_episodes(shares, lengths, key: Key, count: int):
+    """Episodes `[B]` by their cumulative shares, and a step `[B]` of each alike."""
+    which, where = jax.random.split(key)
+    episode = jnp.searchsorted(shares, jax.random.uniform(which, (count,)), "right")
+    inside = jax.random.uniform(where, (count,)) * lengths[episode]
+    return episode, jnp.minimum(inside.astype(jnp.int32), lengths[episode] - 1)
+
+
+def _draw_prompts(data, key, episode, start, row_length, prompting: Prompting):
+    """Segments of the rows' own episodes, uniform over those outside the row.
+
+    Prompt-DT (Xu et al. 2022) draws a segment of a demonstration at random, which may
+    be the very steps to be learnt; a segment that shares steps with its row would show
+    the actions that the row is trained on, so those are left out. A row without
+    room for one beside itself has no prompt.
+    """
+    coin_key, where_key = jax.random.split(key)
+    length = data.lengths[episode]
+    before = jnp.maximum(start - prompting.length + 1, 0)
+    after = jnp.maximum(length - prompting.length - (start + row_length) + 1, 0)
+    count = before + after
+    choice = jax.random.uniform(where_key, start.shape) * count
+    choice = jnp.minimum(choice.astype(jnp.int32), jnp.maximum(count - 1, 0))
+    first = jnp.where(choice < before, choice, choice - before + start + row_length)
+    coin = jax.random.uniform(coin_key, start.shape) < prompting.probability
+    is_present = coin & (count > 0)
+    step = jnp.where(is_present, first, 0)[:, None] + jnp.arange(prompting.length)
+    # A row without a prompt may stand in an episode shorter than one.
+    index = data.starts[episode][:, None] + jnp.minimum(step, length[:, None])
+    return PromptRows(
+        obs=data.obs[index],
+        action=data.action[index],
+        return_to_go=data.return_to_go[index],
+        cost_to_go=data.cost_to_go[index],
+        timestep=jnp.minimum(step, length[:, None]),
+        is_present=is_present,
+        window=prompting.window,
+    )
+
+
+def _shifted(rows, return_offset, cost_offset):
+    """A `Batch` or `PromptRows` with `[B]` offsets added to its tokens."""
+    return rows.replace(
+        return_to_go=rows.return_to_go + return_offset[:, None],
+        cost_to_go=rows.cost_to_go + cost_offset[:, None],
+    )
+
+
+def sample(
+    data: DeviceData,
+    key: Key,
+    *,
+    batch_rows: int,
+    row_length: int,
+    prompting: Prompting | None = None,
+) -> Batch:
     """Draws rows around uniformly chosen steps; key is consumed.
 
     A row is moved inside its episode, so rows are padded only when the episode is
     shorter than the row. The move gives an episode's first and last steps, which fewer
-    rows can contain, their share.
+    rows can contain, their share. Episodes are drawn by `data.shares` where there are
+    any, and rows are relabelled with the probability of `data.relabelled`.
+
+    Args:
+      prompting: puts a segment of the same episode in sight of some rows.
     """
-    step = jax.random.randint(key, (batch_rows,), 0, data.ends[-1])
-    episode = jnp.searchsorted(data.ends, step, side="right")
+    if data.shares is None:
+        step = jax.random.randint(key, (batch_rows,), 0, data.ends[-1])
+        episode = jnp.searchsorted(data.ends, step, side="right")
+        inside = step - (data.ends[episode] - data.lengths[episode])
+    else:
+        episode, inside = _draw_episodes(
+            data.shares, data.lengths, jax.random.fold_in(key, _EPISODE), batch_rows
+        )
+    offsets = None
+    if data.relabelled is not None:
+        other = data.relabelled
+        coin_key, entry_key = jax.random.split(jax.random.fold_in(key, _RELABEL))
+        coin = jax.random.uniform(coin_key, (batch_rows,)) < other.probability
+        entry, at = _draw_episodes(
+            other.ends, data.lengths[other.episode], entry_key, batch_rows
+        )
+        episode = jnp.where(coin, other.episode[entry], episode)
+        inside = jnp.where(coin, at, inside)
+        offsets = [
+            jnp.where(coin, offset[entry], 0.0)
+            for offset in (other.return_offset, other.cost_offset)
+        ]
     length = data.lengths[episode]
-    inside = step - (data.ends[episode] - length)
     start = jnp.clip(inside - row_length // 2, 0, jnp.maximum(length - row_length, 0))
-    return rows_at(data, episode, start, row_length=row_length)
+    batch = rows_at(data, episode, start, row_length=row_length)
+    if offsets is not None:
+        batch = _shifted(batch, *offsets)
+    if prompting is not None:
+        prompt_key = jax.random.fold_in(key, _PROMPT)
+        prompt = _draw_prompts(data, prompt_key, episode, start, row_length, prompting)
+        if offsets is not None:
+            prompt = _shifted(prompt, *offsets)
+        batch = batch.replace(prompt=prompt)
+    return batch

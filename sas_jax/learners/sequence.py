@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sas_jax import losses, sas, stepping
+from sas_jax import accumulate, losses, sas, stepping, temperature
 from sas_jax.envs.tasks import get_task
 from sas_jax.experiment import ExperimentConfig, TrainConfig, make_model
 from sas_jax.losses import Batch
@@ -54,7 +54,14 @@ def _init_params(model: WorldModel, key: Key):
 
 def variables_of(state: TrainState) -> dict:
     """What acting and imagining read of a training state."""
-    return {"params": state.params, "variances": state.extra}
+    variances = {k: v for k, v in state.extra.items() if k != "temperature"}
+    return {"params": state.params, "variances": variances}
+
+
+def temperature_of(state: TrainState) -> jax.Array | None:
+    """Weight of the entropy in the action loss; None without an entropy target."""
+    own = state.extra.get("temperature")
+    return None if own is None else own.value
 
 
 def make_sequence_model(
@@ -112,22 +119,38 @@ def make(
     def init(key: Key) -> TrainState:
         params_key, train_key = jax.random.split(key)
         params = _init_params(model, params_key)
+        extra = losses.initial_variances(spec.obs_dim)
+        if config.policy.entropy_target is not None:
+            extra["temperature"] = temperature.initial(config.policy.temperature)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             key=train_key,
             params=params,
             opt_state=optimizer.init(params),
-            extra=losses.initial_variances(spec.obs_dim),
+            extra=extra,
         )
 
     def update(state: TrainState, batch: Batch):
         # The loss's stream: the batch itself was drawn with fold_in(key, 2 * step).
         key = jax.random.fold_in(state.key, 2 * state.step + 1)
-        loss = functools.partial(losses.loss, model)
+        loss = functools.partial(
+            losses.loss,
+            accumulate.in_parts(model, config.train.accumulate),
+            temperature=temperature_of(state),
+        )
         gradient = jax.value_and_grad(loss, has_aux=True)
         (_, (extra, metrics)), gradients = gradient(
-            state.params, state.extra, batch, key, state.step
+            state.params, variables_of(state)["variances"], batch, key, state.step
         )
+        if "temperature" in state.extra:
+            extra = extra | {
+                "temperature": temperature.update(
+                    state.extra["temperature"],
+                    metrics["entropy"],
+                    target=config.policy.entropy_target,
+                    rate=config.policy.temperature_rate,
+                )
+            }
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         metrics["gradient_norm"] = optax.tree.norm(gradients)
         state = state.replace(

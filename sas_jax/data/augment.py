@@ -1,0 +1,191 @@
+"""Pareto augmentation: good episodes relabelled with targets they did not reach.
+
+A user may ask for more return than the data shows at a cost. CDT (Liu et al. 2023,
+section 4.2, and its reference code) answers with what is safest: it samples such pairs
+(cost, return) above the data's Pareto frontier, gives each to the nearest episode that
+costs no more, and trains on a copy whose tokens begin at the pair. The policy learns to
+imitate the best safe behaviour when the targets conflict.
+
+Nothing is copied here: an entry is an episode's number and what to add to its tokens.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from sas_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """Settings of the augmentation; names are those of CDT's reference code.
+
+    augment_percent: probability that a training row is a relabelled one, and number
+      of relabelled copies per episode; 0 turns it off (CDT: 0.2).
+    deg: degree of the polynomial through the Pareto frontier (CDT: 0 or 1 on most
+      tasks of this suite).
+    max_reward: largest return target; None means the data's largest return and
+      a seventh of its range. min_reward: least distance of a target above the frontier.
+    max_rew_decrease: where several targets fall to one episode, all but the first go
+      to cheaper ones that return at most this much less; None means a seventh of the
+      range. (CDT's values on the navigation tasks: 5 to 10 of 15 to 45.)
+    beta: such an episode at distance d is chosen with weight 1 / (d + beta).
+    pf_only: train on the `npb` best episodes of each of `cost_bins` bins of cost, those
+      that return at least `rmin` (None: any return), and on nothing else.
+    """
+
+    augment_percent: float = 0.0
+    deg: int = 1
+    max_reward: float | None = None
+    min_reward: float = 1.0
+    max_rew_decrease: float | None = None
+    beta: float = 1.0
+    pf_only: bool = False
+    rmin: float | None = None
+    cost_bins: int = 60
+    npb: int = 5
+
+    def __post_init__(self):
+        if not 0.0 <= self.augment_percent <= 1.0:
+            raise UserError(
+                "data.augment.augment_percent must lie in [0, 1], got "
+                f"{self.augment_percent}"
+            )
+        if self.deg < 0 or self.beta <= 0:
+            raise UserError(
+                "data.augment: deg must be >= 0 and beta > 0, got "
+                f"{self.deg}, {self.beta}"
+            )
+        if self.cost_bins < 1 or self.npb < 1:
+            raise UserError(
+                "data.augment: cost_bins and npb must be >= 1, got "
+                f"{self.cost_bins}, {self.npb}"
+            )
+        if self.pf_only and self.augment_percent > 0:
+            raise UserError(
+                "data.augment: pf_only and augment_percent exclude one another; "
+                "expected augment_percent=0"
+            )
+
+
+class Entries(NamedTuple):
+    """Relabelled copies, `n` of them.
+
+    episode: `[n]` int64, whose steps. target_return, target_cost: `[n]` what the copy's
+    first tokens say. return_offset, cost_offset: `[n]` what to add to every token of
+    the episode for that (environment units).
+    """
+
+    episode: np.ndarray
+    target_return: np.ndarray
+    target_cost: np.ndarray
+    return_offset: np.ndarray
+    cost_offset: np.ndarray
+
+
+def pareto_front(costs: np.ndarray, returns: np.ndarray) -> np.ndarray:
+    """Numbers of the episodes `[F]`, by cost, that no other beats in both respects.
+
+    Another beats an episode with no more cost and no less return, one of them strictly;
+    of equal episodes the first stands for all.
+    """
+    order = np.lexsort((-returns, costs))
+    best = np.maximum.accumulate(returns[order])
+    before = np.concatenate([[-np.inf], best[:-1]])
+    return order[returns[order] > before]
+
+
+def frontier(
+    costs: np.ndarray, returns: np.ndarray, deg: int
+) -> np.polynomial.Polynomial:
+    """Least-squares polynomial, return as a function of cost, through the Pareto front.
+
+    Of degree `deg`, or less where the front has too few different costs.
+    """
+    front = pareto_front(costs, returns)
+    x, y = costs[front], returns[front]
+    if len(front) == 1 or deg == 0:
+        return np.polynomial.Polynomial([y.mean()])
+    return np.polynomial.Polynomial.fit(x, y, min(deg, len(front) - 1))
+
+
+def best_per_bin(
+    returns: np.ndarray, costs: np.ndarray, config: AugmentConfig
+) -> np.ndarray:
+    """`[E]` bool: the `npb` best of each of `cost_bins` bins of cost, from `rmin` on.
+
+    Raises:
+      UserError: no episode returns `rmin`.
+    """
+    least = -np.inf if config.rmin is None else config.rmin
+    if not (returns >= least).any():
+        raise UserError(
+            f"data.augment.rmin {least:g}: the best episode returns "
+            f"{returns.max():g}; expected no more"
+        )
+    step = max(np.ptp(costs) / config.cost_bins, np.finfo(np.float64).tiny)
+    bins = (costs - costs.min()) // step
+    order = np.lexsort((-returns, bins))
+    order = order[returns[order] >= least]
+    _, first, inverse = np.unique(bins[order], return_index=True, return_inverse=True)
+    kept = np.zeros(len(costs), bool)
+    kept[order[np.arange(len(order)) - first[inverse] < config.npb]] = True
+    return kept
+
+
+def relabel(
+    returns: np.ndarray,
+    costs: np.ndarray,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+) -> Entries:
+    """Samples targets above the frontier and finds each its episode.
+
+    Costs lie evenly over the data's range; returns are uniform between the frontier
+    plus `min_reward` and `max_reward`. Costs where nothing lies between the two get no
+    entry. Distances are Euclidean in environment units, as in the reference code.
+
+    Args:
+      returns, costs: `[E]` of the training episodes.
+    """
+    count = round(config.augment_percent * len(costs))
+    span = float(np.ptp(returns))
+    top, decrease = config.max_reward, config.max_rew_decrease
+    top = float(returns.max()) + span / 7 if top is None else top
+    decrease = span / 7 if decrease is None else decrease
+    target_cost = np.linspace(costs.min(), costs.max(), count)
+    low = frontier(costs, returns, config.deg)(target_cost) + config.min_reward
+    drawn = rng.uniform(size=count)
+    room = low < top
+    target_cost, low, drawn = target_cost[room], low[room], drawn[room]
+    target_return = low + (top - low) * drawn
+    episode = _associate(costs, returns, target_cost, target_return)
+    # One episode must not carry all targets: later ones go to its neighbours.
+    seen = set()
+    for i, number in enumerate(episode):
+        if number in seen:
+            near = (costs <= costs[number]) & (returns >= returns[number] - decrease)
+            candidates = np.flatnonzero(near)
+            distance = np.hypot(
+                costs[candidates] - costs[number], returns[candidates] - returns[number]
+            )
+            weight = 1.0 / (distance + config.beta)
+            episode[i] = rng.choice(candidates, p=weight / weight.sum())
+        seen.add(number)
+    return Entries(
+        episode=episode,
+        target_return=target_return,
+        target_cost=target_cost,
+        return_offset=target_return - returns[episode],
+        cost_offset=target_cost - costs[episode],
+    )
+
+
+def _associate(costs, returns, target_cost, target_return) -> np.ndarray:
+    """Nearest episode `[n]` to each target among those that cost no more."""
+    episode = np.empty(len(target_cost), np.int64)
+    for i, (cost, value) in enumerate(zip(target_cost, target_return, strict=True)):
+        distance = np.hypot(costs - cost, returns - value)
+        episode[i] = np.argmin(np.where(costs <= cost, distance, np.inf))
+    return episode
