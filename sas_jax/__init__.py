@@ -11,10 +11,12 @@ __version__ = "0.1.0"
 
 # Public name -> module that defines it.
 _EXPORTS: dict[str, str] = {
-    "SASConfig": "sas_jax.alignment",
+    "SASConfig": "sas_jax.settings",
     "align": "sas_jax.alignment",
+    "AlignedPolicy": "sas_jax.aligned",
+    "from_history_policy": "sas_jax.history_model",
     "imagine": "sas_jax.imagination",
-    "SequenceModel": "sas_jax.stepping",
+    "SequenceModel": "sas_jax.seam",
     "Checkpoint": "sas_jax.checkpoint",
     "load_checkpoint": "sas_jax.checkpoint",
     "load_policy": "sas_jax.api",

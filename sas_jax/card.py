@@ -18,8 +18,8 @@ from sas_jax.experiment import ExperimentConfig, make_model
 from sas_jax.imagination import imagine
 from sas_jax.learners import sequence
 from sas_jax.losses import Batch
+from sas_jax.seam import split_keys
 from sas_jax.spec import DataSpec
-from sas_jax.stepping import split_keys
 from sas_jax.types import TrainState
 from sas_jax.vae import decoder_log_std
 

@@ -89,6 +89,23 @@ def _log(x: chex.Numeric) -> chex.Numeric:
     return jnp.log(x)
 
 
+def share(holds: jax.Array, num_steps: jax.Array | None = None) -> jax.Array:
+    """Share of steps `[T]` at which a condition holds, of the first `num_steps` only.
+
+    num_steps: `[]`, None means all T. 0 steps give 0.
+    """
+    if num_steps is None:
+        return holds.mean()
+    return _count(holds, num_steps) / jnp.maximum(num_steps, 1)
+
+
+def _count(holds, num_steps):
+    """How often `holds` `[T]` is true, among the first `num_steps` or all (None)."""
+    if num_steps is None:
+        return holds.sum()
+    return (holds & (jnp.arange(holds.shape[0]) < num_steps)).sum()
+
+
 def _peaks(energies):
     """Largest energy, its first time, and whether all are finite, per trajectory."""
     is_valid = jnp.all(jnp.isfinite(energies), axis=1)
@@ -126,7 +143,11 @@ def select_first(energies: jax.Array, *, rule: str = "min") -> Selection:
 
 
 def select_second(
-    energies: jax.Array, level: jax.Array, *, count_u: bool = False
+    energies: jax.Array,
+    level: jax.Array,
+    *,
+    count_u: bool = False,
+    num_steps: jax.Array | None = None,
 ) -> Selection:
     """Lines 11-14 of Algorithm 1: the trajectory that meets the condition most often.
 
@@ -134,6 +155,8 @@ def select_second(
       energies: `[M, T]`. A non-finite energy disqualifies its trajectory.
       level: `[]` E-hat of the first loop.
       count_u: score sum(U + V) (Eq. 9) instead of sum(V).
+      num_steps: `[]` steps that count, where an episode ends before T; the energies
+        after them must repeat the last one's. None means all.
 
     Ties go to the lower highest energy, then to the lower index.
     """
@@ -141,9 +164,14 @@ def select_second(
     peaks, times, is_valid = _peaks(energies)
     clean = jnp.where(is_valid[:, None], energies, 0.0)
     g = jax.vmap(lyapunov_value, in_axes=(0, None))(clean, level)
-    score = jax.vmap(condition_v)(g).sum(axis=1)
-    if count_u:
-        score = score + jax.vmap(condition_u)(g).sum(axis=1)
+    if num_steps is None:
+        score = jax.vmap(condition_v)(g).sum(axis=1)
+        if count_u:
+            score = score + jax.vmap(condition_u)(g).sum(axis=1)
+    else:
+        score = jax.vmap(lambda row: _count(condition_v(row), num_steps - 1))(g)
+        if count_u:
+            score = score + jax.vmap(lambda row: _count(condition_u(row), num_steps))(g)
     best = jnp.max(jnp.where(is_valid, score, -1))
     rank = jnp.where(score == best, peaks, jnp.inf)
     return _choose(rank, peaks, times, score.astype(peaks.dtype), is_valid)

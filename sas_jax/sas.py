@@ -2,6 +2,8 @@
 
 Rows are episodes x variants. All variants of an episode share the noise of their
 actions too, so that they differ by their prompt alone; `null` has another stream.
+
+A row's stream splits by purpose: 0 actions, 1 alignment, 2 re-alignment, 3 drift.
 """
 
 import dataclasses
@@ -12,16 +14,16 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from sas_jax.alignment import (
-    Alignment,
-    Diagnostics,
-    SASConfig,
-    align,
-    check_variants,
-    empty_diagnostics,
-)
-from sas_jax.stepping import ModelState, SequenceModel
+from sas_jax import drift as drift_lib
+from sas_jax.alignment import Alignment, align
+from sas_jax.diagnostics import Diagnostics, empty_diagnostics
+from sas_jax.errors import UserError
+from sas_jax.networks import gaussian_log_prob
+from sas_jax.realign import Due, realign, rules_of
+from sas_jax.seam import ModelState, SequenceModel
+from sas_jax.settings import SASConfig, check_variants
 from sas_jax.types import Key, Rows, TimeStep
+from sas_jax.vae import normal_rows
 
 
 @struct.dataclass
@@ -30,6 +32,8 @@ class Carry:
 
     state, prompt, diagnostics: see their types; prompt is None without variants that
     have one. keys: `[B]` each row's stream. cost_limit, target_return: `[B]`.
+    variant: `[B]` index, num_realigned: `[B]` new prompts since the episode began;
+    None unless the policy re-aligns. drift: None unless it is tracked.
     """
 
     state: ModelState
@@ -38,13 +42,17 @@ class Carry:
     keys: Key
     target_return: jax.Array
     cost_limit: jax.Array
+    variant: jax.Array | None = None
+    num_realigned: jax.Array | None = None
+    drift: drift_lib.Drift | None = None
 
 
 class Policy(NamedTuple):
     """The acting half of a `Learner`, and Algorithm 1 as it runs it.
 
-    align_episode(variables, row key, obs `[O]`, cost_limits `[C]`) -> Alignment: what
-    `begin` does for one episode, with the same draws; for pictures and diagnostics.
+    align_episode(variables, row key, obs `[O]`, cost_limits `[C]`, target_return=None)
+    -> Alignment: what `begin` does for one episode, with the same draws; for pictures
+    and diagnostics.
     """
 
     initial_carry: Callable[..., Carry]
@@ -69,6 +77,7 @@ def make_policy(
     target_return: float,
     max_cost: float = 1.0,
     report_limits: tuple[float, ...] | None = None,
+    episode_steps: int | None = None,
 ) -> Policy:
     """Builds the acting half of a `Learner`.
 
@@ -82,9 +91,19 @@ def make_policy(
       max_cost: C_max, the largest cost of a step.
       report_limits: thresholds at which the invariant set is reported; None means each
         row's own.
+      episode_steps: longest episode; re-alignment counts no imagined step beyond it.
+
+    Raises:
+      UserError: an unknown variant; drift of a model that cannot score observations.
     """
     variants = check_variants(variants)
+    if config.track_drift and (model.foresee is None or model.score is None):
+        raise UserError(
+            "track_drift: the model has no foresee and score; expected a SequenceModel "
+            "with both"
+        )
     num_variants = len(variants)
+    realign_horizon = config.realign_horizon or horizon
 
     is_null = jnp.asarray([v == "null" for v in variants])
 
@@ -99,11 +118,14 @@ def make_policy(
         if count % num_variants:
             raise ValueError(f"{count} rows are no multiple of {num_variants} variants")
         keys = row_keys(rows, key)
+        target = jnp.full(count, target_return)
+        if rows.target_return is not None:
+            target = jnp.array(rows.target_return, jnp.float32)
         state = model.start(
             variables,
             keys,
             jnp.zeros((count, obs_dim)),
-            jnp.full(count, target_return),
+            target,
             rows.cost_limit,
             model.context,
         )
@@ -115,17 +137,20 @@ def make_policy(
                 empty_diagnostics(len(report_limits or (0.0,))),
             ),
             keys=keys,
-            target_return=jnp.full(count, target_return),
+            target_return=target,
             cost_limit=jnp.array(rows.cost_limit, jnp.float32),
+            variant=jnp.array(rows.variant) if config.realign_every else None,
+            num_realigned=jnp.zeros(count, jnp.int32) if config.realign_every else None,
         )
 
-    def align_episode(variables, row_key, obs, cost_limits) -> Alignment:
+    def align_episode(variables, row_key, obs, cost_limits, target=None) -> Alignment:
         start_key, align_key = jax.random.split(jax.random.fold_in(row_key, 1))
+        target = jnp.asarray(target_return if target is None else target, jnp.float32)
         state = model.start(
             variables,
             start_key[None],
             obs[None],
-            jnp.full(1, target_return),
+            target[None],
             cost_limits[:1],
             model.context,
         )
@@ -147,11 +172,9 @@ def make_policy(
         count = ts.obs.shape[0]
         episodes = count // num_variants
 
-        def one(row_key, obs, cost_limit):
-            limits = cost_limit[None]
-            if report_limits is not None:
-                limits = jnp.asarray(report_limits)
-            result = align_episode(variables, row_key, obs, limits)
+        def one(row_key, obs, cost_limit, target):
+            limits = limits_of(cost_limit)
+            result = align_episode(variables, row_key, obs, limits, target)
             return result.prompts, result.diagnostics
 
         # The first variant's rows stand for their episodes: `null` alone has other
@@ -159,7 +182,10 @@ def make_policy(
         lead = next((i for i, v in enumerate(variants) if v != "null"), 0)
         rows = slice(lead * episodes, (lead + 1) * episodes)
         prompts, diagnostics = jax.vmap(one)(
-            carry.keys[rows], ts.obs[rows], carry.cost_limit[rows]
+            carry.keys[rows],
+            ts.obs[rows],
+            carry.cost_limit[rows],
+            carry.target_return[rows],
         )
 
         def by_row(x):
@@ -176,7 +202,83 @@ def make_policy(
         state = carry.state.replace(
             timestep=jnp.zeros(count, jnp.int32), window=window.astype(jnp.int32)
         )
-        return carry.replace(state=state, prompt=prompts, diagnostics=diagnostics)
+        if config.realign_every and prompts is not None:
+            prompts = prompts.replace(origin=jnp.zeros(count, jnp.int32))
+        drift = None
+        if config.track_drift:
+            drift = begin_drift(variables, carry, state, ts.obs, prompts)
+        return carry.replace(
+            state=state, prompt=prompts, diagnostics=diagnostics, drift=drift
+        )
+
+    def limits_of(cost_limit):
+        """Thresholds `[C]` at which a row's invariant set is reported."""
+        if report_limits is None:
+            return cost_limit[None]
+        return jnp.asarray(report_limits)
+
+    def begin_drift(variables, carry, state, obs, prompts):
+        start_keys = jax.vmap(
+            lambda row_key: jax.random.split(jax.random.fold_in(row_key, 1))[0]
+        )(carry.keys)
+        first = model.start(
+            variables,
+            start_keys,
+            obs,
+            carry.target_return,
+            carry.cost_limit,
+            model.context,
+        ).log_density
+
+        def foresee():
+            observed = model.observe(variables, state, prompts)
+            action = observed.mean
+            return model.foresee(variables, state, observed, action, prompts)[1]
+
+        prediction = jax.tree.map(
+            lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(foresee)
+        )
+        num_limits = len(report_limits or (0.0,))
+        return drift_lib.begin(first, prediction, num_limits, config.energy_window)
+
+    def realigned(variables, carry, obs, is_running) -> Carry:
+        """Aligns the rows again whose time has come; `carry` is about to act."""
+        state, rules = carry.state, rules_of(variants, carry.variant)
+        timestep = state.timestep
+        is_due = rules.has_prompt & is_running & (timestep > 0)
+        is_due = is_due & (timestep % config.realign_every == 0)
+
+        def key_of(row_key, t):
+            return jax.random.fold_in(jax.random.fold_in(row_key, 2), t)
+
+        steps = jnp.full_like(timestep, realign_horizon)
+        if episode_steps is not None:
+            steps = jnp.maximum(episode_steps - timestep, 1)
+        prompts, found, is_new = realign(
+            model,
+            variables,
+            state,
+            is_due,
+            Due(
+                keys=jax.vmap(key_of)(carry.keys, timestep),
+                obs=obs,
+                rules=rules,
+                limits=jax.vmap(limits_of)(carry.cost_limit),
+                num_steps=steps,
+            ),
+            carry.prompt,
+            carry.diagnostics,
+            config=config,
+            horizon=realign_horizon,
+            max_cost=max_cost,
+        )
+        window = jnp.where(is_new, model.prompt_window, state.window)
+        return carry.replace(
+            state=state.replace(window=window.astype(jnp.int32)),
+            prompt=prompts,
+            diagnostics=found,
+            num_realigned=carry.num_realigned + is_new,
+        )
 
     def act(variables, carry: Carry, ts: TimeStep, key: Key):
         """One action per row; return and cost tokens follow what really happened."""
@@ -191,24 +293,57 @@ def make_policy(
             ),
             cost_to_go=jnp.where(first, carry.cost_limit, state.cost_to_go - ts.cost),
         )
-        observed = model.observe(variables, state, carry.prompt)
-        action = observed.mean
-        if config.sample_actions:
-            noise = jax.vmap(
-                lambda row_key, t: jax.random.normal(
-                    jax.random.fold_in(jax.random.fold_in(row_key, 0), t),
-                    action.shape[1:],
+        is_running = ts.is_running
+        if is_running is None:
+            is_running = jnp.ones_like(first)
+        if config.realign_every and carry.prompt is not None:
+            carry = carry.replace(state=state)
+            carry = realigned(variables, carry, ts.obs, is_running)
+            state = carry.state
+        timestep = state.timestep
+
+        def keys_for(purpose):
+            return jax.vmap(
+                lambda row_key, t: jax.random.fold_in(
+                    jax.random.fold_in(row_key, purpose), t
                 )
-            )(carry.keys, state.timestep)
-            action = action + jnp.exp(observed.log_std) * noise
-        action = jnp.clip(action, -1.0, 1.0)
-        state = model.commit(variables, state, observed, action, carry.prompt)
-        return action, carry.replace(state=state)
+            )(carry.keys, timestep)
+
+        observed = model.observe(variables, state, carry.prompt)
+        sample = observed.mean
+        if config.sample_actions:
+            noise = normal_rows(keys_for(0), sample.shape[1:])
+            sample = sample + jnp.exp(observed.log_std) * noise
+        action = jnp.clip(sample, -1.0, 1.0)
+        given = (variables, state, observed, action, carry.prompt)
+        if carry.drift is None:
+            return action, carry.replace(state=model.commit(*given))
+        state, prediction = model.foresee(*given)
+        density = model.score(variables, keys_for(3), carry.drift.prediction, ts.obs)
+        density = jnp.where(timestep == 0, carry.drift.first, density)
+        log_prob = gaussian_log_prob(sample, observed.mean, observed.log_std).sum(-1)
+        drift = drift_lib.update(
+            carry.drift,
+            log_density=density + log_prob,
+            prediction=prediction,
+            timestep=timestep,
+            level=carry.diagnostics.level,
+            limits=jax.vmap(limits_of)(carry.cost_limit),
+            is_running=is_running,
+            config=config,
+            max_cost=max_cost,
+        )
+        return action, carry.replace(state=state, drift=drift)
 
     def diagnostics(carry: Carry) -> dict[str, jax.Array]:
-        return {
+        found = {
             field.name: getattr(carry.diagnostics, field.name)
             for field in dataclasses.fields(Diagnostics)
         }
+        if carry.num_realigned is not None:
+            found["num_realigned"] = carry.num_realigned
+        if carry.drift is not None:
+            found |= drift_lib.summary(carry.drift)
+        return found
 
     return Policy(initial_carry, begin, act, diagnostics, align_episode)

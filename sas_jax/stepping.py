@@ -1,109 +1,23 @@
 """The world model as a step function: acting and imagining with a ring of keys.
 
-`SequenceModel` is the seam between networks and algorithms. Alignment and imagination
-see its functions only, so they work with any model that offers them. `make` builds it
-for our transformer.
+`make` builds the `SequenceModel` of our transformer.
 
 The state of `P` trajectories holds the keys and values of the last K - 1 steps in a
 ring that all of them write at the same slot, whatever their own time step: a trajectory
 that began later simply does not look at slots older than itself.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from sas_jax import transformer
+from sas_jax.errors import UserError
 from sas_jax.networks import gaussian_log_prob
+from sas_jax.seam import ModelState, Observed, Prompt, SequenceModel
 from sas_jax.spec import DataSpec
-from sas_jax.transformer import Memory
-from sas_jax.types import Key, StepOutput, Trajectory
+from sas_jax.types import StepOutput
 from sas_jax.vae import decoder_log_std, normal_rows
 from sas_jax.world_model import WorldModel
-
-
-@struct.dataclass
-class Prompt:
-    """A segment given as context, and its memory, computed once and only read.
-
-    segment: `[..., L]` trajectory it was made of, environment units.
-    memory: `[..., H, S, h]`, or without leading axes when shared by all trajectories.
-    is_present: `[...]` bool; False is the empty prompt.
-    """
-
-    segment: Trajectory
-    memory: Memory
-    is_present: jax.Array
-
-
-@struct.dataclass
-class ModelState:
-    """What a trajectory is about to do next: its memory and its present tokens.
-
-    ring: memory of K - 1 steps, `[P, H, (K-1) n, h]`, up to the one before the latest.
-    latest: memory of the latest step, `[P, H, n, h]`, which the next step writes to the
-      ring before it reads: a ring that is read and then written within one step would
-      be copied whole by XLA, twice.
-    cursor: int32 scalar, steps remembered so far, common to all.
-    timestep: `[P]` int32. obs: `[P, O]` standardised.
-    return_to_go, cost_to_go: `[P]` environment units.
-    window: `[P]` int32, steps in sight including the present one, at most K.
-    log_density: `[P]` log rho of `obs`.
-    """
-
-    ring: Memory
-    latest: Memory
-    cursor: jax.Array
-    timestep: jax.Array
-    obs: jax.Array
-    return_to_go: jax.Array
-    cost_to_go: jax.Array
-    window: jax.Array
-    log_density: jax.Array
-
-
-@struct.dataclass
-class Observed:
-    """After the state token.
-
-    mean, log_std: `[P, A]` the policy's distribution. ring: the ring with the latest
-    step in it. pending: memory of the tokens that came with the state.
-    """
-
-    mean: jax.Array
-    log_std: jax.Array
-    ring: Memory
-    pending: Memory
-
-
-class SequenceModel(NamedTuple):
-    """What SAS needs of a sequence policy; all functions are pure.
-
-    encode_prompt(variables, segment, is_present) -> Prompt, for one segment `[L]`.
-    start(variables, keys, obs, return_to_go, cost_to_go, window) -> ModelState of P
-      trajectories at their first observation (environment units).
-    step(variables, keys, state, prompt) -> (StepOutput, ModelState): imagines one step;
-      keys `[P]`, prompt shared by all P or None.
-    observe(variables, state, prompt) -> Observed: the policy at the present state.
-    commit(variables, state, observed, action, prompt) -> ModelState with the step
-      remembered and the time step advanced; obs and tokens are the caller's to set.
-    make_room(state) -> ModelState whose window leaves room for a prompt.
-    standardise(obs) -> obs in the model's units.
-    context: K. prompt_window: steps of the episode in sight beside a prompt.
-    """
-
-    encode_prompt: Callable[..., Prompt]
-    start: Callable[..., ModelState]
-    step: Callable[..., tuple[StepOutput, ModelState]]
-    observe: Callable[..., Observed]
-    commit: Callable[..., Any]
-    make_room: Callable[..., Any]
-    standardise: Callable[[jax.Array], jax.Array]
-    context: int
-    prompt_window: int
 
 
 def make(
@@ -120,7 +34,7 @@ def make(
     """Builds the step functions of our transformer.
 
     Args:
-      prompt_length: L, steps of a prompt.
+      prompt_length: steps of a whole prompt, all fragments together.
       prompt_mode: "pinned" keeps the prompt in sight for the whole episode; "sliding"
         lets it leave the window of K steps as real steps fill it.
       prompt_extra: a pinned prompt adds to the window of K steps instead of taking L
@@ -140,9 +54,14 @@ def make(
         raise ValueError(f"num_importance must be >= 1, got {num_importance}")
     takes_room = prompt_mode == "pinned" and not prompt_extra
     if takes_room and prompt_length >= context:
-        raise ValueError(
-            f"prompt_length {prompt_length} leaves no room in a context of {context} "
-            "steps; shorten it or set prompt_extra"
+        raise UserError(
+            f"prompt_length: a prompt of {prompt_length} steps leaves no room in a "
+            f"context of {context} steps; shorten it or set prompt_extra"
+        )
+    if prompt_mode == "sliding" and prompt_length > context:
+        raise UserError(
+            f"prompt_length: a sliding prompt of {prompt_length} steps is longer than "
+            f"the context of {context} steps; shorten it"
         )
     blocks = context - 1
     mean, std = jnp.asarray(spec.obs_mean), jnp.asarray(spec.obs_std)
@@ -169,18 +88,27 @@ def make(
         block = jnp.arange(blocks)
         age = (state.cursor - 1 - block) % blocks + 1
         limit = jnp.minimum(state.timestep, state.window - 1)
-        visible = jnp.repeat(age[None, :] <= limit[:, None], per_step, axis=1)
-        memories = [(ring, visible)]
-        if prompt is not None:
-            length = prompt.memory.num_slots // per_step
-            present = jnp.broadcast_to(prompt.is_present, state.timestep.shape)[:, None]
-            if prompt_mode == "sliding":
-                ahead = length - jnp.arange(length)
-                age = state.timestep[:, None] + ahead[None, :]
-                present = present & (age < context)
-            else:
-                present = jnp.broadcast_to(present, (present.shape[0], length))
-            memories.append((prompt.memory, jnp.repeat(present, per_step, axis=1)))
+        visible = age[None, :] <= limit[:, None]
+        since = state.timestep
+        if prompt is not None and prompt.origin is not None:
+            since = since - jnp.broadcast_to(prompt.origin, since.shape)
+        if prompt is None:
+            return [(ring, jnp.repeat(visible, per_step, axis=1))]
+        length = prompt.memory.num_slots // per_step
+        present = jnp.broadcast_to(prompt.is_present, since.shape)[:, None]
+        if prompt_mode == "sliding" and prompt.origin is not None:
+            # Steps from before the prompt are as much older as it is long.
+            is_before = age[None, :] > since[:, None]
+            is_pushed_out = is_before & (age[None, :] + length >= context)
+            visible = visible & ~(present & is_pushed_out)
+        memories = [(ring, jnp.repeat(visible, per_step, axis=1))]
+        if prompt_mode == "sliding":
+            ahead = length - jnp.arange(length)
+            age = since[:, None] + ahead[None, :]
+            present = present & (age < context)
+        else:
+            present = jnp.broadcast_to(present, (present.shape[0], length))
+        memories.append((prompt.memory, jnp.repeat(present, per_step, axis=1)))
         return memories
 
     def encode_prompt(variables, segment, is_present):
@@ -253,10 +181,21 @@ def make(
     def commit(variables, state, observed, action, prompt):
         return remember(variables, state, observed, action, prompt)[1]
 
-    prompt_window = context - prompt_length if takes_room else context
+    def foresee(variables, state, observed, action, prompt):
+        z, after = remember(variables, state, observed, action, prompt)
+        if density == "marginal":
+            return after, ()
+        return after, (z, state.obs, action)
 
-    def make_room(state):
-        return state.replace(window=jnp.minimum(state.window, prompt_window))
+    def score(variables, keys, prediction, obs):
+        obs = standardise(obs)
+        noise = normal_rows(keys, (num_importance, density_latents))
+        noise = jnp.moveaxis(noise, 1, 0)
+        if density == "marginal":
+            return marginal_log_density(variables, obs, noise)
+        log_std = log_std_of(variables, "transition")
+        method = "transition_log_density"
+        return apply(variables, method, *prediction, obs, noise, log_std)
 
     density_latents = (
         config.latent_dim if density == "transition" else config.marginal_latent_dim
@@ -348,13 +287,9 @@ def make(
         step=step,
         observe=observe,
         commit=commit,
-        make_room=make_room,
-        standardise=standardise,
         context=context,
-        prompt_window=prompt_window,
+        prompt_window=context - prompt_length if takes_room else context,
+        standardise=standardise,
+        foresee=foresee,
+        score=score,
     )
-
-
-def split_keys(key: Key, count: int) -> Key:
-    """Returns `count` keys, the i-th from i alone: more leave the first ones as is."""
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))

@@ -47,12 +47,14 @@ class TimeStep:
 
     obs: `[B, O]`; reward, cost: `[B]` of the step just made (0 where is_first);
     is_first: `[B]` bool, the observation starts an episode.
+    is_running: `[B]` bool, False after an episode's end; None means that all run.
     """
 
     obs: jax.Array
     reward: jax.Array
     cost: jax.Array
     is_first: jax.Array
+    is_running: jax.Array | None = None
 
 
 @struct.dataclass

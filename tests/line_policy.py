@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from sas_jax.stepping import Prompt, SequenceModel
+from sas_jax.seam import Prompt, SequenceModel
 from sas_jax.types import StepOutput
 
 LENGTH = 3  # steps of a prompt
@@ -67,7 +67,7 @@ MODEL = SequenceModel(
     step=step,
     observe=None,
     commit=None,
-    make_room=lambda state: state.replace(has_room=jnp.ones_like(state.has_room)),
+    make_room=lambda state, _: state.replace(has_room=jnp.ones_like(state.has_room)),
     standardise=lambda obs: obs,
     context=10,
     prompt_window=7,

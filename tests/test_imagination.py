@@ -10,7 +10,7 @@ import pytest
 
 from sas_jax import lyapunov
 from sas_jax.imagination import imagine, segment
-from sas_jax.stepping import split_keys
+from sas_jax.seam import split_keys
 from sas_jax.types import StepOutput
 
 DECAY = 0.8

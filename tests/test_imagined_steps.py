@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sas_jax import stepping
+from sas_jax import seam, stepping
 from sas_jax.experiment import make_model
 from sas_jax.imagination import imagine
 from sas_jax.types import Trajectory
@@ -59,7 +59,7 @@ def imagined():
     def run(variables, segments, start):
         def episode(segment, start, key):
             prompt = model.encode_prompt(variables, segment, jnp.array(True))
-            keys = stepping.split_keys(key, 3)
+            keys = seam.split_keys(key, 3)
 
             def thrice(x):
                 return jnp.broadcast_to(x, (3, *x.shape[1:]))

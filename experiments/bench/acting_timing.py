@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.bench import common, flops, model_cases
+from sas_jax import seam
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.learners import sequence
 from sas_jax.spec import DataSpec
@@ -29,7 +30,7 @@ def _carry(config, spec, variables, learner, rows, key, has_prompt):
     if not has_prompt:
         return carry
     model = sequence.make_sequence_model(config, spec)
-    shape = (rows, config.sas.prompt_length)
+    shape = (rows, config.sas.prompt_steps)
     segment = Trajectory(
         obs=jnp.ones((*shape, spec.obs_dim)),
         action=jnp.zeros((*shape, spec.action_dim)),
@@ -42,7 +43,8 @@ def _carry(config, spec, variables, learner, rows, key, has_prompt):
     )
     encode = jax.jit(jax.vmap(model.encode_prompt, in_axes=(None, 0, 0)))
     prompt = encode(variables, segment, jnp.ones(rows, bool))
-    return carry.replace(prompt=prompt, state=model.make_room(carry.state))
+    state = seam.make_room(model, carry.state, config.sas.prompt_steps)
+    return carry.replace(prompt=prompt, state=state)
 
 
 def _act_case(config, spec, variables, *, rows, has_prompt, steps):

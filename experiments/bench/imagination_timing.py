@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.bench import child, common, flops, model_cases
-from sas_jax import stepping
+from sas_jax import seam
 from sas_jax.alignment import align
 from sas_jax.envs.tasks import get_task
 from sas_jax.experiment import ExperimentConfig
@@ -61,7 +61,7 @@ def flat_case(
 
     @jax.jit
     def run(variables, key, obs):
-        keys = stepping.split_keys(key, count)
+        keys = seam.split_keys(key, count)
         state = _start(model, variables, keys, obs)
         outputs, _ = imagine(model.step, variables, keys, state, horizon=horizon)
         return outputs
@@ -80,7 +80,7 @@ def xla_step_flops(
 ) -> float:
     """XLA's count for one compiled step, per trajectory."""
     model = _model(config, spec, density)
-    keys = stepping.split_keys(jax.random.key(1), count)
+    keys = seam.split_keys(jax.random.key(1), count)
     obs = model_cases.make_observations(spec, count)
     state = jax.eval_shape(functools.partial(_start, model), variables, keys, obs)
     step = jax.jit(lambda *arguments: model.step(*arguments, None))

@@ -71,7 +71,7 @@ def make_sequence_model(
     return stepping.make(
         make_model(config, spec),
         spec,
-        prompt_length=config.sas.prompt_length,
+        prompt_length=config.sas.prompt_steps,
         prompt_mode=config.sas.prompt_mode,
         prompt_extra=config.sas.prompt_extra,
         density=config.sas.density,
@@ -102,6 +102,7 @@ def make_policy(
         target_return=spec.target_return if target is None else target,
         max_cost=get_task(config.task).max_step_cost,
         report_limits=report_limits,
+        episode_steps=spec.max_timestep,
     )
 
 

@@ -1,0 +1,132 @@
+"""The seam between networks and algorithms: what SAS needs of a sequence policy.
+
+Alignment and imagination see the functions of `SequenceModel` only, so they work with
+any model that offers them: our transformer (`stepping`), a policy that knows nothing
+but whole histories (`history_model`), or one written by hand.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from sas_jax.types import Key, StepOutput, Trajectory
+
+
+@struct.dataclass
+class Prompt:
+    """A segment given as context, and its memory, computed once and only read.
+
+    segment: `[..., L]` trajectory it was made of, environment units.
+    memory: `[..., H, S, h]`, or without leading axes when shared by all trajectories;
+      another model's may be any arrays.
+    is_present: `[...]` bool; False is the empty prompt.
+    origin: `[...]` int32 time step at which the prompt was put in front; None means 0.
+    """
+
+    segment: Trajectory
+    memory: Any
+    is_present: jax.Array
+    origin: jax.Array | None = None
+
+
+@struct.dataclass
+class ModelState:
+    """What a trajectory is about to do next: its memory and its present tokens.
+
+    ring: memory of K - 1 steps, `[P, H, (K-1) n, h]`, up to the one before the latest.
+    latest: memory of the latest step, `[P, H, n, h]`, which the next step writes to the
+      ring before it reads: a ring that is read and then written within one step would
+      be copied whole by XLA, twice.
+    cursor: int32 scalar, steps remembered so far, common to all.
+    timestep: `[P]` int32. obs: `[P, O]` standardised.
+    return_to_go, cost_to_go: `[P]` environment units.
+    window: `[P]` int32, steps in sight including the present one, at most K.
+    log_density: `[P]` log rho of `obs`.
+    """
+
+    ring: Any
+    latest: Any
+    cursor: jax.Array
+    timestep: jax.Array
+    obs: jax.Array
+    return_to_go: jax.Array
+    cost_to_go: jax.Array
+    window: jax.Array
+    log_density: jax.Array
+
+
+@struct.dataclass
+class Observed:
+    """After the state token.
+
+    mean, log_std: `[P, A]` the policy's distribution. ring: the ring with the latest
+    step in it. pending: memory of the tokens that came with the state.
+    """
+
+    mean: jax.Array
+    log_std: jax.Array
+    ring: Any
+    pending: Any
+
+
+class SequenceModel(NamedTuple):
+    """What SAS needs of a sequence policy; all functions are pure.
+
+    A model's state is a flax struct, or anything with `replace`, of at least the fields
+    timestep, obs, return_to_go, cost_to_go, window and log_density of `ModelState`.
+
+    encode_prompt(variables, segment, is_present) -> Prompt, for one segment `[L]`.
+    start(variables, keys, obs, return_to_go, cost_to_go, window) -> ModelState of P
+      trajectories at their first observation (environment units).
+    step(variables, keys, state, prompt) -> (StepOutput, ModelState): imagines one step;
+      keys `[P]`, prompt shared by all P or None.
+    observe(variables, state, prompt) -> Observed: the policy at the present state;
+      mean and log_std are what is read of it.
+    commit(variables, state, observed, action, prompt) -> ModelState with the step
+      remembered and the time step advanced; obs and tokens are the caller's to set.
+    context: K. prompt_window: steps of the episode in sight beside the whole prompt; K
+      where a prompt takes no room.
+
+    May be left out:
+    make_room(state, steps) -> ModelState whose window leaves room for a prompt of that
+      many steps; left out, it lowers `window` to K - steps where a prompt takes room.
+    standardise(obs) -> obs in the model's units, those of `ModelState.obs`.
+    foresee(variables, state, observed, action, prompt) -> (ModelState, prediction): as
+      `commit`, and what the model says of the next observation. Drift needs it, and
+    score(variables, keys, prediction, obs) -> `[P]` log rho of that observation
+      (environment units), as imagination would have scored it.
+    """
+
+    encode_prompt: Callable[..., Prompt]
+    start: Callable[..., ModelState]
+    step: Callable[..., tuple[StepOutput, ModelState]]
+    observe: Callable[..., Observed]
+    commit: Callable[..., Any]
+    context: int
+    prompt_window: int
+    make_room: Callable[..., Any] | None = None
+    standardise: Callable[[jax.Array], jax.Array] = lambda obs: obs
+    foresee: Callable[..., tuple[Any, Any]] | None = None
+    score: Callable[..., jax.Array] | None = None
+
+
+def window_beside(model: SequenceModel, steps: int) -> int:
+    """Steps of the episode that the model sees beside a prompt of `steps` steps."""
+    takes_room = model.prompt_window < model.context
+    return model.context - steps if takes_room else model.context
+
+
+def make_room(model: SequenceModel, state: Any, steps: int) -> Any:
+    """The state with a window that leaves room for a prompt of `steps` steps."""
+    if model.make_room is not None:
+        return model.make_room(state, steps)
+    window = jnp.minimum(state.window, window_beside(model, steps))
+    return state.replace(window=window)
+
+
+def split_keys(key: Key, count: int) -> Key:
+    """Returns `count` keys, the i-th from i alone: more leave the first ones as is."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))

@@ -1,0 +1,111 @@
+"""The variants of SAS and the settings of Algorithm 1."""
+
+import dataclasses
+
+from sas_jax.errors import UserError, nearest
+
+# Variant -> (rule of the first selection, whether there is a second loop, what it is
+# scored by). `null` is `none` with another action seed: the noise floor. `short` is
+# `none` with the window that a pinned prompt leaves: what L steps of memory are worth.
+RULES: dict[str, tuple[str, bool, str] | None] = {
+    "none": None,
+    "null": None,
+    "short": None,
+    "rand": ("random", False, ""),
+    "u": ("min", False, ""),
+    "sas": ("min", True, "v"),
+    "uv_sum": ("min", True, "uv"),
+    "maxmax": ("max", True, "v"),
+}
+VARIANTS = tuple(RULES)
+
+
+@dataclasses.dataclass(frozen=True)
+class SASConfig:
+    """Settings of Algorithm 1; defaults are the paper's.
+
+    num_first, num_second: N and M, imaginations of the two loops.
+    prompt_length: L in steps. energy_window: H in steps. discount: gamma of the energy.
+    fragments: Algorithm 1 is run that many times, and its segments make one prompt of
+      fragments x L steps.
+    horizon: T in steps; 0 means the task's episode length.
+    density: "transition" or "marginal" (algorithm, section 3); num_importance samples.
+    prompt_mode, prompt_extra: see `stepping.make`.
+    decoder_noise: scale of the decoder's noise in imagination.
+    concentrability: D of Eq. 7.
+    sample_actions: act by sampling; False acts by the mean.
+    target_return: return token at the start; None means the checkpoint's.
+    realign_every: imagine again from the current history every so many steps; 0 never.
+    realign_horizon: steps of those imaginations; 0 means `horizon`. Imagined steps past
+      the episode's end do not count.
+    track_drift: follow the real episode's own energy (`drift`).
+    drift_margin: energy above the level at which its alarm is raised, in nats.
+    """
+
+    num_first: int = 5
+    num_second: int = 5
+    prompt_length: int = 5
+    energy_window: int = 3
+    discount: float = 0.99
+    horizon: int = 0
+    density: str = "transition"
+    num_importance: int = 1
+    prompt_mode: str = "pinned"
+    prompt_extra: bool = False
+    decoder_noise: float = 1.0
+    concentrability: float = 1.0
+    sample_actions: bool = True
+    target_return: float | None = None
+    fragments: int = 1
+    realign_every: int = 0
+    realign_horizon: int = 0
+    track_drift: bool = False
+    drift_margin: float = 0.0
+
+    def __post_init__(self):
+        for name in (
+            "num_first",
+            "num_second",
+            "prompt_length",
+            "energy_window",
+            "fragments",
+        ):
+            if getattr(self, name) < 1:
+                raise UserError(f"sas.{name} must be >= 1, got {getattr(self, name)}")
+        if not 0.0 < self.discount <= 1.0:
+            raise UserError(f"sas.discount must lie in (0, 1], got {self.discount}")
+        if self.concentrability <= 0:
+            raise UserError(
+                f"sas.concentrability must be > 0, got {self.concentrability}"
+            )
+        if self.realign_every < 0:
+            raise UserError(
+                f"sas.realign_every must be >= 0 (0 = never), got {self.realign_every}"
+            )
+        for name in ("horizon", "realign_horizon"):
+            steps = getattr(self, name)
+            if steps and steps < self.prompt_length:
+                raise UserError(
+                    f"sas.{name} {steps} must be 0 (the episode length) or at "
+                    f"least prompt_length {self.prompt_length}"
+                )
+
+    @property
+    def prompt_steps(self) -> int:
+        """Steps of the whole prompt: fragments x L."""
+        return self.fragments * self.prompt_length
+
+
+def check_variants(variants: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns `variants`; raises UserError for an unknown, repeated or missing one."""
+    if not variants:
+        raise UserError(f"variants: expected at least one of {', '.join(VARIANTS)}")
+    for variant in variants:
+        if variant not in RULES:
+            raise UserError(
+                f"variants: unknown {variant!r}{nearest(variant, VARIANTS)} "
+                f"(known: {', '.join(VARIANTS)})"
+            )
+    if len(set(variants)) != len(variants):
+        raise UserError(f"variants: {','.join(variants)} names one twice")
+    return tuple(variants)
