@@ -165,13 +165,8 @@ def relabel(
     seen = set()
     for i, number in enumerate(episode):
         if number in seen:
-            near = (costs <= costs[number]) & (returns >= returns[number] - decrease)
-            candidates = np.flatnonzero(near)
-            distance = np.hypot(
-                costs[candidates] - costs[number], returns[candidates] - returns[number]
-            )
-            weight = 1.0 / (distance + config.beta)
-            episode[i] = rng.choice(candidates, p=weight / weight.sum())
+            shares = neighbour_shares(costs, returns, number, decrease, config.beta)
+            episode[i] = rng.choice(len(costs), p=shares)
         seen.add(number)
     return Entries(
         episode=episode,
@@ -180,6 +175,20 @@ def relabel(
         return_offset=target_return - returns[episode],
         cost_offset=target_cost - costs[episode],
     )
+
+
+def neighbour_shares(
+    costs: np.ndarray, returns: np.ndarray, number: int, decrease: float, beta: float
+) -> np.ndarray:
+    """Probability `[E]` of each episode to stand in for episode `number`.
+
+    Those that cost no more and return at most `decrease` less share it by
+    1 / (distance + beta), the episode itself among them.
+    """
+    near = (costs <= costs[number]) & (returns >= returns[number] - decrease)
+    distance = np.hypot(costs - costs[number], returns - returns[number])
+    weight = np.where(near, 1.0 / (distance + beta), 0.0)
+    return weight / weight.sum()
 
 
 def _associate(costs, returns, target_cost, target_return) -> np.ndarray:

@@ -195,7 +195,7 @@ def _draw_prompts(data, key, episode, start, row_length, prompting: Prompting):
     first = jnp.where(choice < before, choice, choice - before + start + row_length)
     coin = jax.random.uniform(coin_key, start.shape) < prompting.probability
     is_present = coin & (count > 0)
-    step = jnp.where(is_present, first, 0)[:, None] + jnp.arange(prompting.length)
+    step = jnp.arange(prompting.length)[None] + jnp.where(is_present, first, 0)[:, None]
     # A row without a prompt may stand in an episode shorter than one.
     index = data.starts[episode][:, None] + jnp.minimum(step, length[:, None])
     return PromptRows(
