@@ -27,6 +27,9 @@ _FIRST_SEED = flags.DEFINE_integer("first_seed", 1_000_000, "Seed of the first l
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the agents' draws.")
 _TRAIN_SEED = flags.DEFINE_integer("train_seed", 0, "Index of the training seed.")
 _WORKERS = flags.DEFINE_integer("workers", None, "Environment processes (all cores).")
+_DEVICES = flags.DEFINE_integer(
+    "devices", 1, "Blocks of 32 at a time (0: all devices)."
+)
 _OUT = flags.DEFINE_string("out", None, "CSV (default: CHECKPOINT/results.csv).")
 _SET = flags.DEFINE_multi_string("set", [], "Setting, e.g. --set=sas.num_first=10.")
 
@@ -61,6 +64,7 @@ def main(argv):
         seed=_SEED.value,
         train_seed=_TRAIN_SEED.value,
         num_workers=_WORKERS.value,
+        devices=_DEVICES.value,
     )
     task = get_task(loaded.config.task)
     runs = len(config.variants) * config.num_episodes

@@ -109,9 +109,9 @@ def update(
 def summary(drift: Drift) -> dict[str, jax.Array]:
     """drift `[B]` and drift_outside `[B, C]` (NaN before there is any), drift_alarm."""
     some = drift.num_seen > 0
-    shares = drift.num_outside / jnp.maximum(drift.num_seen, 1)[:, None]
+    shares = drift.num_outside / jnp.maximum(drift.num_seen, 1)[..., None]
     return {
         "drift": jnp.where(some, drift.largest, jnp.nan),
-        "drift_outside": jnp.where(some[:, None], shares, jnp.nan),
+        "drift_outside": jnp.where(some[..., None], shares, jnp.nan),
         "drift_alarm": drift.alarm,
     }

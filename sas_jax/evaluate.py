@@ -15,11 +15,12 @@ import numpy as np
 from sas_jax import rollout
 from sas_jax.alignment import check_variants
 from sas_jax.checkpoint import Checkpoint
-from sas_jax.envs.tasks import get_task
+from sas_jax.envs.tasks import Task, get_task
 from sas_jax.envs.vector import VectorEnv
 from sas_jax.errors import UserError
 from sas_jax.learners import sequence
 from sas_jax.report.results import EpisodeResult
+from sas_jax.targets import check_cost_limits, warn_outside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,20 +40,17 @@ class EvaluationConfig:
     seed: int = 0
     train_seed: int = 0
     num_workers: int | None = None
+    devices: int = 1
 
     def __post_init__(self):
         check_variants(self.variants)
-        if not self.cost_limits:
-            raise UserError("cost_limits: expected at least one threshold")
-        for limit in self.cost_limits:
-            if not math.isfinite(limit) or limit < 0:
-                raise UserError(f"cost_limits: {limit:g}; expected numbers >= 0")
-        if len(set(self.cost_limits)) != len(self.cost_limits):
-            raise UserError(f"cost_limits: {self.cost_limits} names one twice")
+        check_cost_limits(self.cost_limits)
         if self.num_episodes < 1:
             raise UserError(f"num_episodes: expected >= 1, got {self.num_episodes}")
         if self.num_workers is not None and self.num_workers < 1:
             raise UserError(f"num_workers: expected >= 1, got {self.num_workers}")
+        if self.devices < 0:
+            raise UserError(f"devices: expected >= 0 (0 = all), got {self.devices}")
         if not 0 <= self.first_seed < 2**32 - self.num_episodes:
             raise UserError(
                 f"first_seed: expected in [0, 2**32), got {self.first_seed}"
@@ -83,6 +81,28 @@ class Evaluation(NamedTuple):
     paths: Paths
 
 
+def task_of(loaded: Checkpoint, train_seed: int) -> Task:
+    """The task of a checkpoint, after a look at whether the two fit.
+
+    Raises:
+      UserError: other sizes than the task's, or no such training seed.
+    """
+    experiment, spec = loaded.config, loaded.spec
+    task = get_task(experiment.task)
+    if (task.obs_dim, task.action_dim) != (spec.obs_dim, spec.action_dim):
+        raise UserError(
+            f"checkpoint of {experiment.task}: trained on {spec.obs_dim} observations "
+            f"and {spec.action_dim} actions; the task has {task.obs_dim} and "
+            f"{task.action_dim}"
+        )
+    if not 0 <= train_seed < experiment.train.num_seeds:
+        raise UserError(
+            f"train_seed: {train_seed}; the checkpoint holds "
+            f"{experiment.train.num_seeds} seed(s), from 0"
+        )
+    return task
+
+
 def evaluate(
     loaded: Checkpoint,
     config: EvaluationConfig,
@@ -102,19 +122,10 @@ def evaluate(
       UserError: settings that do not fit the checkpoint.
     """
     experiment, spec = loaded.config, loaded.spec
-    task = get_task(experiment.task)
-    if (task.obs_dim, task.action_dim) != (spec.obs_dim, spec.action_dim):
-        raise UserError(
-            f"checkpoint of {experiment.task}: trained on {spec.obs_dim} observations "
-            f"and {spec.action_dim} actions; the task has {task.obs_dim} and "
-            f"{task.action_dim}"
-        )
-    if not 0 <= config.train_seed < experiment.train.num_seeds:
-        raise UserError(
-            f"train_seed: {config.train_seed}; the checkpoint holds "
-            f"{experiment.train.num_seeds} seed(s), from 0"
-        )
+    task = task_of(loaded, config.train_seed)
     sees_limit = experiment.model.cost_token
+    if sees_limit:
+        warn_outside(spec, config.cost_limits)
     learner = sequence.make(
         experiment,
         spec,
@@ -130,9 +141,10 @@ def evaluate(
         num_variants=len(config.variants),
         cost_limits=limits,
         key=jax.random.key(config.seed),
+        devices=config.devices,
     )
     all_seeds = config.first_seed + np.arange(config.num_episodes)
-    size = min(rollout.BLOCK, config.num_episodes)
+    size = min(runner.num_episodes, config.num_episodes)
     results, paths = [], None
     with VectorEnv(
         task.name, runner.num_groups * size, num_workers=config.num_workers
@@ -180,6 +192,7 @@ def _results(loaded, config, task, limits, out) -> list[EpisodeResult]:
         value = float(out.reward[group, episode].sum())
         cost = float(out.cost[group, episode].sum())
         known = {k: x[group, episode] for k, x in out.diagnostics.items()}
+        ended = {k: x[group, episode] for k, x in out.ended.items()}
         has_prompt = bool(prompted[group, episode])
         for index, limit in judged:
             results.append(
@@ -205,6 +218,19 @@ def _results(loaded, config, task, limits, out) -> list[EpisodeResult]:
                     if known["prompt_ok"] == 1
                     else -1,
                     prompt_ok=bool(known["prompt_ok"] != 0),
+                    **_drift(ended, index),
                 )
             )
     return results
+
+
+def _drift(ended, index) -> dict[str, float]:
+    """What is known of an episode at its end; index: of the threshold."""
+    found = {"num_realigned": int(ended.get("num_realigned", 0))}
+    if "drift" in ended:
+        found |= {
+            "drift": float(ended["drift"]),
+            "drift_outside": float(ended["drift_outside"][index]),
+            "drift_alarm": int(ended["drift_alarm"]),
+        }
+    return found

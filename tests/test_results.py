@@ -53,6 +53,22 @@ def test_round_trip_is_exact_and_keeps_unknown_columns(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["results.csv"]
 
 
+def test_later_columns_are_there_where_they_say_something(tmp_path):
+    """Tables from before them read as they did, and are written as they were."""
+    quiet = results.write_results(tmp_path / "quiet.csv", [make_row()])
+    assert quiet.read_text().splitlines()[0] == ",".join(results.COLUMNS)
+    rows = [make_row(drift=2.5, drift_alarm=17, num_realigned=3), make_row(variant="u")]
+    path = results.write_results(tmp_path / "r.csv", rows)
+    header = path.read_text().splitlines()[0]
+    assert header == ",".join(results.COLUMNS) + ",num_realigned,drift,drift_alarm"
+    back = results.read_results(path)
+    assert [r.drift_alarm for r in back] == [17, -1]
+    assert (back[0].drift, back[0].num_realigned) == (2.5, 3)
+    assert math.isnan(back[1].drift) and math.isnan(back[0].drift_outside)
+    with pytest.raises(UserError, match="extra column 'drift'"):
+        results.write_results(path, [make_row(extra={"drift": "1"})])
+
+
 def test_numpy_scalars_are_written_as_numbers(tmp_path):
     row = make_row(
         cost=np.float32(3.5),

@@ -30,6 +30,10 @@ class EpisodeResult:
     mean_u, mean_v, invariant_share: shares of imagined steps; NaN likewise.
     prompt_start: first imagined step of the prompt, -1 without a prompt.
     prompt_ok: False only where an alignment found no finite candidate.
+    num_realigned: new prompts while the episode ran.
+    drift: how far the real episode's energy rose above the level at most;
+      drift_outside: share of real steps outside the invariant set; NaN if not tracked.
+    drift_alarm: first step of the alarm, -1 without one.
     extra: further CSV columns, kept as text.
     """
 
@@ -52,6 +56,10 @@ class EpisodeResult:
     invariant_share: float = math.nan
     prompt_start: int = -1
     prompt_ok: bool = True
+    num_realigned: int = 0
+    drift: float = math.nan
+    drift_outside: float = math.nan
+    drift_alarm: int = -1
     extra: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -76,7 +84,9 @@ _ATTRIBUTES = {
 }
 # CSV column -> attribute; they differ only where Python reserves the word.
 _COLUMN_OF = {name: name for name in _ATTRIBUTES} | {"episode_return": "return"}
-COLUMNS: tuple[str, ...] = tuple(_COLUMN_OF.values())
+# Columns that a table has only where some row has something to say in them.
+_LATER = ("num_realigned", "drift", "drift_outside", "drift_alarm")
+COLUMNS: tuple[str, ...] = tuple(c for c in _COLUMN_OF.values() if c not in _LATER)
 # Diagnostics may be blank, and may be NaN or infinite; the rest must be numbers.
 _OPTIONAL = {
     name
@@ -104,20 +114,28 @@ def write_results(path: str | os.PathLike, rows: Sequence[EpisodeResult]) -> Pat
     if not rows:
         raise UserError(f"no result rows for {str(path)!r}; expected at least one")
     extras = sorted({name for row in rows for name in row.extra})
-    if clash := sorted(set(extras) & set(COLUMNS)):
+    if clash := sorted(set(extras) & {*COLUMNS, *_LATER}):
         raise UserError(f"extra column {clash[0]!r} has the name of a standard column")
     with (
         replacing(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as f,
     ):
         writer = csv.writer(f, lineterminator="\n")
-        writer.writerow([*COLUMNS, *extras])
+        silent = {name for name in _LATER if _is_silent(name, rows)}
+        names = [name for name in _ATTRIBUTES if name not in silent]
+        writer.writerow([*(_COLUMN_OF[name] for name in names), *extras])
         for index, row in enumerate(rows):
-            texts = [_format(name, getattr(row, name)) for name in _ATTRIBUTES]
-            for name, text in zip(_ATTRIBUTES, texts, strict=True):
+            texts = [_format(name, getattr(row, name)) for name in names]
+            for name, text in zip(names, texts, strict=True):
                 _parse(name, text, f"{path}, row {index + 1}")
             writer.writerow([*texts, *(row.extra.get(name, "") for name in extras)])
     return Path(path)
+
+
+def _is_silent(name: str, rows: Sequence[EpisodeResult]) -> bool:
+    """Whether an attribute has its default in every row."""
+    default = _format(name, _ATTRIBUTES[name].default)
+    return all(_format(name, getattr(row, name)) == default for row in rows)
 
 
 def read_results(path: str | os.PathLike) -> list[EpisodeResult]:
@@ -188,6 +206,7 @@ def _row(cells: dict[str, str], where: str) -> EpisodeResult:
     values = {
         name: _parse(name, cells.pop(_COLUMN_OF[name]).strip(), where)
         for name in _ATTRIBUTES
+        if _COLUMN_OF[name] in cells
     }
     return EpisodeResult(**values, extra=cells)
 
