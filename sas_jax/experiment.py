@@ -102,8 +102,8 @@ class PolicyConfig:
     entropy_target: least entropy of the policy in nats, summed over action dimensions
       (see `temperature`); None leaves the entropy alone. CDT: -action_dim.
     temperature: first weight of the entropy. temperature_rate: its learning rate.
-    prompt_prob: share of the training rows that have a segment of `sas.prompt_length`
-      steps of their episode in sight, as a prompt is in acting (Prompt-DT, Xu et al.
+    prompt_prob: share of the training rows that have a segment of their episode in
+      sight, `sas.prompt_steps` long, as a prompt is in acting (Prompt-DT, Xu et al.
       2022): pinned, and in the place of as many steps unless `sas.prompt_extra`.
     """
 
@@ -145,10 +145,10 @@ class ExperimentConfig:
                 f"model.cost_token is {self.model.cost_token}, but algo {self.algo!r} "
                 f"{'has' if self.algo == 'cdt' else 'has no'} cost tokens"
             )
-        room = self.model.decoder.context - self.sas.prompt_length
+        room = self.model.decoder.context - self.sas.prompt_steps
         if self.policy.prompt_prob > 0 and room < 1 and not self.sas.prompt_extra:
             raise UserError(
-                f"policy.prompt_prob: sas.prompt_length {self.sas.prompt_length} "
+                f"policy.prompt_prob: a prompt of {self.sas.prompt_steps} steps "
                 f"leaves no room in a context of {self.model.decoder.context} steps; "
                 "expected a shorter one, or sas.prompt_extra"
             )
@@ -157,7 +157,7 @@ class ExperimentConfig:
         """Prompts of the training rows; None without any."""
         if self.policy.prompt_prob == 0:
             return None
-        context, length = self.model.decoder.context, self.sas.prompt_length
+        context, length = self.model.decoder.context, self.sas.prompt_steps
         window = context if self.sas.prompt_extra else context - length
         return Prompting(self.policy.prompt_prob, length, window)
 

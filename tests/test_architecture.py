@@ -20,10 +20,20 @@ LEVELS = (
     {"errors"},
     {"types", "config", "envs"},
     {"networks", "transformer", "vae"},
-    {"world_model", "losses", "imagination", "lyapunov", "data", "spec", "report"},
+    {
+        "world_model",
+        "losses",
+        "temperature",
+        "imagination",
+        "lyapunov",
+        "data",
+        "spec",
+        "targets",
+        "report",
+    },
     {"sas", "learners", "online"},
     {"checkpoint"},
-    {"train", "evaluate"},
+    {"train", "evaluate", "token_following"},
 )
 # What these must not reach besides, though it is no higher than they are.
 NEVER = {
