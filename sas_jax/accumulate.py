@@ -33,6 +33,8 @@ class InParts:
         batch, noise: leaves `[B, ...]`, B a multiple of `count`. Returns leaves
         `[B, ...]`.
         """
+        if method == "resample":  # no gradient, no activations to keep
+            return self.model.apply(variables, batch, noise, train, method=method)
         if method != "outputs":
             raise ValueError(f"{method!r} does not run in parts")
 

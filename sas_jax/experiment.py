@@ -217,4 +217,5 @@ def make_model(config: ExperimentConfig, spec: DataSpec) -> WorldModel:
         action_dim=spec.action_dim,
         active=tuple(bool(x) for x in spec.obs_active),
         reward_unit=spec.reward_std / spec.return_scale,
+        rings=spec.rings,
     )

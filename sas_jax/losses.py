@@ -8,7 +8,7 @@ from flax import struct
 from sas_jax.networks import gaussian_log_prob, masked_mean
 from sas_jax.temperature import gaussian_entropy
 from sas_jax.types import Key, Metrics, Params, PromptRows
-from sas_jax.vae import decoder_log_std, update_variance
+from sas_jax.vae import decoder_log_std, total_log_std, update_variance
 from sas_jax.world_model import WorldModel
 
 
@@ -51,8 +51,13 @@ def draw_noise(model: WorldModel, batch: Batch, key: Key) -> dict[str, jax.Array
     level = jnp.where(noisy_rows(rows)[:, None, None], level, 0.0)
     noise = jax.random.normal(obs_key, (rows, steps, model.obs_dim))
     active = jnp.asarray(model.active)[None, None]
+    more_key = jax.random.fold_in(key, 4)
     return {
         "obs": jnp.where(active, level * noise, 0.0),
+        "target": config.decoder_floor
+        * jax.random.normal(
+            jax.random.fold_in(more_key, 0), (rows, steps, model.obs_dim)
+        ),
         "transition": jax.random.normal(
             transition_key, (rows, steps, config.latent_dim)
         ),
@@ -62,15 +67,54 @@ def draw_noise(model: WorldModel, batch: Batch, key: Key) -> dict[str, jax.Array
     }
 
 
-def _negative_elbo(residual, kl, variance, config, active, mask, step):
+def _own_errors(model, params, batch, variances, noise, key):
+    """Input errors `[B, W, O]` as the model's own samples make them, on noisy rows.
+
+    A step's error is a sample of the model less the truth, and errors carry over to the
+    next step by a share drawn for each row: what imagination does to its states, at the
+    price of one forward pass of half the rows.
+    """
+    config = model.config
+    half = jax.tree.map(lambda x: x[1::2], batch.replace(prompt=None))
+    steps = half.is_valid.shape[1]
+    draw_key, carry_key = jax.random.split(key)
+    draws = {
+        "transition": noise["transition"][::2][: half.is_valid.shape[0]],
+        "resample": jax.random.normal(
+            draw_key, (half.is_valid.shape[0], steps, model.obs_dim)
+        ),
+    }
+    log_std = decoder_log_std(variances["transition"], floor=config.decoder_floor)
+    sampled = model.apply(
+        {"params": jax.lax.stop_gradient(params)},
+        half,
+        draws,
+        log_std,
+        method="resample",
+    )
+    error = sampled - half.obs[:, 1:]
+    carry = jax.random.uniform(carry_key, (error.shape[0], 1), maxval=config.self_noise)
+
+    def accumulate(total, error):
+        total = carry * total + error
+        return total, total
+
+    _, total = jax.lax.scan(
+        accumulate, jnp.zeros_like(error[:, 0]), jnp.moveaxis(error, 1, 0)
+    )
+    total = jnp.moveaxis(total, 0, 1)
+    drift = jnp.zeros_like(noise["obs"]).at[1::2, 1:].set(total[:, :-1])
+    return jax.lax.stop_gradient(drift)
+
+
+def _negative_elbo(residual, log_std, kl, config, active, mask, step):
     """Per-dimension negative ELBO and its parts, averaged over valid steps.
 
     The reconstruction term divides by the number of active dimensions, and so does the
     KL: the weights mean the same for 12 and for 88 state dimensions.
     """
-    log_std = decoder_log_std(variance, floor=config.decoder_floor)
     wide = (1,) * (residual.ndim - 1) + (-1,)
-    likelihood = gaussian_log_prob(residual, 0.0, log_std.reshape(wide))
+    likelihood = gaussian_log_prob(residual, 0.0, log_std)
     likelihood = jnp.where(active.reshape(wide), likelihood, 0.0).sum(-1)
     flat_mask = jnp.broadcast_to(mask[..., None], kl.shape)
     total = jnp.sum(jnp.where(flat_mask, kl, 0.0), axis=tuple(range(kl.ndim - 1)))
@@ -134,6 +178,10 @@ def loss(
     noise = draw_noise(model, batch, noise_key)
     if not train:
         noise["obs"] = jnp.zeros_like(noise["obs"])
+    elif config.self_noise:
+        noise["obs"] = noise["obs"] + _own_errors(
+            model, params, batch, variances, noise, jax.random.fold_in(noise_key, 1)
+        )
     out = model.apply(
         {"params": params},
         batch,
@@ -143,13 +191,24 @@ def loss(
         method="outputs",
     )
     mask, active = batch.is_valid, jnp.asarray(model.active)
+    # Atoms, such as a lidar bin that sees nothing, have no density: the data are taken
+    # at the resolution of the floor (dequantisation).
+    residual = out["residual"] + noise["target"]
+    floor, log_scale = config.decoder_floor, out["log_scale"]
+    is_noisy = noisy_rows(mask.shape[0])[:, None, None]
+    log_scale = jnp.where(is_noisy, jax.lax.stop_gradient(log_scale), log_scale)
+    closed = decoder_log_std(variances["transition"], floor=floor)
+    log_std = total_log_std(closed, log_scale, floor=floor)
+    # Where the input was wrong, the model need be no surer than the input was.
+    log_std = 0.5 * jnp.log(jnp.exp(2.0 * log_std) + jnp.square(noise["obs"]))
     if train:
         # The decoders' variances are those of clean inputs, as in imagination.
         clean = mask & ~noisy_rows(mask.shape[0])[:, None]
         variances = {
             "transition": update_variance(
                 variances["transition"],
-                out["residual"],
+                # The part of the std that is the closed form's.
+                residual * jnp.exp(closed[None, None] - log_std),
                 clean,
                 decay=config.variance_decay,
             ),
@@ -161,12 +220,13 @@ def loss(
             ),
         }
     state_loss, state_elbo, latent_kl = _negative_elbo(
-        out["residual"], out["kl"], variances["transition"], config, active, mask, step
+        residual, log_std, out["kl"], config, active, mask, step
     )
+    marginal_log_std = decoder_log_std(variances["marginal"], floor=floor)
     marginal_loss, marginal_elbo, _ = _negative_elbo(
         out["marginal_residual"],
+        marginal_log_std[None, None],
         out["marginal_kl"],
-        variances["marginal"],
         config,
         active,
         mask,

@@ -45,6 +45,7 @@ class ModelState:
     return_to_go, cost_to_go: `[P]` environment units.
     window: `[P]` int32, steps in sight including the present one, at most K.
     log_density: `[P]` log rho of `obs`.
+    previous: `[P, O]` the observation before `obs`, if there was one.
     """
 
     ring: Any
@@ -56,6 +57,7 @@ class ModelState:
     cost_to_go: jax.Array
     window: jax.Array
     log_density: jax.Array
+    previous: Any = None
 
 
 @struct.dataclass

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from sas_jax.data.episodes import Episodes
+from sas_jax.envs.tasks import TASKS
 from sas_jax.errors import UserError
 
 # A column whose standard deviation is below this share of its magnitude is constant.
@@ -25,6 +26,8 @@ class DataSpec:
     target_return: default return token R_1 (return units).
     return_range, cost_range: smallest and largest return and cost of an episode;
       None in what was written before they were known.
+    rings: (first, size) of each lidar among the observations: its bins share one mean
+      and one standard deviation.
     """
 
     task: str
@@ -41,6 +44,7 @@ class DataSpec:
     fingerprint: str
     return_range: tuple[float, float] | None = None
     cost_range: tuple[float, float] | None = None
+    rings: tuple[tuple[int, int], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers; floats survive the round trip exactly."""
@@ -58,6 +62,7 @@ class DataSpec:
         if wrong:
             raise UserError(f"data spec: missing or unknown fields {sorted(wrong)}")
         values = dict(values)
+        values["rings"] = tuple(tuple(ring) for ring in values.get("rings", ()))
         for name in ("return_range", "cost_range"):
             if values.get(name) is not None:
                 values[name] = tuple(values[name])
@@ -98,6 +103,13 @@ def from_episodes(
         np.mean(np.square(obs - mean.astype(np.float32)), 0, dtype=np.float64)
     )
     active = std > _CONSTANT * np.maximum(1.0, np.abs(mean))
+    rings = _rings(episodes)
+    for first, size in rings:
+        # One scale for all bins of a lidar: its law is the same in every direction.
+        ring = slice(first, first + size)
+        middle = mean[ring].mean()
+        std[ring] = np.sqrt(np.mean(std[ring] ** 2 + (mean[ring] - middle) ** 2))
+        mean[ring] = middle
     returns, costs = episodes.returns(), episodes.cost_returns()
     if target_return is None:
         target_return = float(np.percentile(returns, 95))
@@ -120,4 +132,17 @@ def from_episodes(
         fingerprint=episodes.fingerprint(),
         return_range=(float(returns.min()), float(returns.max())),
         cost_range=(float(costs.min()), float(costs.max())),
+        rings=rings,
+    )
+
+
+def _rings(episodes: Episodes) -> tuple[tuple[int, int], ...]:
+    """(first, size) of the lidars among the observations; none for unknown layouts."""
+    if episodes.task not in TASKS or TASKS[episodes.task].obs_dim != episodes.obs_dim:
+        return ()
+    groups = TASKS[episodes.task].obs_groups
+    return tuple(
+        (group.start, group.stop - group.start)
+        for name, group in groups.items()
+        if name.endswith("_lidar")
     )

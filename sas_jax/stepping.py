@@ -111,6 +111,11 @@ def make(
         memories.append((prompt.memory, jnp.repeat(present, per_step, axis=1)))
         return memories
 
+    def change_of(state):
+        """s_t - s_{t-1} `[P, O]`, 0 where no earlier step is in sight."""
+        has_previous = jnp.minimum(state.timestep, state.window - 1) > 0
+        return jnp.where(has_previous[:, None], state.obs - state.previous, 0.0)
+
     def encode_prompt(variables, segment, is_present):
         obs = standardise(segment.obs)
         memory = apply(
@@ -149,6 +154,7 @@ def make(
             cost_to_go=jnp.asarray(cost_to_go, jnp.float32),
             window=jnp.broadcast_to(jnp.asarray(window, jnp.int32), (count,)),
             log_density=marginal_log_density(variables, obs, noise),
+            previous=jnp.zeros_like(obs),
         )
 
     def observe(variables, state, prompt):
@@ -175,6 +181,7 @@ def make(
             latest=transformer.concatenate(pending, new),
             cursor=state.cursor + 1,
             timestep=state.timestep + 1,
+            previous=state.obs,
         )
         return z[:, 0], state
 
@@ -185,7 +192,7 @@ def make(
         z, after = remember(variables, state, observed, action, prompt)
         if density == "marginal":
             return after, ()
-        return after, (z, state.obs, action)
+        return after, (z, state.obs, change_of(state), action)
 
     def score(variables, keys, prediction, obs):
         obs = standardise(obs)
@@ -228,12 +235,14 @@ def make(
         log_prob = gaussian_log_prob(sample, observed.mean, observed.log_std).sum(-1)
         action = jnp.clip(sample, -1.0, 1.0)
         z, after = remember(variables, state, observed, action, prompt)
+        change = change_of(state)
         log_std = log_std_of(variables, "transition")
         obs = apply(
             variables,
             "next_obs",
             z,
             state.obs,
+            change,
             action,
             latent,
             decoder_noise * obs_noise,
@@ -245,6 +254,7 @@ def make(
                 "transition_log_density",
                 z,
                 state.obs,
+                change,
                 action,
                 obs,
                 density_noise,

@@ -7,6 +7,7 @@ log-std moves at most one learning rate a step and stays far too wide.
 """
 
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -29,10 +30,14 @@ class GaussianVAE(nn.Module):
     latent_dim: int
     hidden: tuple[int, ...]
     dtype: jnp.dtype = jnp.float32
+    make_decoder: Callable[[], nn.Module] | None = None
 
     def setup(self):
         self.encoder = MLP(self.hidden, 2 * self.latent_dim, self.dtype)
-        self.decoder = MLP(self.hidden, self.size, self.dtype)
+        if self.make_decoder is None:
+            self.decoder = MLP(self.hidden, self.size, self.dtype)
+        else:
+            self.decoder = self.make_decoder()
 
     def encode(self, x: jax.Array, context: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Encodes x `[..., X]`, context `[..., C]` to the latent's mean, log_std."""
@@ -40,18 +45,26 @@ class GaussianVAE(nn.Module):
         mean, log_std = jnp.split(out, 2, axis=-1)
         return mean, jnp.clip(log_std, *_LOG_STD_RANGE)
 
-    def decode(self, latent: jax.Array, context: jax.Array) -> jax.Array:
-        """latent `[..., Z]`, context `[..., C]` -> mean of x `[..., X]`."""
-        return self.decoder(jnp.concatenate([latent, context], axis=-1))
+    def decode(
+        self, latent: jax.Array, context: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """latent `[..., Z]`, context `[..., C]` -> mean of x, log-scale `[..., X]`."""
+        if self.make_decoder is not None:
+            return self.decoder(latent, context)
+        mean = self.decoder(jnp.concatenate([latent, context], axis=-1))
+        return mean, jnp.zeros_like(mean)
 
     def reconstruct(
         self, x: jax.Array, context: jax.Array, noise: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """One-sample pass for training: residual `[..., X]`, KL `[..., Z]` in nats."""
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """One-sample pass for training.
+
+        Returns residual, log-scale `[..., X]`, and KL `[..., Z]` in nats.
+        """
         mean, log_std = self.encode(x, context)
         latent = mean + jnp.exp(log_std) * noise
-        residual = x - self.decode(latent, context)
-        return residual, standard_normal_kl(mean, log_std)
+        decoded, log_scale = self.decode(latent, context)
+        return x - decoded, log_scale, standard_normal_kl(mean, log_std)
 
     def log_density(
         self,
@@ -60,6 +73,7 @@ class GaussianVAE(nn.Module):
         noise: jax.Array,
         log_std: jax.Array,
         active: jax.Array,
+        floor: float,
     ) -> jax.Array:
         """Importance-weighted lower bound of log p(x | context) (Burda et al. 2016).
 
@@ -70,6 +84,7 @@ class GaussianVAE(nn.Module):
           x: `[..., X]`; context: `[..., C]`.
           noise: `[n, ..., Z]` standard normal draws, n importance samples.
           log_std: `[X]` log of the decoder's standard deviations.
+          floor: least decoder standard deviation.
           active: `[X]` bool; other dimensions are left out of the density.
 
         Returns:
@@ -80,9 +95,10 @@ class GaussianVAE(nn.Module):
         context = jnp.broadcast_to(
             context[None], (*latent.shape[:-1], context.shape[-1])
         )
-        decoded = self.decode(latent, context)
+        decoded, log_scale = self.decode(latent, context)
         wide = (1,) * (decoded.ndim - 1) + (-1,)
-        likelihood = gaussian_log_prob(x[None], decoded, log_std.reshape(wide))
+        total = total_log_std(log_std, log_scale, floor=floor)
+        likelihood = gaussian_log_prob(x[None], decoded, total)
         log_weight = (
             jnp.sum(jnp.where(active.reshape(wide), likelihood, 0.0), axis=-1)
             + jnp.sum(gaussian_log_prob(latent, 0.0, 0.0), axis=-1)
@@ -106,6 +122,17 @@ def update_variance(
 def decoder_log_std(variance: jax.Array, *, floor: float) -> jax.Array:
     """log std `[X]` from the running variance, never below `floor` (in data units)."""
     return 0.5 * jnp.log(jnp.maximum(variance, floor**2))
+
+
+def total_log_std(
+    log_std: jax.Array, log_scale: jax.Array, *, floor: float
+) -> jax.Array:
+    """Log of the decoder's std `[..., X]`: closed form x learned shape, floored.
+
+    log_std `[X]`: closed form. log_scale `[..., X]`: the decoder's second output.
+    """
+    wide = (1,) * (log_scale.ndim - 1) + (-1,)
+    return jnp.maximum(log_std.reshape(wide) + log_scale, math.log(floor))
 
 
 def normal_rows(keys: Key, shape: tuple[int, ...]) -> jax.Array:

@@ -10,6 +10,7 @@ module is in those units.
 """
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -17,7 +18,8 @@ import jax.numpy as jnp
 
 from sas_jax.networks import MLP, NoisyOr, gaussian_log_prob
 from sas_jax.transformer import Decoder, DecoderConfig, Dropout, Memory
-from sas_jax.vae import GaussianVAE
+from sas_jax.transition import TransitionDecoder
+from sas_jax.vae import GaussianVAE, total_log_std
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +52,10 @@ class WorldModelConfig:
     log_std_max: float = 0.5
     decoder_floor: float = 0.01
     variance_decay: float = 0.99
-    state_noise: float = 0.2
+    state_noise: float = 0.0
+    self_noise: float = 0.9
+    ring_hidden: tuple[int, ...] = (64, 64)
+    scale_range: float = 3.0
     free_bits: float = 0.02
     kl_warmup: int = 1000
     cost_context: bool = False
@@ -89,6 +94,7 @@ class WorldModel(nn.Module):
     action_dim: int
     active: tuple[bool, ...]
     reward_unit: float = 1.0
+    rings: tuple[tuple[int, int], ...] = ()
 
     def setup(self):
         config = self.config
@@ -112,13 +118,27 @@ class WorldModel(nn.Module):
         self.decoder = Decoder(config.decoder)
         self.policy = MLP(config.policy_hidden, 2 * self.action_dim, dtype)
         self.transition = GaussianVAE(
-            self.obs_dim, config.latent_dim, config.vae_hidden, dtype
+            self.obs_dim,
+            config.latent_dim,
+            config.vae_hidden,
+            dtype,
+            make_decoder=functools.partial(
+                TransitionDecoder,
+                width=width,
+                obs_dim=self.obs_dim,
+                action_dim=self.action_dim,
+                hidden=config.vae_hidden,
+                rings=self.rings,
+                ring_hidden=config.ring_hidden,
+                scale_range=config.scale_range,
+                dtype=dtype,
+            ),
         )
         self.marginal = GaussianVAE(
             self.obs_dim, config.marginal_latent_dim, config.vae_hidden, dtype
         )
         self.reward_head = MLP(config.head_hidden, 1, dtype)
-        self.cost_head = NoisyOr()
+        self.cost_head = NoisyOr(rings=self.rings)
         if config.cost_context:
             self.cost_causes = MLP(config.head_hidden, 1, dtype)
 
@@ -171,35 +191,46 @@ class WorldModel(nn.Module):
         other = self.cost_causes(_join(z_action, next_obs)) - 6.0
         return self.cost_head(next_obs, other)
 
-    def next_obs(self, z_action, obs, action, latent, noise, log_std):
+    def next_obs(self, z_action, obs, change, action, latent, noise, log_std):
         """Samples s_{t+1}: decodes the change and adds `noise` of the decoder's std.
 
         latent `[..., Z]`, noise `[..., O]` standard normal (zero for the mean),
         log_std `[O]` -> `[..., O]`; constant dimensions are copied.
         """
-        change = self.transition.decode(latent, _join(z_action, obs, action))
-        wide = (1,) * (change.ndim - 1) + (-1,)
-        change = change + noise * jnp.exp(log_std).reshape(wide)
-        active = jnp.asarray(self.active).reshape(wide)
-        return obs + jnp.where(active, change, 0.0)
+        mean, log_scale = self.transition.decode(
+            latent, _join(z_action, obs, action, change)
+        )
+        floor = self.config.decoder_floor
+        log_std = total_log_std(log_std, log_scale, floor=floor)
+        # The floor is the resolution at which densities are taken, not a property of
+        # the state: samples leave it out.
+        std = jnp.sqrt(jnp.maximum(jnp.exp(2.0 * log_std) - floor**2, 0.0))
+        active = jnp.asarray(self.active).reshape((1,) * (mean.ndim - 1) + (-1,))
+        return obs + jnp.where(active, mean + noise * std, 0.0)
 
     def transition_log_density(
-        self, z_action, obs, action, next_obs, noise, log_std
+        self, z_action, obs, change, action, next_obs, noise, log_std
     ) -> jax.Array:
         """log p(s_{t+1} | s_t, a_t, z) `[...]` by the bound; noise `[n, ..., Z]`."""
         return self.transition.log_density(
             next_obs - obs,
-            _join(z_action, obs, action),
+            _join(z_action, obs, action, change),
             noise,
             log_std,
             jnp.asarray(self.active),
+            self.config.decoder_floor,
         )
 
     def marginal_log_density(self, obs, noise, log_std) -> jax.Array:
         """log p(s) `[...]` over the data's states by the bound; noise `[n, ..., Z]`."""
         empty = jnp.zeros((*obs.shape[:-1], 0), obs.dtype)
         return self.marginal.log_density(
-            obs, empty, noise, log_std, jnp.asarray(self.active)
+            obs,
+            empty,
+            noise,
+            log_std,
+            jnp.asarray(self.active),
+            self.config.decoder_floor,
         )
 
     # Whole rows -----------------------------------------------------------------
@@ -302,20 +333,26 @@ class WorldModel(nn.Module):
             return x.reshape(-1, *x.shape[2:])
 
         rows = obs.shape[:2]
-        z_state, z_action, obs, target = map(flat, (z_state, z_action, obs, target))
+        change = last_change(obs)
+        z_state, z_action, obs, target, change = map(
+            flat, (z_state, z_action, obs, target, change)
+        )
         action, return_to_go = flat(batch.action), flat(batch.return_to_go[:, :-1])
         mean, log_std = self.action_distribution(z_state, obs)
-        residual, kl = self.transition.reconstruct(
-            target - obs, _join(z_action, obs, action), flat(noise["transition"])
+        residual, log_scale, kl = self.transition.reconstruct(
+            target - obs,
+            _join(z_action, obs, action, change),
+            flat(noise["transition"]),
         )
         states = flat(batch.obs[:, :-1])
-        marginal_residual, marginal_kl = self.marginal.reconstruct(
+        marginal_residual, _, marginal_kl = self.marginal.reconstruct(
             states, jnp.zeros((states.shape[0], 0)), flat(noise["marginal"])
         )
         out = {
             "log_prob": gaussian_log_prob(action, mean, log_std).sum(-1),
             "log_std": log_std,
             "residual": residual,
+            "log_scale": log_scale,
             "kl": kl,
             "marginal_residual": marginal_residual,
             "marginal_kl": marginal_kl,
@@ -325,6 +362,38 @@ class WorldModel(nn.Module):
             "cost_logit": self.cost_logit(z_action, target),
         }
         return {name: x.reshape(*rows, *x.shape[1:]) for name, x in out.items()}
+
+    def resample(self, batch, noise, log_std):
+        """Samples of every next state from the real history: `[B, W, O]`.
+
+        noise: "transition" `[B, W, Z]` and "resample" `[B, W, O]`, standard normal.
+        """
+        obs = batch.obs[:, :-1]
+        _, z_action = self.hidden(
+            obs,
+            batch.action,
+            batch.return_to_go[:, :-1],
+            batch.cost_to_go[:, :-1],
+            batch.timestep,
+            batch.is_valid,
+            False,
+        )
+        return self.next_obs(
+            z_action,
+            obs,
+            last_change(obs),
+            batch.action,
+            noise["transition"],
+            noise["resample"],
+            log_std,
+        )
+
+
+def last_change(obs: jax.Array) -> jax.Array:
+    """s_t - s_{t-1} of rows `[B, W, O]`, 0 at their first step."""
+    return jnp.concatenate(
+        [jnp.zeros_like(obs[:, :1]), obs[:, 1:] - obs[:, :-1]], axis=1
+    )
 
 
 def _join(*parts):
