@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # others; modules and packages that are not listed belong where their imports put them.
 LEVELS = (
     {"errors"},
-    {"types", "config", "envs"},
+    {"types", "config", "envs", "sharding", "accumulate", "curves"},
     {"networks", "transformer", "vae"},
     {
         "world_model",
