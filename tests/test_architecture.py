@@ -33,7 +33,7 @@ LEVELS = (
     },
     {"sas", "learners", "online"},
     {"checkpoint"},
-    {"train", "evaluate", "token_following"},
+    {"train", "evaluate", "stopping", "token_following"},
 )
 # What these must not reach besides, though it is no higher than they are.
 NEVER = {
