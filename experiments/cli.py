@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable
 
 from absl import app, flags
@@ -12,6 +13,16 @@ from sas_jax.errors import UserError
 def _fail(message: object) -> None:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def _one_line(message, category, filename, lineno, line=None) -> str:
+    """Our own warnings without the place in the code that they come from."""
+    if category.__module__.startswith("sas_jax"):
+        return f"warning: {message}\n"
+    return _format_warning(message, category, filename, lineno, line)
+
+
+_format_warning = warnings.formatwarning
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -28,6 +39,7 @@ def run(main: Callable[[list[str]], object]) -> None:
     def guarded(argv):
         # JAX tells at level INFO of every accelerator that is not there.
         logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
+        warnings.formatwarning = _one_line
         if len(argv) > 1:
             _fail(f"unexpected argument {argv[1]!r}; use --flag=value")
         try:

@@ -1,14 +1,16 @@
-"""Writes a page about a data set: pictures, measures, warnings.
+"""Writes a page about a data set, or lists the checkpoints of a run.
 
 python -m experiments.inspect --data=data/pg1.hdf5 --out=runs/inspect/pg1
+python -m experiments.inspect --checkpoint=runs/pg1_dt
 """
 
+import csv
 import pathlib
 
 from absl import flags
 
 from experiments import cli
-from sas_jax import data
+from sas_jax import checkpoint, data
 from sas_jax.data import quality
 from sas_jax.errors import UserError
 from sas_jax.report import data_page
@@ -16,16 +18,44 @@ from sas_jax.report import data_page
 _DATA = flags.DEFINE_string(
     "data", None, "HDF5 file, or a task whose DSRL file to get."
 )
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of experiments.train.")
 _TASK = flags.DEFINE_string("task", None, "Task, where the file does not tell.")
 _OUT = flags.DEFINE_string("out", None, "Folder (default runs/inspect/NAME).")
 _REFERENCE = flags.DEFINE_string("reference", None, "Data that coverage is related to.")
 
 
+def list_checkpoints(workdir: str) -> str:
+    """A line for each checkpoint: step, share of the training, losses of the seeds."""
+    losses: dict[int, list[str]] = {}
+    path = pathlib.Path(workdir) / "metrics.csv"
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if row.get("val_loss"):
+                    text = f"{float(row['val_loss']):.3f} (seed {row['seed']})"
+                    losses.setdefault(int(row["step"]), []).append(text)
+    lines = []
+    for step, config in checkpoint.list_steps(workdir):
+        train = config.train
+        kept = ", kept for good" if step in train.kept_steps else ""
+        loss = ", ".join(losses.get(step, ["not measured"]))
+        share = f"{step / train.num_steps:.1%} of {train.num_steps}"
+        lines.append(f"step {step}: {share}{kept}; held-out loss {loss}")
+    return "\n".join(lines)
+
+
 def main(argv):
     """Reads the data and writes the page; the warnings are printed, too."""
     del argv
+    if _CHECKPOINT.value:
+        print(list_checkpoints(_CHECKPOINT.value))
+    if _CHECKPOINT.value and not _DATA.value:
+        return
     if not _DATA.value:
-        raise UserError("--data is missing; expected a file or the name of a task")
+        raise UserError(
+            "--data is missing; expected a file or the name of a task, or a "
+            "--checkpoint"
+        )
     episodes = data.load(_DATA.value, task=_TASK.value)
     reference = data.load(_REFERENCE.value) if _REFERENCE.value else None
     name = pathlib.Path(_DATA.value).stem

@@ -3,9 +3,9 @@
 from tqdm import tqdm
 
 
-def progress_bar(description: str):
+def progress_bar(description: str, *, is_shown: bool = True):
     """A tqdm bar over training steps, and the callback that moves it."""
-    bar = tqdm(desc=description, unit="step", mininterval=0.5)
+    bar = tqdm(desc=description, unit="step", mininterval=0.5, disable=not is_shown)
 
     def show(step, num_steps, metrics):
         if bar.total is None:

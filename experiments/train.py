@@ -1,13 +1,17 @@
 """Trains DT or CDT on a DSRL file; run again with the same flags to resume.
 
 python -m experiments.train --task=PointGoal1 --data=data/pg1.hdf5 --workdir=runs/pg1_dt
+
+On several hosts, the same command on each, with --hosts where the cluster can be asked
+(TPU VMs, Slurm), else with --coordinator_address, --num_processes and --process_id. All
+of them read the same data and see the same workdir.
 """
 
 from absl import flags
 
 from experiments import cli
 from experiments.progress import describe_card, progress_bar
-from sas_jax import card, train
+from sas_jax import card, sharding, train
 from sas_jax import config as config_lib
 from sas_jax.data import dsrl
 from sas_jax.envs.tasks import get_task
@@ -21,6 +25,12 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run (required).")
 _SET = flags.DEFINE_multi_string(
     "set", [], "Dotted setting, e.g. --set=train.num_steps=1000. May be repeated."
 )
+_HOSTS = flags.DEFINE_bool("hosts", False, "Join the hosts that the cluster names.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "host:port of process 0, to join hosts by hand."
+)
+_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes on all hosts.")
+_PROCESS = flags.DEFINE_integer("process_id", None, "This process, from 0.")
 _CARD = flags.DEFINE_bool("card", True, "End by measuring the world-model card.")
 
 
@@ -35,8 +45,12 @@ def main(argv):
             f"--algo: unknown {_ALGO.value!r}; expected one of {', '.join(ALGORITHMS)}"
         )
     config = config_lib.override(default_config(task, _ALGO.value), _SET.value)
+    hosts = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    if _HOSTS.value or any(x is not None for x in hosts):
+        sharding.start_hosts(*hosts)
     episodes = dsrl.load(_DATA.value or task, task=task)
-    bar, show = progress_bar(f"train {config.algo} on {task}")
+    name = f"train {config.algo} on {task}"
+    bar, show = progress_bar(name, is_shown=sharding.is_first_host())
     with bar:
         result = train.fit(
             config,
@@ -44,6 +58,13 @@ def main(argv):
             _WORKDIR.value,
             make_card=card.make_card if _CARD.value else None,
             progress=show,
+        )
+    if not sharding.is_first_host():
+        return
+    for index, steps in sorted(result.run.get("failed", {}).items()):
+        print(
+            f"warning: training seed {config.train.seed + int(index)} failed after "
+            f"{steps} steps; the checkpoint holds its last good state"
         )
     if result.card:
         print(describe_card(result.card))

@@ -130,13 +130,13 @@ class Writer:
                 f"actions of size {mine[1]}; expected {spec.obs_dim} and "
                 f"{spec.action_dim} as in the checkpoints of {str(self._workdir)!r}"
             )
-        run = meta.get("run") or {}
-        meta = _comparable(config, spec)
+        run, meta = meta["run"], _comparable(config, spec)
         mine = _comparable(self._config, self._spec)
+        # A statistic that was not known yet says nothing.
+        mine["spec"] |= {k: None for k, v in meta["spec"].items() if v is None}
         for name in ("config", "spec"):
-            theirs = {**meta[name]}
-            if theirs != mine[name]:
-                key = _first_difference(theirs, mine[name])
+            if meta[name] != mine[name]:
+                key = _first_difference(meta[name], mine[name])
                 raise UserError(
                     f"workdir {str(self._workdir)!r} holds a run with another {name} "
                     f"(first difference: {key}); expected the same settings to resume, "
@@ -196,7 +196,8 @@ def _read_meta(workdir: Path, step: int) -> dict[str, Any]:
     try:
         meta = json.loads((folder / "metadata").read_text())
         schema = meta["schema"]
-        for part in ("config", "spec", "card"):
+        meta = {"run": {}} | meta  # older ones have none
+        for part in ("config", "spec", "card", "run"):
             if schema == SCHEMA and not isinstance(meta[part], (dict, type(None))):
                 raise TypeError(f"{part} is no group of values")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -247,6 +248,46 @@ def abstract_state(
     )
 
 
+def list_steps(workdir: str | Path) -> list[tuple[int, ExperimentConfig]]:
+    """Complete checkpoints of a folder: step and configuration, in order.
+
+    Raises:
+      UserError: no such folder, no complete checkpoint, or damage.
+    """
+    workdir = Path(workdir)
+    manager = _open(workdir)
+    try:
+        steps = _steps_of(manager, workdir)
+    finally:
+        manager.close()
+    metas = {step: _read_meta(workdir, step) for step in steps}
+    return [
+        (step, config_lib.from_dict(ExperimentConfig, meta["config"]))
+        for step, meta in metas.items()
+    ]
+
+
+def _open(workdir: Path) -> ocp.CheckpointManager:
+    """For reading; UserError where there is no folder of checkpoints."""
+    if not (workdir / _FOLDER).is_dir():
+        raise UserError(
+            f"checkpoint {str(workdir)!r}: no folder {_FOLDER!r} in it; expected the "
+            "workdir of experiments.train"
+        )
+    return _manager(workdir)
+
+
+def _steps_of(manager: ocp.CheckpointManager, workdir: Path) -> list[int]:
+    """Steps of the complete checkpoints, at least one, in order."""
+    steps = sorted(manager.all_steps())
+    if not steps:
+        raise UserError(
+            f"checkpoint {str(workdir)!r}: holds no complete checkpoint; expected "
+            "at least one step"
+        )
+    return steps
+
+
 def load(workdir: str | Path, step: int | None = None) -> Checkpoint:
     """Loads a checkpoint from a path and nothing else.
 
@@ -258,19 +299,9 @@ def load(workdir: str | Path, step: int | None = None) -> Checkpoint:
       UserError: no such folder, no complete checkpoint, another schema, or damage.
     """
     workdir = Path(workdir)
-    if not (workdir / _FOLDER).is_dir():
-        raise UserError(
-            f"checkpoint {str(workdir)!r}: no folder {_FOLDER!r} in it; expected the "
-            "workdir of experiments.train"
-        )
-    manager = _manager(workdir)
+    manager = _open(workdir)
     try:
-        steps = sorted(manager.all_steps())
-        if not steps:
-            raise UserError(
-                f"checkpoint {str(workdir)!r}: holds no complete checkpoint; expected "
-                "at least one step"
-            )
+        steps = _steps_of(manager, workdir)
         if step is None:
             step = steps[-1]
         if step not in steps:
@@ -285,4 +316,4 @@ def load(workdir: str | Path, step: int | None = None) -> Checkpoint:
         state = _restore(workdir, manager, step, items)["state"]
     finally:
         manager.close()
-    return Checkpoint(config, spec, state, step, meta["card"], meta.get("run") or {})
+    return Checkpoint(config, spec, state, step, meta["card"], meta["run"])

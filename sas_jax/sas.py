@@ -68,6 +68,16 @@ def episode_key(key: Key, episode_seed: jax.Array, *, is_null: jax.Array) -> Key
     return jax.random.fold_in(episode, jnp.asarray(is_null, jnp.uint32))
 
 
+def _check_size(carry: Carry, ts: TimeStep) -> None:
+    """Raises UserError for observations of another size than the model's."""
+    found, expected = ts.obs.shape[-1], carry.state.obs.shape[-1]
+    if found != expected:
+        raise UserError(
+            f"observations of size {found}; expected {expected} as in the data that "
+            "the model was trained on"
+        )
+
+
 def make_policy(
     model: SequenceModel,
     config: SASConfig,
@@ -169,6 +179,7 @@ def make_policy(
     def begin(variables, carry: Carry, ts: TimeStep, key: Key) -> Carry:
         """Aligns at the first observation of an episode, all rows at once."""
         del key  # every draw comes from the rows' own keys
+        _check_size(carry, ts)
         count = ts.obs.shape[0]
         episodes = count // num_variants
 
@@ -283,6 +294,7 @@ def make_policy(
     def act(variables, carry: Carry, ts: TimeStep, key: Key):
         """One action per row; return and cost tokens follow what really happened."""
         del key
+        _check_size(carry, ts)
         state = carry.state
         first = ts.is_first
         state = state.replace(

@@ -4,21 +4,21 @@ Every draw comes from (key of the seed, step), and chunks begin at multiples of 
 size, so a run that was killed and resumed ends with the same bits as one that was not.
 """
 
-import csv
 import functools
-import os
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sas_jax import checkpoint, losses
+from sas_jax import checkpoint, losses, sharding, stopping
 from sas_jax import spec as spec_lib
-from sas_jax.data import windows
+from sas_jax.curves import Curve
+from sas_jax.data import checks, windows
 from sas_jax.data.episodes import Episodes
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig, make_model
@@ -29,11 +29,23 @@ from sas_jax.types import TrainState
 _VALIDATION_BATCHES = 4
 
 
-def make_train_chunk(config: ExperimentConfig, learner, num_steps: int) -> Callable:
-    """`(states [S], data) -> (states, mean metrics [S])`, jitted, states donated."""
+class SeedWarning(UserWarning):
+    """One of several training seeds failed; the others go on."""
+
+
+def make_train_chunk(
+    config: ExperimentConfig, learner, num_steps: int, mesh=None
+) -> Callable:
+    """`(states [S], data) -> (states, mean metrics [S])`, jitted, states donated.
+
+    A seed whose loss or gradient is not finite stands still from that step on: its
+    state is the last good one, and `state.step` says which.
+
+    mesh: devices that a batch's rows are spread over; None means one.
+    """
     train = config.train
 
-    def one_step(data, state: TrainState, _):
+    def update(state, data):
         key = jax.random.fold_in(state.key, 2 * state.step)
         batch = windows.sample(
             data,
@@ -42,30 +54,50 @@ def make_train_chunk(config: ExperimentConfig, learner, num_steps: int) -> Calla
             row_length=train.row_length,
             prompting=config.prompting(),
         )
-        return learner.update(state, batch)
+        return learner.update(state, sharding.spread_rows(batch, mesh))
 
-    def run(state, data):
-        state, metrics = jax.lax.scan(
-            functools.partial(one_step, data), state, length=num_steps
+    # A batch axis of one would send every product down the slower batched path.
+    update_all = jax.vmap(update, (0, None)) if train.num_seeds > 1 else update
+
+    def one_step(data, states: TrainState, step):
+        after, metrics = update_all(states, data)
+        # The comparison keeps a seed that failed from trying again.
+        is_good = states.step == step
+        for name in ("loss", "gradient_norm"):
+            is_good &= jnp.isfinite(metrics.get(name, jnp.zeros(())))
+
+        def pick(new, old):
+            wide = (*is_good.shape, *(1,) * (new.ndim - is_good.ndim))
+            return jnp.where(is_good.reshape(wide), new, old)
+
+        # Conditional, so that the update is compiled as it would be without a choice.
+        states = jax.lax.cond(
+            is_good.all(),
+            lambda new, old: new,
+            lambda new, old: jax.tree.map(pick, new, old),
+            after,
+            states,
         )
-        return state, jax.tree.map(jnp.mean, metrics)
+        return states, metrics
 
-    @functools.partial(jax.jit, donate_argnums=0)
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=sharding.whole(mesh))
     def chunk(states, data):
-        if train.num_seeds > 1:
-            return jax.vmap(run, in_axes=(0, None))(states, data)
-        # A batch axis of one would send every product down the slower batched path.
-        out = run(jax.tree.map(lambda x: x[0], states), data)
-        return jax.tree.map(lambda x: x[None], out)
+        # Where the seeds stand that have not failed.
+        steps = states.step.max() + jnp.arange(num_steps)
+        if train.num_seeds == 1:
+            states = jax.tree.map(lambda x: x[0], states)
+        states, metrics = jax.lax.scan(functools.partial(one_step, data), states, steps)
+        out = states, jax.tree.map(lambda x: x.mean(axis=0), metrics)
+        return jax.tree.map(lambda x: x[None], out) if train.num_seeds == 1 else out
 
     return chunk
 
 
-def make_validate(config: ExperimentConfig, spec) -> Callable:
+def make_validate(config: ExperimentConfig, spec, mesh=None) -> Callable:
     """`(states [S], held-out data) -> metrics [S]` on fixed batches, no dropout."""
     model, train = make_model(config, spec), config.train
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=sharding.whole(mesh))
     def validate(states, data):
         def one(state):
             def on_batch(index):
@@ -77,7 +109,7 @@ def make_validate(config: ExperimentConfig, spec) -> Callable:
                     model,
                     state.params,
                     sequence.variables_of(state)["variances"],
-                    batch,
+                    sharding.spread_rows(batch, mesh),
                     key,
                     state.step,
                     train=False,
@@ -93,47 +125,6 @@ def make_validate(config: ExperimentConfig, spec) -> Callable:
     return validate
 
 
-def _event_writer(folder: Path):
-    """TensorBoard's writer for `folder`; UserError when it is not installed."""
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise UserError(
-            "train.tensorboard: tensorboardX is not installed; expected the extra "
-            "'tensorboard' (pip install 'sas_jax[tensorboard]')"
-        ) from error
-    return SummaryWriter(str(folder))
-
-
-class _Curve:
-    """metrics.csv: one row per log point and seed, rewritten atomically."""
-
-    def __init__(self, path: Path, step: int, *, tensorboard: bool):
-        self._path, self._rows = path, []
-        self._events = (
-            _event_writer(path.parent / "tensorboard") if tensorboard else None
-        )
-        if path.exists():
-            with path.open(newline="") as file:
-                # A killed run may have logged past its last checkpoint.
-                self._rows = [r for r in csv.DictReader(file) if int(r["step"]) <= step]
-
-    def add(self, row: dict[str, Any]) -> None:
-        self._rows.append(row)
-        temporary = self._path.with_suffix(".tmp")
-        names = list(dict.fromkeys(name for row in self._rows for name in row))
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(self._rows)
-        os.replace(temporary, self._path)
-        if self._events:
-            for name in row.keys() - {"step", "seed"}:
-                tag = f"seed_{row['seed']}/{name}"
-                self._events.add_scalar(tag, row[name], row["step"])
-            self._events.flush()
-
-
 def _check_data(config: ExperimentConfig, episodes: Episodes) -> None:
     """Raises UserError for data that the configuration cannot be trained on."""
     if episodes.num_episodes < 2:
@@ -147,6 +138,21 @@ def _check_data(config: ExperimentConfig, episodes: Episodes) -> None:
             f"data of {config.task}: an episode has {longest} steps; expected at most "
             f"model.max_timestep {config.model.max_timestep}"
         )
+    checks.check_finite(episodes)
+
+
+class _Run(NamedTuple):
+    """What the loop needs beside the states; data and validation on the devices."""
+
+    config: ExperimentConfig
+    learner: Any
+    writer: checkpoint.Writer
+    data: windows.DeviceData
+    validation: windows.DeviceData
+    validate: Callable
+    mesh: Any
+    progress: Callable | None
+    curve: Curve | None
 
 
 def fit(
@@ -159,19 +165,28 @@ def fit(
 ) -> checkpoint.Checkpoint:
     """Trains, or resumes, the run of `workdir`, and returns its last checkpoint.
 
+    With several hosts (`sharding.start_hosts`) every one of them calls this with the
+    same data and a folder that all of them see; the first one keeps the curves.
+
     Args:
       config: what to train. episodes: all data; a share is held out.
       workdir: gets checkpoints/ and metrics.csv.
-      make_card: `(config, spec, state of the first seed, held-out episodes) -> dict`,
-        the world-model card that goes into the last checkpoint.
+      make_card: `(config, spec, state of the first good seed, held-out episodes) ->
+        dict`, the world-model card that goes into the last checkpoint.
       progress: called after each chunk with (step, num_steps, metrics).
 
     Raises:
-      UserError: unusable data, a folder of another run, or a loss that is not finite
-        (named with its step; the last good checkpoint stays).
+      UserError: unusable data, a folder of another run, devices that are not there, or
+        no seed left whose loss is finite (named with its step; the last good checkpoint
+        stays).
+
+    Warns:
+      SeedWarning: a seed failed while others go on; see `checkpoint.Checkpoint.run`.
+      ConstantColumnWarning, ShortEpisodeWarning: see `data.checks.warn`.
     """
     _check_data(config, episodes)
     train = config.train
+    mesh = sharding.make_mesh(train.devices, train.batch_rows, train.accumulate)
     training, held_out = episodes.split(train.held_out, seed=train.seed)
     spec = spec_lib.from_episodes(
         training,
@@ -181,69 +196,120 @@ def fit(
     learner = sequence.make(config, spec)
     writer = checkpoint.Writer(workdir, config, spec)
     try:
-        keys = jax.vmap(jax.random.key)(train.seed + np.arange(train.num_seeds))
-        states = writer.resume(checkpoint.abstract_state(config, spec))
-        if states is None:
-            states = jax.jit(jax.vmap(learner.init))(keys)
-        step = int(states.step[0])
-        if step < train.num_steps:
+        whole = sharding.whole(mesh)
+        saved = writer.resume(checkpoint.abstract_state(config, spec, whole))
+        if saved is None:
+            seeds = train.seed + np.arange(train.num_seeds)
+            init = jax.jit(
+                lambda x: jax.vmap(learner.init)(jax.vmap(jax.random.key)(x)),
+                out_shardings=whole,
+            )
+            saved = checkpoint.Resumed(0, init(seeds), None, {})
+        step = saved.step
+        if step < train.num_steps and not saved.run.get("is_finished"):
+            checks.warn(episodes, context=config.model.decoder.context)
             data = windows.to_device(training, spec, config.data, train.seed)
             validation = windows.to_device(held_out, spec)
-            states = _loop(
-                config,
-                spec,
-                learner,
-                writer,
-                states,
-                data,
-                validation,
-                progress,
-                workdir,
+            path = Path(workdir) / "metrics.csv"
+            first_host = sharding.is_first_host()
+            run = _Run(
+                config=config,
+                learner=learner,
+                writer=writer,
+                data=sharding.replicate(data, mesh),
+                validation=sharding.replicate(validation, mesh),
+                validate=make_validate(config, spec, mesh),
+                mesh=mesh,
+                progress=progress if first_host else None,
+                curve=Curve(path, step, tensorboard=train.tensorboard)
+                if first_host
+                else None,
             )
             del data, validation
-            first = jax.tree.map(lambda x: x[0], states)
-            card = make_card(config, spec, first, held_out) if make_card else None
-            writer.save(train.num_steps, states, card)
+            step, states, tracker = _loop(run, saved)
+            del run
+            local = sharding.on_one_device(states, mesh)
+            lead = tracker.first_good()
+            good = jax.tree.map(lambda x: x[lead], local)
+            card = make_card(config, spec, good, held_out) if make_card else None
+            facts = tracker.to_json() | {"is_finished": True}
+            writer.save(step, states, card, run=facts)
     finally:
         writer.close()
-    return checkpoint.load(workdir, train.num_steps)
+    return checkpoint.load(workdir, step)
 
 
-def _loop(config, spec, learner, writer, states, data, validation, progress, workdir):
-    """Chunks from the state's step to the end; saves on the way, not at the end."""
-    train = config.train
-    chunk = make_train_chunk(config, learner, train.chunk)
-    validate = make_validate(config, spec)
-    step = int(states.step[0])
-    curve = _Curve(Path(workdir) / "metrics.csv", step, tensorboard=train.tensorboard)
-    started = time.monotonic()
-    first_step = step
-    while step < train.num_steps:
+def _loop(run: _Run, saved: checkpoint.Resumed):
+    """Chunks from the saved step to the end; saves on the way, not at the end.
+
+    Returns the step, the states to keep and the tracker.
+    """
+    train, states, step = run.config.train, saved.state, saved.step
+    tracker, best = stopping.Tracker(train, saved.run), saved.best
+    if train.stop_on:
+        names = jax.eval_shape(run.validate, states, run.validation)
+        stopping.check_name(train, list(names))
+        best = jax.tree.map(jnp.copy, states) if best is None else best
+    chunk = make_train_chunk(run.config, run.learner, train.chunk, run.mesh)
+    started, first_step = time.monotonic(), step
+    while step < train.num_steps and tracker.learning().any():
         size = min(train.chunk, train.num_steps - step)
         if size < train.chunk:
-            chunk = make_train_chunk(config, learner, size)
-        states, metrics = chunk(states, data)
+            chunk = make_train_chunk(run.config, run.learner, size, run.mesh)
+        states, metrics = chunk(states, run.data)
         step += size
-        metrics = jax.device_get(metrics)
-        bad = np.flatnonzero(~np.isfinite(metrics["loss"]))
-        if bad.size:
-            raise UserError(
-                f"loss of training seed {train.seed + int(bad[0])} is not finite "
-                f"between steps {step - size} and {step}; the last checkpoint before "
-                "them is whole: lower train.learning_rate"
-            )
-        if progress:
-            progress(
-                step, train.num_steps, {k: float(v[0]) for k, v in metrics.items()}
-            )
-        if step % train.checkpoint_every == 0 or step == train.num_steps:
-            held_out = jax.device_get(validate(states, validation))
+        metrics, made = jax.device_get((metrics, states.step))
+        _report_failures(train, tracker, tracker.note_steps(made, step))
+        if run.progress:
+            lead = tracker.first_good()
+            shown = {k: float(v[lead]) for k, v in metrics.items()}
+            run.progress(step, train.num_steps, shown)
+        is_due = step % train.checkpoint_every == 0 or step == train.num_steps
+        if not is_due and step not in train.kept_steps:
+            continue
+        held_out = jax.device_get(run.validate(states, run.validation))
+        if run.curve:
             pace = (step - first_step) / (time.monotonic() - started)
-            for seed in range(train.num_seeds):
-                row = {"step": step, "seed": train.seed + seed}
-                row |= {k: float(v[seed]) for k, v in metrics.items()}
-                row |= {f"val_{k}": float(v[seed]) for k, v in held_out.items()}
-                curve.add({**row, "steps_per_second": pace})
-            if step < train.num_steps:
-                writer.save(step, states)
-    return states
+            run.curve.add(_rows(train, tracker, step, metrics, held_out, pace))
+        if train.stop_on and is_due:
+            improved = tracker.note_validation(held_out, step)
+            best = stopping.keep_best(improved, states, best)
+        if step < train.num_steps and tracker.learning().any():
+            run.writer.save(step, states, best=best, run=tracker.to_json())
+    return step, best if train.stop_on else states, tracker
+
+
+def _report_failures(train, tracker, new: list[int]) -> None:
+    """Warns of seeds that have just failed; UserError when none is left."""
+
+    def said(index):
+        good = tracker.failed[index]
+        return (
+            f"loss of training seed {train.seed + index} is not finite at step "
+            f"{good + 1}"
+        )
+
+    if len(tracker.failed) == train.num_seeds:
+        each = "; ".join(said(i) for i in sorted(tracker.failed))
+        raise UserError(
+            f"{each}; the last checkpoint before is whole: lower train.learning_rate"
+        )
+    for index in new:
+        warnings.warn(
+            f"{said(index)}; it stays at its last good state, the others go on",
+            SeedWarning,
+            stacklevel=4,
+        )
+
+
+def _rows(train, tracker, step, metrics, held_out, pace) -> list[dict[str, Any]]:
+    """Rows of metrics.csv: one for each seed that has not failed."""
+    rows = []
+    for index in range(train.num_seeds):
+        if index in tracker.failed:
+            continue
+        row = {"step": step, "seed": train.seed + index}
+        row |= {k: float(v[index]) for k, v in metrics.items()}
+        row |= {f"val_{k}": float(v[index]) for k, v in held_out.items()}
+        rows.append({**row, "steps_per_second": pace})
+    return rows

@@ -122,7 +122,7 @@ def test_resuming_returns_the_last_state(saved, tmp_path):
     workdir, spec, states = saved
     abstract = checkpoint.abstract_state(CONFIG, spec)
     writer = checkpoint.Writer(workdir, CONFIG, spec)
-    assert_same_state(writer.resume(abstract), states[12])
+    assert_same_state(writer.resume(abstract).state, states[12])
     writer.close()
     writer = checkpoint.Writer(tmp_path / "new" / "run", CONFIG, spec)
     assert writer.resume(abstract) is None

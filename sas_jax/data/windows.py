@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from sas_jax.data import checks
 from sas_jax.data.augment import relabel
 from sas_jax.data.episodes import Episodes
 from sas_jax.data.sampling import DataConfig, cost_weights, cumulative, episode_shares
@@ -109,8 +110,9 @@ def to_device(
       seed: of the augmentation's targets.
 
     Raises:
-      UserError: settings that leave no episode to draw.
+      UserError: data of other sizes, or settings that leave no episode to draw.
     """
+    checks.check_sizes(episodes, spec.obs_dim, spec.action_dim, owner="the model")
     config = DataConfig() if config is None else config
     returns, costs = episodes.returns(), episodes.cost_returns()
     shares = episode_shares(returns, costs, episodes.lengths, config)

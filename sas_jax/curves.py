@@ -1,0 +1,52 @@
+"""The curves of a training run: metrics.csv, and TensorBoard events by option."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+from sas_jax.errors import UserError
+
+
+def _event_writer(folder: Path):
+    """TensorBoard's writer for `folder`; UserError when it is not installed."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise UserError(
+            "train.tensorboard: tensorboardX is not installed; expected the extra "
+            "'tensorboard' (pip install 'sas_jax[tensorboard]')"
+        ) from error
+    return SummaryWriter(str(folder))
+
+
+class Curve:
+    """metrics.csv: one row per log point and seed, rewritten atomically."""
+
+    def __init__(self, path: Path, step: int, *, tensorboard: bool):
+        """Goes on from the rows of `path` up to `step`."""
+        self._path, self._rows = path, []
+        self._events = (
+            _event_writer(path.parent / "tensorboard") if tensorboard else None
+        )
+        if path.exists():
+            with path.open(newline="") as file:
+                # A killed run may have logged past its last checkpoint.
+                self._rows = [r for r in csv.DictReader(file) if int(r["step"]) <= step]
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        """Appends rows with `step`, `seed` and metrics, and writes the file."""
+        self._rows += rows
+        temporary = self._path.with_suffix(".tmp")
+        names = list(dict.fromkeys(name for row in self._rows for name in row))
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(self._rows)
+        os.replace(temporary, self._path)
+        if self._events:
+            for row in rows:
+                for name in row.keys() - {"step", "seed"}:
+                    tag = f"seed_{row['seed']}/{name}"
+                    self._events.add_scalar(tag, row[name], row["step"])
+            self._events.flush()
