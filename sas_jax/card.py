@@ -44,8 +44,8 @@ def make_card(
 
     Returns:
       dict of parts: log_density, spread, cost, pit, transition, latents, next_return,
-      cost_head, policy, whole_episode, settings. Costs count per step; log-densities are nats in
-      standardised units over the active dimensions.
+      cost_head, policy, whole_episode, settings. Costs count per step; log-densities
+      are nats in standardised units over the active dimensions.
     """
     longest = int(held_out.lengths.max())
     context = max(min(context, longest // 2), 1)

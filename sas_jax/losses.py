@@ -6,6 +6,7 @@ import optax
 from flax import struct
 
 from sas_jax.networks import gaussian_log_prob, masked_mean
+from sas_jax.own_errors import own_errors
 from sas_jax.temperature import gaussian_entropy
 from sas_jax.types import Key, Metrics, Params, PromptRows
 from sas_jax.vae import decoder_log_std, total_log_std, update_variance
@@ -65,46 +66,6 @@ def draw_noise(model: WorldModel, batch: Batch, key: Key) -> dict[str, jax.Array
             marginal_key, (rows, steps, config.marginal_latent_dim)
         ),
     }
-
-
-def _own_errors(model, params, batch, variances, noise, key):
-    """Input errors `[B, W, O]` as the model's own samples make them, on noisy rows.
-
-    A step's error is a sample of the model less the truth, and errors carry over to the
-    next step by a share drawn for each row: what imagination does to its states, at the
-    price of one forward pass of half the rows.
-    """
-    config = model.config
-    half = jax.tree.map(lambda x: x[1::2], batch.replace(prompt=None))
-    steps = half.is_valid.shape[1]
-    draw_key, carry_key = jax.random.split(key)
-    draws = {
-        "transition": noise["transition"][::2][: half.is_valid.shape[0]],
-        "resample": jax.random.normal(
-            draw_key, (half.is_valid.shape[0], steps, model.obs_dim)
-        ),
-    }
-    log_std = decoder_log_std(variances["transition"], floor=config.decoder_floor)
-    sampled = model.apply(
-        {"params": jax.lax.stop_gradient(params)},
-        half,
-        draws,
-        log_std,
-        method="resample",
-    )
-    error = sampled - half.obs[:, 1:]
-    carry = jax.random.uniform(carry_key, (error.shape[0], 1), maxval=config.self_noise)
-
-    def accumulate(total, error):
-        total = carry * total + error
-        return total, total
-
-    _, total = jax.lax.scan(
-        accumulate, jnp.zeros_like(error[:, 0]), jnp.moveaxis(error, 1, 0)
-    )
-    total = jnp.moveaxis(total, 0, 1)
-    drift = jnp.zeros_like(noise["obs"]).at[1::2, 1:].set(total[:, :-1])
-    return jax.lax.stop_gradient(drift)
 
 
 def _negative_elbo(residual, log_std, kl, config, active, mask, step):
@@ -179,7 +140,7 @@ def loss(
     if not train:
         noise["obs"] = jnp.zeros_like(noise["obs"])
     elif config.self_noise:
-        noise["obs"] = noise["obs"] + _own_errors(
+        noise["obs"] = noise["obs"] + own_errors(
             model, params, batch, variances, noise, jax.random.fold_in(noise_key, 1)
         )
     out = model.apply(
@@ -201,9 +162,10 @@ def loss(
     log_std = total_log_std(closed, log_scale, floor=floor)
     # Where the input was wrong, the model need be no surer than the input was.
     log_std = 0.5 * jnp.log(jnp.exp(2.0 * log_std) + jnp.square(noise["obs"]))
+    # The decoders' variances are those of clean inputs, and a reward can be read from
+    # two states that are right only.
+    clean = mask & ~noisy_rows(mask.shape[0])[:, None] if train else mask
     if train:
-        # The decoders' variances are those of clean inputs, as in imagination.
-        clean = mask & ~noisy_rows(mask.shape[0])[:, None]
         variances = {
             "transition": update_variance(
                 variances["transition"],
@@ -235,7 +197,7 @@ def loss(
     action_nll = -masked_mean(out["log_prob"], mask)
     return_error = (out["next_return"] - batch.return_to_go[:, 1:]) / model.reward_unit
     return_error = jnp.square(return_error)
-    return_loss = masked_mean(return_error, mask)
+    return_loss = masked_mean(return_error, clean)
     cost_loss = masked_mean(
         optax.sigmoid_binary_cross_entropy(out["cost_logit"], batch.cost), mask
     )

@@ -53,8 +53,9 @@ class NoisyOr(nn.Module):
         slope = self.param("slope", nn.initializers.constant(2.0 / gain), shape)
         bias = self.param("bias", nn.initializers.constant(-8.0 / gain), shape)
         wide = (*(1,) * (both.ndim - 2), 2, -1)
-        kinds = jnp.asarray(kinds)
-        slope, bias = slope[:, kinds].reshape(wide), bias[:, kinds].reshape(wide)
+        slope, bias = (
+            jnp.take(p, jnp.asarray(kinds), axis=1).reshape(wide) for p in (slope, bias)
+        )
         causes = gain * (both * slope + bias)
         causes = causes.reshape(*x.shape[:-1], -1)
         if other is not None:

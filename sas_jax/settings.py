@@ -31,7 +31,9 @@ class SASConfig:
     horizon: T in steps; 0 means the task's episode length.
     density: "transition" or "marginal" (algorithm, section 3); num_importance samples.
     prompt_mode, prompt_extra: see `stepping.make`.
-    decoder_noise: scale of the decoder's noise in imagination.
+    decoder_noise: scale of the decoder's noise in imagination. 1 samples the Gaussian,
+      whose noise is independent in every dimension and so leaves the states there are;
+      0 follows its mean, and latents and actions alone make imaginations differ.
     concentrability: D of Eq. 7.
     sample_actions: act by sampling; False acts by the mean.
     target_return: return token at the start; None means the checkpoint's.
@@ -52,7 +54,7 @@ class SASConfig:
     num_importance: int = 1
     prompt_mode: str = "pinned"
     prompt_extra: bool = False
-    decoder_noise: float = 1.0
+    decoder_noise: float = 0.25
     concentrability: float = 1.0
     sample_actions: bool = True
     target_return: float | None = None

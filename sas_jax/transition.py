@@ -86,12 +86,12 @@ class TransitionDecoder(nn.Module):
         )
         motion = nn.Dense(3 * features, dtype=self.dtype, name="motion")(motion)
         still, ahead, aside = jnp.split(motion[..., None, None, :], 3, axis=-1)
+        lead = (1,) * (obs.ndim - 1)
         angle = (jnp.arange(size) + 0.5) * (2 * math.pi / size)
-        turned = (
-            still + jnp.cos(angle)[:, None] * ahead + jnp.sin(angle)[:, None] * aside
-        )
+        angle = angle.reshape(*lead, 1, size, 1)
+        turned = still + jnp.cos(angle) * ahead + jnp.sin(angle) * aside
         kind = self.param("kind", nn.initializers.normal(0.1), (count, 1, features))
-        x = nn.relu(near + turned + kind)
+        x = nn.relu(near + turned + kind.reshape(*lead, *kind.shape))
         for width in self.ring_hidden[1:]:
             x = nn.relu(nn.Dense(width, dtype=self.dtype)(x))
         init = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")

@@ -24,6 +24,9 @@ class GaussianVAE(nn.Module):
     """q(latent | x, context) and p(x | latent, context), both diagonal Gaussians.
 
     Contexts are vectors (size 0 for an unconditional VAE). Leading axes are free.
+
+    make_decoder: builds a decoder (latent, context) -> (mean, log-scale); None is an
+      MLP whose log-scale is 0. floor: smallest standard deviation of the decoder.
     """
 
     size: int
@@ -31,6 +34,7 @@ class GaussianVAE(nn.Module):
     hidden: tuple[int, ...]
     dtype: jnp.dtype = jnp.float32
     make_decoder: Callable[[], nn.Module] | None = None
+    floor: float = 1e-6
 
     def setup(self):
         self.encoder = MLP(self.hidden, 2 * self.latent_dim, self.dtype)
@@ -73,7 +77,6 @@ class GaussianVAE(nn.Module):
         noise: jax.Array,
         log_std: jax.Array,
         active: jax.Array,
-        floor: float,
     ) -> jax.Array:
         """Importance-weighted lower bound of log p(x | context) (Burda et al. 2016).
 
@@ -84,7 +87,6 @@ class GaussianVAE(nn.Module):
           x: `[..., X]`; context: `[..., C]`.
           noise: `[n, ..., Z]` standard normal draws, n importance samples.
           log_std: `[X]` log of the decoder's standard deviations.
-          floor: least decoder standard deviation.
           active: `[X]` bool; other dimensions are left out of the density.
 
         Returns:
@@ -97,7 +99,7 @@ class GaussianVAE(nn.Module):
         )
         decoded, log_scale = self.decode(latent, context)
         wide = (1,) * (decoded.ndim - 1) + (-1,)
-        total = total_log_std(log_std, log_scale, floor=floor)
+        total = total_log_std(log_std, log_scale, floor=self.floor)
         likelihood = gaussian_log_prob(x[None], decoded, total)
         log_weight = (
             jnp.sum(jnp.where(active.reshape(wide), likelihood, 0.0), axis=-1)

@@ -9,76 +9,17 @@ States are standardised and returns and costs scaled on entry; everything inside
 module is in those units.
 """
 
-import dataclasses
 import functools
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from sas_jax.model_config import WorldModelConfig
 from sas_jax.networks import MLP, NoisyOr, gaussian_log_prob
-from sas_jax.transformer import Decoder, DecoderConfig, Dropout, Memory
+from sas_jax.transformer import Decoder, Dropout, Memory
 from sas_jax.transition import TransitionDecoder
 from sas_jax.vae import GaussianVAE, total_log_std
-
-
-@dataclasses.dataclass(frozen=True)
-class WorldModelConfig:
-    """Sizes and loss weights of the world model; sizes default to the paper's DT.
-
-    cost_token: CDT's cost-to-go token.
-    max_timestep: rows of the learned time-step embedding (longest episode).
-    log_std_min, log_std_max: range of the policy's log standard deviation.
-    decoder_floor: smallest decoder standard deviation, in units of the state's own.
-    state_noise: half of the training rows carry input noise of a standard deviation
-      drawn uniformly from [0, state_noise] (standardised units); the target stays the
-      true next state, so that the model learns to return to the data. 0 turns it off.
-    free_bits: nats per latent that cost nothing; kl_warmup: steps until the KL term
-      counts in full. Both keep latents in use.
-    cost_context: lets an MLP of hidden state and next state be one more cause of a
-      cost, for tasks whose cost no single observation shows (Circle's boundary).
-    *_weight: weights of the loss terms beside the action term's 1.
-    """
-
-    decoder: DecoderConfig = dataclasses.field(default_factory=DecoderConfig)
-    cost_token: bool = False
-    max_timestep: int = 1000
-    policy_hidden: tuple[int, ...] = (128,)
-    head_hidden: tuple[int, ...] = (128,)
-    vae_hidden: tuple[int, ...] = (400, 400)
-    latent_dim: int = 32
-    marginal_latent_dim: int = 32
-    log_std_min: float = -4.0
-    log_std_max: float = 0.5
-    decoder_floor: float = 0.01
-    variance_decay: float = 0.99
-    state_noise: float = 0.0
-    self_noise: float = 0.9
-    ring_hidden: tuple[int, ...] = (64, 64)
-    scale_range: float = 3.0
-    free_bits: float = 0.02
-    kl_warmup: int = 1000
-    cost_context: bool = False
-    state_weight: float = 1.0
-    marginal_weight: float = 1.0
-    return_weight: float = 1.0
-    cost_weight: float = 1.0
-
-    def __post_init__(self):
-        for name in ("latent_dim", "marginal_latent_dim", "max_timestep"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-        if self.log_std_min >= self.log_std_max:
-            raise ValueError(
-                f"log_std_min {self.log_std_min} must be below log_std_max "
-                f"{self.log_std_max}"
-            )
-        if self.decoder_floor <= 0 or self.state_noise < 0:
-            raise ValueError("decoder_floor must be > 0 and state_noise >= 0")
-
-    @property
-    def tokens_per_step(self) -> int:
-        return 4 if self.cost_token else 3
 
 
 class WorldModel(nn.Module):
@@ -133,6 +74,7 @@ class WorldModel(nn.Module):
                 scale_range=config.scale_range,
                 dtype=dtype,
             ),
+            floor=config.decoder_floor,
         )
         self.marginal = GaussianVAE(
             self.obs_dim, config.marginal_latent_dim, config.vae_hidden, dtype
@@ -218,7 +160,6 @@ class WorldModel(nn.Module):
             noise,
             log_std,
             jnp.asarray(self.active),
-            self.config.decoder_floor,
         )
 
     def marginal_log_density(self, obs, noise, log_std) -> jax.Array:
@@ -230,7 +171,6 @@ class WorldModel(nn.Module):
             noise,
             log_std,
             jnp.asarray(self.active),
-            self.config.decoder_floor,
         )
 
     # Whole rows -----------------------------------------------------------------

@@ -81,6 +81,27 @@ def tokens(params, config, obs, action, return_to_go, cost_to_go, timestep):
     return layer_norm(stacked, params["norm_embedding"])
 
 
+def transition(params, config, latent, context):
+    """Mean and log-scale `[..., O]` of a transition decoder without rings."""
+    out = mlp(np.concatenate([latent, context], -1), params["decoder"]["dense"])
+    mean, scale = np.split(out, 2, -1)
+    return mean, config.scale_range * np.tanh(scale / config.scale_range)
+
+
+def last_change(obs):
+    """s_t - s_{t-1} `[..., W, O]`, 0 at the first step."""
+    return np.diff(obs, axis=-2, prepend=obs[..., :1, :])
+
+
+def noisy_or(x, p, other=None):
+    """Log-odds that any cause fires: 1 - P = prod (1 - p_i), in plain probabilities."""
+    causes = 400.0 * (np.stack([x, -x], -2) * p["slope"] + p["bias"])
+    causes = causes.reshape(*x.shape[:-1], -1)
+    causes = causes if other is None else np.concatenate([causes, other], -1)
+    quiet = np.prod(1 / (1 + np.exp(causes.astype(np.float64))), -1)
+    return np.log1p(-quiet) - np.log(quiet)
+
+
 def policy(params, config, z_state, obs):
     """Mean and log-std `[W, A]` of the action."""
     out = mlp(np.concatenate([z_state, obs], -1), params["policy"])

@@ -113,7 +113,7 @@ def random_params(module, *args, seed=0, **kwargs):
         if name == "kernel":
             noise = noise / np.sqrt(leaf.shape[0])
         elif name in ("slope", "bias") and path[-2].key == "cost_head":
-            noise = noise / 100.0  # its gain undone
+            noise = noise / 400.0  # its gain undone
         elif name != "embedding":
             noise = 0.1 * noise + (name == "scale")
         return noise.astype(np.float32)

@@ -12,6 +12,10 @@ import pytest
 
 from sas_jax import card as card_lib
 from sas_jax import spec as spec_lib
+from sas_jax.card_episode import whole_episodes
+from sas_jax.card_imagination import correlation, imagine_from
+from sas_jax.card_rows import draw_rows
+from sas_jax.card_transition import auc, transition_parts
 from sas_jax.data import windows
 from sas_jax.data.episodes import Episodes
 from sas_jax.experiment import make_model
@@ -33,6 +37,7 @@ CONFIG = make_config(
         "vae_hidden": (),
         "max_timestep": 200,
     },
+    sas={"decoder_noise": 1.0},
 )
 
 
@@ -93,14 +98,15 @@ def exact_state(spec):
     linear(params["policy"]["Dense_0"], {}, np.r_[0, 0, np.log([ACTION_STD] * 2)])
     for name in ("transition", "marginal"):
         linear(params[name]["encoder"]["Dense_0"], {}, 0.0)
-        linear(params[name]["decoder"]["Dense_0"], {}, 0.0)
-    # Inputs of the transition's decoder: 3 latents, z, state, action.
+    linear(params["marginal"]["decoder"]["Dense_0"], {}, 0.0)
+    # Inputs of the transition's decoder: 3 latents, z, state, action, last change;
+    # outputs: mean, log-scale.
     state, action = 3 + WIDTH, 3 + WIDTH + OBS
     weights = {state + i: {i: DAMPING - 1} for i in range(4)}
     for a in range(2):
         weights[action + a] = {i: PUSH[a, i] / std[i] for i in range(4)}
-    bias = np.r_[(DAMPING - 1) * mean / std, 0.0]
-    linear(params["transition"]["decoder"]["Dense_0"], weights, bias)
+    bias = np.r_[(DAMPING - 1) * mean / std, np.zeros(6)]
+    linear(params["transition"]["decoder"]["dense"]["Dense_0"], weights, bias)
     # Inputs of the reward head: z, state, action, change of state.
     change = WIDTH + OBS + 2
     weights = {change + 1: {0: std[1] / spec.reward_std}}
@@ -108,9 +114,9 @@ def exact_state(spec):
     # The noisy-or has one cause: the first coordinate above its threshold.
     threshold = (COST_ABOVE - mean[0]) / std[0]
     params["cost_head"]["slope"][:] = 0.0
-    params["cost_head"]["bias"][:] = -0.3
-    params["cost_head"]["slope"][0] = 20.0
-    params["cost_head"]["bias"][0] = -20.0 * threshold
+    params["cost_head"]["bias"][:] = -0.075
+    params["cost_head"]["slope"][0, 0] = 5.0
+    params["cost_head"]["bias"][0, 0] = -5.0 * threshold
     variances = {
         "transition": np.float32(np.r_[(NOISE / std) ** 2, 1.0]),
         "marginal": np.ones(OBS, np.float32),
@@ -138,6 +144,7 @@ def card(setting):
         context=7,
         horizon=30,
         num_candidates=4,
+        num_whole_episodes=200,
     )
 
 
@@ -204,14 +211,44 @@ def test_the_remaining_numbers(card, setting):
     assert json.loads(json.dumps(card)) == card
 
 
+def test_whole_episodes_of_the_exact_model_stay_with_the_data(card, setting):
+    """200 episodes of 40 steps from the data's own first states."""
+    whole = card["whole_episode"]
+    assert whole["trajectories"] == 200 and whole["horizon"] == 40
+    assert whole["blown_up"] == 0.0
+    costs = setting[2].cost_returns()
+    error = costs.std() / np.sqrt(200)
+    assert abs(whole["cost_imagined"] - whole["cost_real"]) < 4 * 1.4 * error
+    # Every tenth of 40 states in 200 episodes, which are not independent.
+    assert whole["distance_mean"] < 0.1 and whole["distance_max"] < 0.15
+    assert "speed" not in whole
+
+
+def test_an_imagination_that_leaves_the_data_is_told(setting):
+    """A walk that doubles its state at every step."""
+    spec, state, held_out = setting
+    params = jax.tree.map(np.array, state.params)
+    kernel = params["transition"]["decoder"]["dense"]["Dense_0"]["kernel"]
+    for i in range(4):
+        kernel[3 + WIDTH + i, i] = 1.0
+    whole = whole_episodes(
+        sequence.make_sequence_model(CONFIG, spec),
+        spec,
+        {"params": params, "variances": state.extra},
+        held_out,
+        num_trajectories=64,
+    )
+    assert whole["blown_up"] == 1.0 and whole["distance_mean"] > 0.3
+
+
 def test_a_decoder_that_is_too_wide_is_told(card, setting):
     """Three times the noise: PIT values crowd in the middle, the likelihood falls by
     log 3 - (1 - 1/9) / 2 a dimension.
     """
     spec, state, held_out = setting
     wide = {"transition": 9 * state.extra["transition"], "marginal": np.ones(OBS)}
-    rows = card_lib._draw_rows(windows.to_device(held_out, spec), 128, 7, 30, 0)
-    parts = card_lib._transition_parts(
+    rows = draw_rows(windows.to_device(held_out, spec), 128, 7, 30, 0)
+    parts = transition_parts(
         make_model(CONFIG, spec),
         spec,
         {"params": state.params, "variances": jax.tree.map(np.float32, wide)},
@@ -229,7 +266,7 @@ def test_rows_fit_into_their_episodes(setting):
     spec, _, held_out = setting
     episodes = held_out.select([0, 1])
     data = windows.to_device(episodes, spec)
-    rows = card_lib._draw_rows(data, 50, 7, 30, seed=3)
+    rows = draw_rows(data, 50, 7, 30, seed=3)
     assert rows.batch.obs.shape == (50, 38, OBS)
     assert np.asarray(rows.batch.is_valid).all()
     starts = np.asarray(rows.batch.timestep[:, 0])
@@ -250,12 +287,12 @@ def test_imagination_goes_on_from_the_real_history():
     last["kernel"][:] *= 0.3
     last["bias"][2:] -= 1.0
     # Three real steps: fewer than a window, so that it must still grow.
-    rows = card_lib._draw_rows(windows.to_device(episodes, spec), 12, 3, 2, seed=0)
+    rows = draw_rows(windows.to_device(episodes, spec), 12, 3, 2, seed=0)
     model = sequence.make_sequence_model(config, spec)
 
     @jax.jit
     def run(key):
-        return card_lib._imagine_from(model, spec, variables, rows, key, 1)
+        return imagine_from(model, spec, variables, rows, key, 1)
 
     outputs = jax.device_get(run(jax.random.key(0)))
     batch = jax.device_get(rows.batch)
@@ -293,11 +330,11 @@ def test_imagination_goes_on_from_the_real_history():
 def test_area_under_the_curve_on_literals():
     """Of 2 x 2 pairs 3 are in order; a tie counts half; one class has no curve."""
     label = np.array([0, 1, 0, 1])
-    assert card_lib._auc(np.array([0.1, 0.4, 0.35, 0.3]), label) == 0.75
-    assert card_lib._auc(np.array([0.1, 0.1, 0.1, 0.1]), label) == 0.5
-    assert np.isnan(card_lib._auc(np.array([0.1, 0.2]), np.array([1, 1])))
+    assert auc(np.array([0.1, 0.4, 0.35, 0.3]), label) == 0.75
+    assert auc(np.array([0.1, 0.1, 0.1, 0.1]), label) == 0.5
+    assert np.isnan(auc(np.array([0.1, 0.2]), np.array([1, 1])))
 
 
 def test_correlation_on_literals():
-    assert card_lib._correlation([1, 2, 3], [2, 4, 6]) == pytest.approx(1.0)
-    assert np.isnan(card_lib._correlation([1, 1, 1], [2, 4, 6]))
+    assert correlation([1, 2, 3], [2, 4, 6]) == pytest.approx(1.0)
+    assert np.isnan(correlation([1, 1, 1], [2, 4, 6]))

@@ -26,9 +26,11 @@ def without_latents(variables, latent_dim=3):
     def plain(vae):
         encoder, decoder = dict(vae["encoder"]), dict(vae["decoder"])
         encoder["Dense_1"] = jax.tree.map(np.zeros_like, encoder["Dense_1"])
-        kernel = decoder["Dense_0"]["kernel"].copy()
+        mlp = dict(decoder.get("dense", decoder))
+        kernel = mlp["Dense_0"]["kernel"].copy()
         kernel[:latent_dim] = 0.0
-        decoder["Dense_0"] = decoder["Dense_0"] | {"kernel": kernel}
+        mlp["Dense_0"] = mlp["Dense_0"] | {"kernel": kernel}
+        decoder = {"dense": mlp} if "dense" in decoder else mlp
         return vae | {"encoder": encoder, "decoder": decoder}
 
     params = dict(variables["params"])
@@ -130,17 +132,20 @@ def test_imagined_actions_follow_the_policy_at_the_full_history(imagined):
 
 
 def test_imagined_states_follow_the_transition_model(imagined):
-    """s' = s + decode(z, s, a) + std * noise, and log_density is its exact density."""
+    """s' = s + decode(z, s, a, change) + std * noise; log_density is its density."""
     config, spec, variables, _, _, outputs, z = imagined
     params = variables["params"]
     obs = (outputs.obs - spec.obs_mean) / spec.obs_std
     zeros = np.zeros((*obs.shape[:-1], 3))
-    context = [zeros, z[..., -1, :], obs, outputs.action]
-    change = dense_oracle.mlp(
-        np.concatenate(context, -1), params["transition"]["decoder"]
+    last = dense_oracle.last_change(obs)
+    context = np.concatenate([z[..., -1, :], obs, outputs.action, last], -1)
+    change, scale = dense_oracle.transition(
+        params["transition"], config.model, zeros, context
     )
-    std = np.sqrt(variables["variances"]["transition"])
-    noise = ((obs[:, :, 1:] - obs[:, :, :-1] - change[:, :, :-1]) / std)[..., :4]
+    closed = np.sqrt(variables["variances"]["transition"])
+    std = np.maximum(closed * np.exp(scale), 0.01)[:, :, :-1]
+    spread = np.sqrt(std**2 - 0.01**2)
+    noise = ((obs[:, :, 1:] - obs[:, :, :-1] - change[:, :, :-1]) / spread)[..., :4]
     # 2 * 3 * 11 * 4 = 264 values.
     assert abs(noise.mean()) < 0.25 and abs(noise.std() - 1) < 0.18
     np.testing.assert_array_equal(outputs.obs[..., 4], 7.0)  # constant: copied

@@ -12,7 +12,6 @@ from sas_jax import losses
 from sas_jax.experiment import make_model
 from tests import dense_oracle
 from tests.model_fixtures import make_config, make_spec, make_variables
-from tests.test_world_model import noisy_or
 
 ROWS, STEPS = 3, 8
 LENGTHS = (8, 8, 5)  # the last row ends in padding
@@ -26,6 +25,8 @@ CONFIG = make_config(
         "free_bits": 0.3,
         "kl_warmup": 10,
         "variance_decay": 0.9,
+        "state_noise": 0.2,
+        "self_noise": 0.0,
     },
 )
 WARMUP_STEP = 4  # 40 % of the KL term
@@ -81,8 +82,12 @@ def reconstruct(p, x, context, noise):
     mean, log_std = np.split(encoded, 2, -1)
     log_std = np.clip(log_std, -7, 2)
     latent = mean + np.exp(log_std) * noise
-    decoded = dense_oracle.mlp(np.concatenate([latent, context], -1), p["decoder"])
-    return x - decoded, (mean**2 + np.exp(2 * log_std) - 1) / 2 - log_std
+    if "dense" in p["decoder"]:
+        decoded, scale = dense_oracle.transition(p, CONFIG.model, latent, context)
+    else:
+        decoded = dense_oracle.mlp(np.concatenate([latent, context], -1), p["decoder"])
+        scale = np.zeros_like(decoded)
+    return x - decoded, scale, (mean**2 + np.exp(2 * log_std) - 1) / 2 - log_std
 
 
 def test_every_term_against_numpy(problem):
@@ -110,34 +115,49 @@ def test_every_term_against_numpy(problem):
     mean, log_std = dense_oracle.policy(params, config, z[:, -2], obs)
     action_nll = -log_normal(action, mean, np.exp(log_std)).sum(-1).mean()
 
-    def negative_elbo(name, residual, kl, clean):
-        """Variance of clean rows; 4 dimensions vary; free bits per latent; warm-up."""
-        fresh = 0.1 * np.square(residual[clean]).mean(0)
-        fresh = fresh + 0.9 * variables["variances"][name]
+    def negative_elbo(name, residual, scale, kl, clean, wrong):
+        """Variance of clean rows; 4 dimensions vary; free bits per latent; warm-up.
+
+        The shape that the decoder gave to the std is not the closed form's; where the
+        input was `wrong`, the std is as wide as that.
+        """
+        old = variables["variances"][name]
+        fresh = np.square(residual[clean] * np.exp(-scale[clean])).mean(0)
+        fresh = 0.1 * fresh + 0.9 * old
         np.testing.assert_allclose(variances[name], fresh, rtol=1e-4)
-        std = np.maximum(np.sqrt(fresh), 0.01)
+        closed = old if name == "transition" else fresh
+        std = np.maximum(np.sqrt(closed) * np.exp(scale), 0.01)
+        std = np.sqrt(std**2 + wrong**2)
         likelihood = log_normal(residual, 0.0, std)[:, :4].sum(-1).mean()
         paid = np.maximum(kl.mean(0), 0.3).sum()
         return (0.4 * paid - likelihood) / 4, likelihood - kl.mean(0).sum()
 
     row_of = np.nonzero(mask)[0]
-    context = np.concatenate([z[:, -1], obs, action], -1)
-    residual, kl = reconstruct(
+    change = dense_oracle.last_change(batch.obs[:, :-1] + noise["obs"])[mask]
+    context = np.concatenate([z[:, -1], obs, action, change], -1)
+    residual, scale, kl = reconstruct(
         params["transition"], target - obs, context, noise["transition"][mask]
     )
-    state_loss, state_elbo = negative_elbo("transition", residual, kl, row_of != 1)
+    residual = residual + noise["target"][mask]
+    assert 0.005 < noise["target"].std() < 0.015  # the floor's resolution
+    state_loss, state_elbo = negative_elbo(
+        "transition", residual, scale, kl, row_of != 1, noise["obs"][mask]
+    )
     states = batch.obs[:, :-1][mask]
-    residual, kl = reconstruct(
+    residual, scale, kl = reconstruct(
         params["marginal"], states, np.zeros((len(states), 0)), noise["marginal"][mask]
     )
     every = np.ones(len(states), bool)
-    marginal_loss, marginal_elbo = negative_elbo("marginal", residual, kl, every)
+    marginal_loss, marginal_elbo = negative_elbo(
+        "marginal", residual, scale, kl, every, 0.0
+    )
     # (R' - predicted R') in units of a step's reward.
-    inputs = np.concatenate([context, target - obs], -1)
+    inputs = np.concatenate([z[:, -1], obs, action, target - obs], -1)
     reward = dense_oracle.mlp(inputs, params["reward_head"])[:, 0]
     now, after = batch.return_to_go[:, :-1][mask], batch.return_to_go[:, 1:][mask]
-    return_mse = np.square((now - after) / model.reward_unit - reward).mean()
-    logit, cost = noisy_or(target, params["cost_head"]), batch.cost[mask]
+    error = (now - after) / model.reward_unit - reward
+    return_mse = np.square(error[row_of != 1]).mean()  # rewards of clean rows only
+    logit, cost = dense_oracle.noisy_or(target, params["cost_head"]), batch.cost[mask]
     cost_bce = (np.logaddexp(0, logit) - cost * logit).mean()
     expected = {
         "action_nll": action_nll,
@@ -194,7 +214,8 @@ def test_gradients_are_zero_exactly_where_nothing_can_move(problem):
     np.testing.assert_array_equal(np.flatnonzero(visited), np.arange(20, 28))
     # The constant column's decoder output enters no density.
     for name in ("transition", "marginal"):
-        bias = gradients[name]["decoder"]["Dense_1"]["bias"]
+        layers = gradients[name]["decoder"]
+        bias = layers.get("dense", layers)["Dense_1"]["bias"]
         assert bias[4] == 0 and (bias[:4] != 0).all()
     assert "embed_cost" not in gradients
     frozen = [
@@ -247,8 +268,8 @@ def test_negative_elbo_on_literals():
     kl = jnp.array([[[0.5, 0.1], [1.5, 0.1], [7.0, 7.0]]])
     loss, elbo, per_latent = losses._negative_elbo(
         residual,
+        0.5 * jnp.log(jnp.array([4.0, 1.0]))[None, None],
         kl,
-        jnp.array([4.0, 1.0]),
         config,
         jnp.array([True, False]),
         jnp.array([[True, True, False]]),

@@ -144,13 +144,14 @@ def test_reconstruction_returns_residual_and_kl():
     x = draw_points(3)
     params = linear_params(offset=0.5)
     noise = np.ones((3, 2), np.float32)
-    residual, kl = LINEAR.apply(
+    residual, log_scale, kl = LINEAR.apply(
         params, x, np.zeros((3, 0), np.float32), noise, method="reconstruct"
     )
     encoder = params["params"]["encoder"]["Dense_0"]
     mean, log_std = np.split(x @ encoder["kernel"] + encoder["bias"], 2, -1)
     std = np.exp(log_std)
     np.testing.assert_allclose(residual, x - (mean + std) @ LOADINGS, atol=1e-5)
+    assert not np.any(log_scale)
     np.testing.assert_allclose(
         kl, (mean**2 + std**2 - 1) / 2 - log_std, rtol=1e-5, atol=1e-6
     )

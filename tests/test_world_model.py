@@ -7,7 +7,7 @@ import pytest
 
 from sas_jax.experiment import make_model
 from sas_jax.vae import decoder_log_std
-from sas_jax.world_model import WorldModelConfig
+from sas_jax.world_model import WorldModelConfig, last_change
 from tests import dense_oracle
 from tests.model_fixtures import make_config, make_spec, make_variables
 
@@ -36,14 +36,6 @@ def hidden_of(model, params, row):
     return model.apply(
         {"params": params}, **batched, is_valid=is_valid, train=False, method="hidden"
     )
-
-
-def noisy_or(x, p, other=None):
-    """Log-odds that any cause fires: 1 - P = prod (1 - p_i), in plain probabilities."""
-    causes = 100.0 * (np.concatenate([x, -x], -1) * p["slope"] + p["bias"])
-    causes = causes if other is None else np.concatenate([causes, other], -1)
-    quiet = np.prod(1 / (1 + np.exp(causes.astype(np.float64))), -1)
-    return np.log1p(-quiet) - np.log(quiet)
 
 
 @pytest.mark.parametrize("algo", ["dt", "cdt"])
@@ -100,11 +92,11 @@ def test_heads_read_the_right_tokens(algo):
     np.testing.assert_allclose(
         out["next_return"], row["return_to_go"] - unit * reward, atol=2e-5
     )
-    logit = noisy_or(next_obs, params["cost_head"])
+    logit = dense_oracle.noisy_or(next_obs, params["cost_head"])
     if config.model.cost_context:
         joined = np.concatenate([z[:, -1], next_obs], -1)
         other = dense_oracle.mlp(joined, params["cost_causes"]) - 6.0
-        logit = noisy_or(next_obs, params["cost_head"], other)
+        logit = dense_oracle.noisy_or(next_obs, params["cost_head"], other)
     np.testing.assert_allclose(out["cost_logit"], logit, rtol=1e-4, atol=2e-5)
 
 
@@ -122,6 +114,7 @@ def step_gradients():
     def heads(row, step):
         z_state, z_action = hidden_of(model, params, row | {"timestep": timestep})
         obs, action = row["obs"][step][None], row["action"][step][None]
+        change = last_change(row["obs"][None])[0]
         mean, log_std = apply("action_distribution", z_state[:, step], obs)
         policy = (mean * jnp.array([[1.0, 2.0]]) + log_std).sum()
         latent, noise = jnp.ones((1, 3)), jnp.ones((1, spec.obs_dim))
@@ -129,6 +122,7 @@ def step_gradients():
             "next_obs",
             z_action[:, step],
             obs,
+            change[step][None],
             action,
             latent,
             noise,
@@ -171,7 +165,10 @@ def test_causality_by_gradient(step_gradients, name, policy_sees_present):
 
 
 def test_next_states_copy_constant_dimensions_and_decode_the_change():
-    """s' = s + decode(latent; z, s, a) + noise * std where data vary, else s' = s."""
+    """s' = s + decode(latent; z, s, a, change) + noise * std where data vary, else s.
+
+    The sample leaves out the floor's share of the variance; the density has it.
+    """
     config, spec = make_config(), make_spec()
     assert spec.obs_active.tolist() == [True] * 4 + [False]
     variables = make_variables(config, spec)
@@ -184,24 +181,26 @@ def test_next_states_copy_constant_dimensions_and_decode_the_change():
     density_noise = rng.normal(size=(1, STEPS, 3)).astype(np.float32)
 
     @jax.jit
-    def run(z, obs, action):
+    def run(z, obs, change, action):
         variance = jnp.asarray(variables["variances"]["transition"])
         log_std = decoder_log_std(variance, floor=0.01)
 
         def apply(name, *args):
-            return model.apply({"params": params}, z, obs, action, *args, method=name)
+            return model.apply(
+                {"params": params}, z, obs, change, action, *args, method=name
+            )
 
         after = apply("next_obs", latent, noise, log_std)
         return after, apply("transition_log_density", after, density_noise, log_std)
 
-    after, density = map(np.asarray, run(z, row["obs"], row["action"]))
+    moved = rng.normal(size=(STEPS, 5)).astype(np.float32)
+    after, density = map(np.asarray, run(z, row["obs"], moved, row["action"]))
     transition = params["transition"]
-    context = np.concatenate([z, row["obs"], row["action"]], -1)
-    std = np.sqrt(variables["variances"]["transition"])
-    change = dense_oracle.mlp(
-        np.concatenate([latent, context], -1), transition["decoder"]
-    )
-    expected = row["obs"] + change + noise * std
+    context = np.concatenate([z, row["obs"], row["action"], moved], -1)
+    closed = np.sqrt(variables["variances"]["transition"])
+    change, scale = dense_oracle.transition(transition, config.model, latent, context)
+    std = np.maximum(closed * np.exp(scale), 0.01)
+    expected = row["obs"] + change + noise * np.sqrt(std**2 - 0.01**2)
     expected[:, 4] = row["obs"][:, 4]
     np.testing.assert_allclose(after, expected, atol=2e-5)
 
@@ -213,9 +212,8 @@ def test_next_states_copy_constant_dimensions_and_decode_the_change():
     mean, log_std = np.split(encoded, 2, -1)
     log_std = np.clip(log_std, -7, 2)
     sample = mean + np.exp(log_std) * density_noise[0]
-    decoded = dense_oracle.mlp(
-        np.concatenate([sample, context], -1), transition["decoder"]
-    )
+    decoded, scale = dense_oracle.transition(transition, config.model, sample, context)
+    std = np.maximum(closed * np.exp(scale), 0.01)
 
     def log_normal(x, mean, std):
         return -0.5 * ((x - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)

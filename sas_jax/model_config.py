@@ -1,0 +1,71 @@
+"""Sizes and loss weights of the world model."""
+
+import dataclasses
+
+from sas_jax.transformer import DecoderConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldModelConfig:
+    """Sizes and loss weights of the world model; sizes default to the paper's DT.
+
+    cost_token: CDT's cost-to-go token.
+    max_timestep: rows of the learned time-step embedding (longest episode).
+    log_std_min, log_std_max: range of the policy's log standard deviation.
+    decoder_floor: smallest decoder standard deviation, in units of the state's own: the
+      resolution at which densities are taken.
+    state_noise: half of the training rows carry input noise of a standard deviation
+      drawn uniformly from [0, state_noise] (standardised units); the target stays the
+      true next state, so that the model learns to return to the data. 0 turns it off.
+    self_noise: the same rows carry errors as the model's own samples make them, of
+      which a share drawn from [0, self_noise] carries over to the next step. 0 turns
+      it off.
+    ring_hidden: layers that all bins of all lidars share, see `transition`.
+    scale_range: the state-dependent factor of the decoder's standard deviation lies
+      within exp(+-scale_range). 0 turns it off.
+    free_bits: nats per latent that cost nothing; kl_warmup: steps until the KL term
+      counts in full. Both keep latents in use.
+    cost_context: lets an MLP of hidden state and next state be one more cause of a
+      cost, for tasks whose cost no single observation shows (Circle's boundary).
+    *_weight: weights of the loss terms beside the action term's 1.
+    """
+
+    decoder: DecoderConfig = dataclasses.field(default_factory=DecoderConfig)
+    cost_token: bool = False
+    max_timestep: int = 1000
+    policy_hidden: tuple[int, ...] = (128,)
+    head_hidden: tuple[int, ...] = (128,)
+    vae_hidden: tuple[int, ...] = (400, 400)
+    latent_dim: int = 32
+    marginal_latent_dim: int = 32
+    log_std_min: float = -4.0
+    log_std_max: float = 0.5
+    decoder_floor: float = 0.01
+    variance_decay: float = 0.99
+    state_noise: float = 0.0
+    self_noise: float = 0.0
+    ring_hidden: tuple[int, ...] = (64, 64)
+    scale_range: float = 3.0
+    free_bits: float = 0.02
+    kl_warmup: int = 1000
+    cost_context: bool = False
+    state_weight: float = 1.0
+    marginal_weight: float = 1.0
+    return_weight: float = 1.0
+    cost_weight: float = 1.0
+
+    def __post_init__(self):
+        for name in ("latent_dim", "marginal_latent_dim", "max_timestep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if self.log_std_min >= self.log_std_max:
+            raise ValueError(
+                f"log_std_min {self.log_std_min} must be below log_std_max "
+                f"{self.log_std_max}"
+            )
+        if self.decoder_floor <= 0 or self.state_noise < 0:
+            raise ValueError("decoder_floor must be > 0 and state_noise >= 0")
+
+    @property
+    def tokens_per_step(self) -> int:
+        return 4 if self.cost_token else 3
