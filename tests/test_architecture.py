@@ -31,7 +31,7 @@ LEVELS = (
         "targets",
         "report",
     },
-    {"sas", "learners", "online"},
+    {"sas", "learners", "online"} | {"alignment", "realign", "drift", "aligned"},
     {"checkpoint"},
     {"train", "evaluate", "stopping", "token_following"},
 )

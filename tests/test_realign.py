@@ -203,6 +203,7 @@ def test_an_episode_does_not_depend_on_who_is_due_beside_it(runner, result):
     assert runner.traces == 1
 
 
+@pytest.mark.slow
 def test_without_due_steps_it_acts_as_a_policy_that_never_aligns_again(runner, result):
     plain = Runner(realign_every=0).run(EVERY)[0]
     np.testing.assert_array_equal(result[0][:2], plain[:2])
@@ -236,7 +237,9 @@ def visible(t, s, prompt_of, mode, context, length):
     return seen
 
 
-@pytest.mark.parametrize("mode", ["pinned", "sliding"])
+@pytest.mark.parametrize(
+    "mode", [pytest.param("pinned", marks=pytest.mark.slow), "sliding"]
+)
 def test_acting_after_a_realignment_equals_the_full_masked_forward(mode):
     """Tokens in the order in which they came, prompts in between, one float64 pass with
     an explicit mask: at every step, past the window, through two re-alignments.
@@ -342,6 +345,7 @@ def line_align(num_steps, horizon):
     return jax.device_get(run(*args, spread(empty_diagnostics(1))))
 
 
+@pytest.mark.slow
 def test_steps_past_the_end_of_the_episode_do_not_count():
     """Seven steps left of a horizon of twelve: as with a horizon of seven."""
     long, short = line_align(7, 12), line_align(7, 7)
