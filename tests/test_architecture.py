@@ -24,6 +24,8 @@ LEVELS = (
         "world_model",
         "losses",
         "temperature",
+        "seam",
+        "settings",
         "imagination",
         "lyapunov",
         "data",
