@@ -5,6 +5,9 @@ imagined: l_t = log rho(s_t) + log pi(a_t | s_t, z_t), a_t before it is clipped,
 over windows of H steps (algorithm, section 3). E_t is known once step t + H - 1 has
 been acted on; the last H - 1 steps of an episode have no whole window and do not count.
 
+An energy sums the densities of its window, so one unlikely step among likely ones
+raises none: the real episode has left the set when all H steps of a window have.
+
 The drift of a step is E_t less E-hat, the level of the latest alignment. The alarm
 belongs to the first step, at the time it is known, whose drift exceeds the margin. A
 density that is not a number counts as infinitely far.

@@ -96,7 +96,7 @@ def share(holds: jax.Array, num_steps: jax.Array | None = None) -> jax.Array:
     """
     if num_steps is None:
         return holds.mean()
-    return _count(holds, num_steps) / jnp.maximum(num_steps, 1)
+    return _count(holds, num_steps) / jnp.clip(num_steps, 1, holds.shape[0])
 
 
 def _count(holds, num_steps):

@@ -19,7 +19,11 @@ LENGTH = 3  # steps of a prompt
 @struct.dataclass
 class LineState:
     x: jax.Array  # [P]
-    t: jax.Array  # [P]
+    timestep: jax.Array  # [P]
+    log_density: jax.Array  # [P], that of `x` anyway
+    window: jax.Array  # [P]
+    return_to_go: jax.Array  # [P]
+    cost_to_go: jax.Array  # [P]
     has_room: jax.Array  # [P] bool, set by make_room
     born: jax.Array  # scalar, common to all
 
@@ -33,7 +37,7 @@ def pull_of(prompt, count):
 
 
 def encode_prompt(variables, segment, is_present):
-    assert segment.obs.shape == (LENGTH, 1)
+    assert segment.obs.shape[0] % LENGTH == 0 and segment.obs.ndim == 2
     return Prompt(
         segment=segment, memory={"mean": segment.obs.mean()}, is_present=is_present
     )
@@ -42,7 +46,7 @@ def encode_prompt(variables, segment, is_present):
 def step(variables, keys, state, prompt):
     """The cost is the pull the step felt, so that tests see what it was given."""
     pull = pull_of(prompt, state.x.shape[0])
-    keys = jax.vmap(jax.random.fold_in)(keys, state.t)
+    keys = jax.vmap(jax.random.fold_in)(keys, state.timestep)
     noise = jax.vmap(jax.random.normal)(keys)
     action = 0.3 * pull + noise
     # Beyond `edge` nothing is a number any more.
@@ -54,16 +58,30 @@ def step(variables, keys, state, prompt):
         cost=pull,
         return_to_go=state.has_room.astype(jnp.float32),
         cost_to_go=x,
-        timestep=state.t,
+        timestep=state.timestep,
         log_density=-0.5 * x**2,
         log_prob=-0.5 * noise**2 - 0.5 * math.log(2 * math.pi),
     )
-    return output, state.replace(x=0.8 * x + action, t=state.t + 1)
+    return output, state.replace(x=0.8 * x + action, timestep=state.timestep + 1)
+
+
+def start(variables, keys, obs, return_to_go, cost_to_go, window):
+    count = obs.shape[0]
+    return LineState(
+        x=obs[:, 0],
+        timestep=jnp.zeros(count, jnp.int32),
+        log_density=-0.5 * obs[:, 0] ** 2,
+        window=jnp.full(count, window),
+        return_to_go=return_to_go,
+        cost_to_go=cost_to_go,
+        has_room=jnp.zeros(count, bool),
+        born=jnp.zeros((), jnp.int32),
+    )
 
 
 MODEL = SequenceModel(
     encode_prompt=encode_prompt,
-    start=None,
+    start=start,
     step=step,
     observe=None,
     commit=None,
@@ -77,7 +95,11 @@ MODEL = SequenceModel(
 def state_at(x):
     return LineState(
         x=jnp.full(1, x, jnp.float32),
-        t=jnp.zeros(1, jnp.int32),
+        timestep=jnp.zeros(1, jnp.int32),
+        log_density=jnp.zeros(1),
+        window=jnp.full(1, 10),
+        return_to_go=jnp.zeros(1),
+        cost_to_go=jnp.zeros(1),
         has_room=jnp.zeros(1, bool),
         born=jnp.zeros((), jnp.int32),
     )

@@ -24,6 +24,8 @@ LEVELS = (
         "world_model",
         "losses",
         "temperature",
+        "seam",
+        "settings",
         "imagination",
         "lyapunov",
         "data",
@@ -31,7 +33,7 @@ LEVELS = (
         "targets",
         "report",
     },
-    {"sas", "learners", "online"},
+    {"sas", "learners", "online"} | {"alignment", "realign", "drift", "aligned"},
     {"checkpoint"},
     {"train", "evaluate", "stopping", "token_following"},
 )

@@ -93,17 +93,31 @@ def test_acting(tmp_path):
 
 TRAINING = ["--seeds=1", "--episodes=4", "--steps=2", "--set=train.batch_rows=2"]
 TRAINING.append("--set=train.row_length=12")
+DT, CDT = "--algos=dt", "--algos=cdt"
 
 
 def test_training(tmp_path):
-    (row,), _ = measured(tmp_path, "training", *TRAINING, "--nofit")
+    (row,), content = measured(tmp_path, "training", *TRAINING, DT, "--nofit")
     assert 1.0 < row["xla_flops"] / row["model_flops"] < 1.5
     assert row["peak_bytes"] > row["base_bytes"] > 0
+    wall = row["wall_milliseconds"]["median"]
+    assert row["minutes_of_100k_steps"] == pytest.approx(wall / 0.6)
+    assert row["dtype"] == "float32" and row["steps"] == 2
+    assert set(content["peak_flops"]) == {"float32", "bfloat16"}
+    assert min(content["peak_flops"].values()) > 0
+
+
+@pytest.mark.slow
+def test_training_of_cdt(tmp_path):
+    seeds = [flag for flag in TRAINING if not flag.startswith("--seeds")]
+    rows, _ = measured(tmp_path, "training", *seeds, CDT, "--seeds=1,2", "--nofit")
+    assert [row["seeds"] for row in rows] == [1, 2]
+    assert 1.0 < rows[0]["xla_flops"] / rows[0]["model_flops"] < 1.6
 
 
 @pytest.mark.slow
 def test_memory_of_fit(tmp_path):
-    (_, fit), _ = measured(tmp_path, "training", *TRAINING)
+    (_, fit), _ = measured(tmp_path, "training", *TRAINING, DT)
     assert fit["peak_bytes"] > fit["base_bytes"] > 0
 
 

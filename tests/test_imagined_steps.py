@@ -46,13 +46,15 @@ def without_latents(variables, latent_dim=3):
 HORIZON = 12
 
 
-@pytest.fixture(scope="module")
-def imagined():
+@pytest.fixture(scope="module", params=["pinned", "sliding"])
+def imagined(request):
     """Two episodes x three imaginations with each episode's own prompt, CDT tokens."""
     config, spec = make_config(algo="cdt"), make_spec()
     variables = without_latents(make_variables(config, spec))
     net = make_model(config, spec)
-    model = stepping.make(net, spec, prompt_length=2, num_importance=2)
+    model = stepping.make(
+        net, spec, prompt_length=2, prompt_mode=request.param, num_importance=2
+    )
     segments = draw_history(spec, (2, 2), seed=2, first_timestep=20)
     start = draw_history(spec, (2, 1), seed=3)
     start.obs[..., 4] = 7.0  # the constant column
@@ -83,7 +85,9 @@ def imagined():
         return jax.vmap(episode)(segments, start, keys)
 
     outputs = jax.device_get(run(variables, segments, start))
-    mask = dense_oracle.make_mask(HORIZON, 4, model.prompt_window, prompt_steps=2)
+    mask = dense_oracle.make_mask(
+        HORIZON, 4, model.prompt_window, prompt_steps=2, prompt=request.param
+    )
     z = np.zeros((2, 3, HORIZON, 4, 16))
     for e, i in np.ndindex(2, 3):
         row = at(outputs, e, i)

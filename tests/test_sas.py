@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from sas_jax.errors import UserError
 from sas_jax.learners import sequence
 from sas_jax.types import Rows, TimeStep
 from tests.model_fixtures import make_config, make_spec, make_variables
@@ -215,3 +216,15 @@ def test_rows_must_hold_every_variant(runner):
     rows = jax.tree.map(lambda x: x[:5], rows_of((3, 4), (5.0, 20.0)))
     with pytest.raises(ValueError, match="5 rows"):
         runner.learner.initial_carry(runner.variables, rows, jax.random.key(0))
+
+
+def test_observations_of_another_size_are_refused(runner):
+    rows = rows_of((3,), (5.0,))
+    key = jax.random.key(0)
+    carry = runner.learner.initial_carry(runner.variables, rows, key)
+    zeros = np.zeros(len(VARIANTS), np.float32)
+    obs = np.zeros((len(VARIANTS), runner.spec.obs_dim + 2), np.float32)
+    ts = TimeStep(obs, zeros, zeros, np.ones(len(VARIANTS), bool))
+    for function in (runner.learner.begin, runner.learner.act):
+        with pytest.raises(UserError, match="observations of size 7; expected 5 as in"):
+            function(runner.variables, carry, ts, key)

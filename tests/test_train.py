@@ -193,7 +193,7 @@ def test_a_killed_run_resumes_bit_for_bit(whole_run, tmp_path):
     assert curves[0] == curves[1]
 
 
-def test_a_loss_that_is_not_finite_names_seed_and_steps(whole_run, tmp_path):
+def test_a_loss_that_is_not_finite_names_seed_and_step(whole_run, tmp_path):
     """The run goes on from step 40; one of its parameters is no number any more."""
     workdir = tmp_path / "run"
     shutil.copytree(whole_run[0], workdir)
@@ -219,7 +219,7 @@ def test_a_loss_that_is_not_finite_names_seed_and_steps(whole_run, tmp_path):
         patch.setattr(train, "make_train_chunk", spoiling)
         with pytest.raises(UserError) as error:
             train.fit(CONFIG, make_episodes(LENGTHS), workdir)
-    assert "seed 3 is not finite between steps 50 and 60" in str(error.value)
+    assert "seed 3 is not finite at step 51;" in str(error.value)
     loaded = checkpoint.load(workdir)
     assert loaded.step == 40
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(loaded.state.params))

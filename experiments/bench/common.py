@@ -107,11 +107,11 @@ def ratio(first: Sequence[Sample], second: Sequence[Sample], field: str) -> floa
     return statistics.median(getattr(a, field) / getattr(b, field) for a, b in pairs)
 
 
-def peak_case() -> tuple[Case, float]:
-    """float32 matrix products, and the floating-point operations of a run."""
+def peak_case(dtype: str = "float32") -> tuple[Case, float]:
+    """Matrix products in `dtype`, and the floating-point operations of a run."""
     backend = jax.default_backend()
     size, count = _PEAK_SIZE.get(backend, _PEAK_SIZE_ACCELERATOR)
-    matrix = jnp.full((size, size), 1.0 / size)
+    matrix = jnp.full((size, size), 1.0 / size, dtype)
     product = jax.jit(lambda a: a @ a)
     case = timed(lambda: [product(matrix) for _ in range(count)])
     return case, 2.0 * size**3 * count

@@ -21,11 +21,15 @@ def build_steps(
 ) -> tuple[common.Case, dict]:
     """`steps` training steps in one call on the file `data`; for `child.Child`."""
     training, _ = dsrl.load(data).split(config.train.held_out, seed=config.train.seed)
-    spec = spec_lib.from_episodes(training)
+    spec = spec_lib.from_episodes(
+        training,
+        return_scale=config.data.return_scale,
+        cost_scale=config.data.cost_scale,
+    )
     learner = sequence.make(config, spec)
     seeds = [model_cases.make_state(learner)] * config.train.num_seeds
     states = jax.tree.map(lambda *x: jnp.stack(x), *seeds)
-    device_data = windows.to_device(training, spec)
+    device_data = windows.to_device(training, spec, config.data, config.train.seed)
     chunk = train_lib.make_train_chunk(config, learner, steps)
     lowered = chunk.lower(states, device_data)
     started = time.perf_counter()
@@ -37,6 +41,16 @@ def build_steps(
         chunk = train_lib.make_train_chunk(single, learner, steps)
         lowered = chunk.lower(jax.tree.map(lambda x: x[:1], states), device_data)
     memory = compiled.memory_analysis()
+    held = [states]
+
+    def run():
+        held[0], metrics = compiled(held[0], device_data)
+        return metrics
+
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        jax.block_until_ready(run())
+        facts["device_peak_bytes"] = device.memory_stats()["peak_bytes_in_use"]
     facts |= {
         # Of the program as lowered: the body of its loop over steps counts once.
         "xla_flops": common.xla_flops(lowered),
@@ -45,12 +59,6 @@ def build_steps(
         "obs_dim": spec.obs_dim,
         "action_dim": spec.action_dim,
     }
-    held = [states]
-
-    def run():
-        held[0], metrics = compiled(held[0], device_data)
-        return metrics
-
     return common.timed(run), facts
 
 
@@ -75,32 +83,39 @@ def measure(
     configs: dict[str, ExperimentConfig],
     *,
     episodes: int,
-    steps: int,
+    steps: dict[str, int],
     repeats: int,
     clock: str,
     folder: Path,
     has_fit: bool,
-) -> list[dict]:
+) -> tuple[list[dict], dict[str, float]]:
     """Rows of the configurations, and of `fit` with the first of them if `has_fit`.
 
-    episodes: of the made-up data set. steps: of a call. folder: for the data file.
+    episodes: of the made-up data set. steps: of a call of each. folder: for the data.
+
+    Returns:
+      The rows, and the device's operations a second in products of each dtype.
     """
-    whole = []
+    whole, work = [], {}
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as made:
         path = Path(made) / "episodes.hdf5"
         model_cases.write_episodes(path, next(iter(configs.values())), episodes)
-        kwargs = {"data": str(path), "steps": steps}
         if has_fit:
             name, config = next(iter(configs.items()))
+            kwargs = {"config": config, "data": str(path), "steps": steps[name]}
             name = f"{name}: fit, {episodes} episodes"
-            whole.append(_measure_fit(name, config=config, **kwargs))
-        case, work = common.peak_case()
+            whole.append(_measure_fit(name, **kwargs))
+        peaks = {}
+        for dtype in ("float32", "bfloat16"):
+            peaks[dtype], work[dtype] = common.peak_case(dtype)
         children = {
-            name: child.Child(build_steps, config=config, **kwargs)
+            name: child.Child(
+                build_steps, config=config, data=str(path), steps=steps[name]
+            )
             for name, config in configs.items()
         }
-        samples = common.interleave({"peak": case} | children, repeats, "training")
+        samples = common.interleave(peaks | children, repeats, "training")
     rows = []
     for name, config in configs.items():
         process = children[name]
@@ -114,29 +129,36 @@ def measure(
             length=train.row_length,
         )
         total, runs = sum(parts.values()), samples[name]
-        share = common.ratio(samples["peak"], runs, clock)
+        count, dtype = steps[name], config.model.decoder.dtype
+        share = common.ratio(samples[dtype], runs, clock)
+        wall = common.spread([1e3 * run.wall / count for run in runs])
         rows.append(
             {
                 "case": name,
                 "seeds": seeds,
                 "batch_rows": train.batch_rows,
                 "row_length": train.row_length,
+                "dtype": dtype,
+                "steps": count,
                 "milliseconds": common.spread(
-                    [1e3 * getattr(run, clock) / steps for run in runs]
+                    [1e3 * getattr(run, clock) / count for run in runs]
                 ),
-                "wall_milliseconds": common.spread(
-                    [1e3 * run.wall / steps for run in runs]
-                ),
+                "wall_milliseconds": wall,
+                "minutes_of_100k_steps": wall["median"] * 100_000 / 60_000,
                 "flops": parts,
                 "model_flops": total,
-                "share_of_peak": share * total * seeds * steps / work,
+                "share_of_peak": share * total * seeds * count / work[dtype],
                 "peak_bytes": process.peak_bytes(),
                 "base_bytes": process.base_bytes,
                 **facts,
             }
         )
         process.close()
-    return rows + whole
+    rates = {
+        dtype: work[dtype] / common.seconds(samples[dtype])[clock]["median"]
+        for dtype in work
+    }
+    return rows + whole, rates
 
 
 def _measure_fit(name, **kwargs):

@@ -200,6 +200,25 @@ class PlainEnv:
             pose[3:5] = data.body("goal").xpos[:2]
         return pose
 
+    def observe_at(self, poses: np.ndarray) -> np.ndarray:
+        """What an agent at rest would observe at other poses, all else as it is now.
+
+        poses: `[G, 3]` x, y, yaw. Returns `[G, O]` float64; the running episode does
+        not notice.
+
+        Raises:
+          UserError: a task whose agent is not placed on a plane.
+        """
+        if not self.task.obs_groups:
+            raise UserError(
+                f"task {self.task.name}: expected a navigation task, such as PointGoal1"
+            )
+        if self._ended:
+            raise RuntimeError("no episode is running; call reset(seed) first")
+        from sas_jax.envs import placing  # needs MuJoCo
+
+        return placing.observe_at(self.unwrapped.task, poses)
+
     def layout(self) -> dict[str, np.ndarray]:
         """Where things stand now: name -> `[k, 3]` x, y, radius.
 

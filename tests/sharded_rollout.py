@@ -1,0 +1,94 @@
+"""Runs the same episodes on 1, 3 and 8 devices and compares them bit for bit.
+
+Started by a test in a process of its own, with eight virtual devices.
+"""
+
+import jax
+import numpy as np
+
+from sas_jax import rollout
+from sas_jax.envs.vector import StepBatch
+from sas_jax.learners import sequence
+from tests.model_fixtures import make_config, make_spec, make_variables
+
+STEPS, OBS, ACTIONS = 5, 5, 2
+VARIANTS = ("none", "sas")
+
+
+class FakeEnvs:
+    """A damped system that actions push; what an episode shows depends on its seed."""
+
+    def __init__(self, num_envs):
+        self.num_envs, self.action_dim = num_envs, ACTIONS
+
+    def reset(self, seeds, mask):
+        self.seeds, self.t = seeds, 0
+        self.x = np.stack([np.random.default_rng(s).normal(size=OBS) for s in seeds])
+        return self._batch(np.zeros(self.num_envs), mask)
+
+    def step(self, actions):
+        self.t += 1
+        self.x[:, :ACTIONS] += actions
+        self.x *= 0.9
+        return self._batch(self.x[:, 0], np.zeros(self.num_envs, bool))
+
+    def _batch(self, reward, is_first):
+        zeros = np.zeros(self.num_envs)
+        return StepBatch(
+            obs=self.x.copy(),
+            reward=reward.copy(),
+            cost=(reward > 0.5).astype(float),
+            is_first=is_first,
+            is_last=np.full(self.num_envs, self.t >= STEPS),
+            terminated=zeros > 0,
+            pose=np.zeros((self.num_envs, 6)),
+        )
+
+    def layout(self, slot):
+        return {"start": self.x[slot : slot + 1, :3]}
+
+
+def run(devices, count):
+    """All blocks of `count` episodes: arrays with the episodes along their axis 1."""
+    sas = {"realign_every": 2, "track_drift": True, "num_first": 2, "horizon": 4}
+    config = make_config(algo="cdt", decoder={"depth": 1, "width": 8}, sas=sas)
+    spec = make_spec()
+    runner = rollout.BlockRunner(
+        sequence.make(config, spec, variants=VARIANTS),
+        make_variables(config, spec),
+        num_variants=len(VARIANTS),
+        cost_limits=(5.0, 20.0),
+        key=jax.random.key(3),
+        devices=devices,
+    )
+    size = min(runner.num_episodes, count)
+    envs = FakeEnvs(runner.num_groups * size)
+    found = []
+    for first in range(0, count, size):
+        seeds = np.arange(100 + first, 100 + min(first + size, count))
+        out = runner.run(envs, seeds)
+        found.append(
+            {"reward": out.reward, "cost": out.cost, "length": out.length}
+            | {f"begin {k}": x for k, x in out.diagnostics.items()}
+            | {f"end {k}": x for k, x in out.ended.items()}
+        )
+    return {k: np.concatenate([f[k] for f in found], axis=1) for k in found[0]}
+
+
+def main():
+    rollout.BLOCK = 2
+    assert len(jax.devices()) == 8
+    one = run(1, 11)
+    assert one["reward"].shape == (4, 11, STEPS)
+    assert (one["end num_realigned"][2:] == 2).all()
+    assert np.isfinite(one["end drift"][2:]).all()
+    assert len(np.unique(one["reward"])) > 100
+    for devices in (3, 8):
+        many = run(devices, 11)
+        for name, expected in one.items():
+            np.testing.assert_array_equal(many[name], expected, err_msg=name)
+    print("equal")
+
+
+if __name__ == "__main__":
+    main()
