@@ -43,7 +43,7 @@ class WorldModelConfig:
     decoder_floor: float = 0.01
     variance_decay: float = 0.99
     state_noise: float = 0.0
-    self_noise: float = 0.0
+    self_noise: float = 0.9
     ring_hidden: tuple[int, ...] = (64, 64)
     scale_range: float = 3.0
     free_bits: float = 0.02
