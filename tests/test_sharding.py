@@ -34,7 +34,7 @@ def start(workdir, devices, *hosts, **environment):
 
 def finish(*processes):
     for process in processes:
-        _, error = process.communicate(timeout=240)
+        _, error = process.communicate(timeout=900)
         assert process.returncode == 0, error
 
 
@@ -69,6 +69,7 @@ def assert_same_losses(workdir, alone):
         np.testing.assert_allclose(x, y, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_eight_devices_have_the_losses_of_one(alone, tmp_path):
     finish(start(tmp_path, 8, **EIGHT))
     assert_same_losses(tmp_path, alone)
@@ -87,10 +88,25 @@ def test_two_hosts_have_the_losses_of_one(alone, tmp_path):
         assert checkpoint.load(tmp_path).card == {"step": 12, "episodes": 2}
 
 
-def test_rows_that_cannot_be_dealt_out_are_named():
+def test_devices_that_are_not_there_are_named():
     with pytest.raises(UserError, match="train.devices 64: there are 1"):
         sharding.make_mesh(64, rows=64)
     assert sharding.make_mesh(0, rows=3) is None
+
+
+def test_rows_that_cannot_be_dealt_out_are_named(monkeypatch):
+    monkeypatch.setattr(jax, "devices", lambda: [jax.local_devices()[0]] * 4)
+    with pytest.raises(UserError, match="batch_rows 6: .* multiple .* devices, 4$"):
+        sharding.make_mesh(0, rows=6)
+    with pytest.raises(UserError, match="batch_rows 12: .* 4 x train.accumulate 2"):
+        sharding.make_mesh(4, rows=12, accumulate=2)
+
+
+def test_some_devices_of_several_hosts_are_refused(monkeypatch):
+    monkeypatch.setattr(jax, "devices", lambda: [jax.local_devices()[0]] * 4)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match="devices 2: with 2 hosts expected 0"):
+        sharding.make_mesh(2, rows=8)
 
 
 def test_hosts_that_are_half_named():
