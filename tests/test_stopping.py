@@ -207,6 +207,7 @@ def test_a_seed_that_fails_leaves_the_others_alone(whole, tmp_path):
     assert rows == [(4, "3"), (4, "4")] + [(s, "3") for s in (8, 12, 16, 20)]
 
 
+@pytest.mark.slow
 def test_when_all_seeds_fail_each_is_named(whole, tmp_path):
     workdir = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
