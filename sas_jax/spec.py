@@ -103,7 +103,7 @@ def from_episodes(
         np.mean(np.square(obs - mean.astype(np.float32)), 0, dtype=np.float64)
     )
     active = std > _CONSTANT * np.maximum(1.0, np.abs(mean))
-    rings = _rings(episodes)
+    rings = lidar_rings(episodes.task, episodes.obs_dim)
     for first, size in rings:
         # One scale for all bins of a lidar: its law is the same in every direction.
         ring = slice(first, first + size)
@@ -136,11 +136,14 @@ def from_episodes(
     )
 
 
-def _rings(episodes: Episodes) -> tuple[tuple[int, int], ...]:
-    """(first, size) of the lidars among the observations; none for unknown layouts."""
-    if episodes.task not in TASKS or TASKS[episodes.task].obs_dim != episodes.obs_dim:
+def lidar_rings(task: str, obs_dim: int) -> tuple[tuple[int, int], ...]:
+    """(first, size) of a task's lidars; none where the observation is not the task's.
+
+    obs_dim: size of the observation at hand.
+    """
+    if task not in TASKS or TASKS[task].obs_dim != obs_dim:
         return ()
-    groups = TASKS[episodes.task].obs_groups
+    groups = TASKS[task].obs_groups
     return tuple(
         (group.start, group.stop - group.start)
         for name, group in groups.items()

@@ -9,10 +9,12 @@ a prompt of L steps), one cached step of one trajectory costs
                 tokens and the other 20 D^2 only for the state and the action token
     attention   4 D slots a query: scores and weighted values, over S and the tokens
                 so far of the step itself (n - 1 with the state, n with the action)
-    heads       2 (in x out) a layer of every MLP
+    heads       2 (in x out) a layer of every MLP, and of the bins' shared network as
+                many times as there are bins
 
 and a training row the same 24 D^2, with 2 K n slots a query (its block and the block
-before), times three for the backward pass.
+before), times three for the backward pass; and half the rows once more forward where
+training inputs carry the model's own errors.
 """
 
 import math
@@ -64,23 +66,40 @@ def act_step(
     return _cached_step(config, obs_dim, action_dim, prompt_steps, num_read=1)
 
 
+def transition_decoder(
+    config: WorldModelConfig, obs_dim: int, action_dim: int, num_bins: int
+) -> int:
+    """The transition's decoder for one state whose lidars have `num_bins` bins."""
+    width = config.decoder.width
+    dense = config.latent_dim + width + 2 * obs_dim + action_dim
+    total = mlp(dense, config.vae_hidden, 2 * obs_dim)
+    if num_bins:
+        features = config.ring_hidden[0]
+        motion = config.latent_dim + obs_dim - num_bins + action_dim + width
+        near = 5 + 3  # readings of the neighbours and their last changes
+        total += mlp(motion, (), 3 * features)
+        total += num_bins * (mlp(near, config.ring_hidden, 2))
+    return total
+
+
 def imagined_step(
     config: WorldModelConfig,
     obs_dim: int,
     action_dim: int,
     *,
     density: str,
+    num_bins: int = 0,
     num_importance: int = 1,
     prompt_steps: int = 0,
 ) -> dict[str, int]:
     """One imagined step of one trajectory: part -> operations.
 
-    density: "transition", "marginal" or "none".
+    density: "transition", "marginal" or "none". num_bins: of all lidars.
     """
     width, hidden = config.decoder.width, config.vae_hidden
-    context = width + obs_dim + action_dim
-    decode = mlp(config.latent_dim + context, hidden, obs_dim)
-    heads = mlp(context + obs_dim, config.head_hidden, 1)
+    context = width + 2 * obs_dim + action_dim
+    decode = transition_decoder(config, obs_dim, action_dim, num_bins)
+    heads = mlp(context, config.head_hidden, 1)
     if config.cost_context:
         heads += mlp(width + obs_dim, config.head_hidden, 1)
     parts = _cached_step(config, obs_dim, action_dim, prompt_steps, num_read=2)
@@ -120,7 +139,13 @@ def weight_bytes(config: WorldModelConfig, parts: dict[str, int]) -> float:
 
 
 def training_step(
-    config: WorldModelConfig, obs_dim: int, action_dim: int, *, rows: int, length: int
+    config: WorldModelConfig,
+    obs_dim: int,
+    action_dim: int,
+    *,
+    rows: int,
+    length: int,
+    num_bins: int = 0,
 ) -> dict[str, int]:
     """One optimisation step on `rows` rows of `length` steps: part -> operations.
 
@@ -131,21 +156,27 @@ def training_step(
     decoder, n = config.decoder, config.tokens_per_step
     steps = rows * length
     padded = rows * math.ceil(length / decoder.context) * decoder.context
-    context = width + obs_dim + action_dim
+    context = width + 2 * obs_dim + action_dim
     queries = ((decoder.depth - 1) * n + 2) * padded
     heads = mlp(width + obs_dim, config.policy_hidden, 2 * action_dim)
-    heads += mlp(context + obs_dim, config.head_hidden, 1)
+    heads += mlp(context, config.head_hidden, 1)
     if config.cost_context:
         heads += mlp(width + obs_dim, config.head_hidden, 1)
-    transition = mlp(obs_dim + context, hidden, 2 * config.latent_dim)
-    transition += mlp(config.latent_dim + context, hidden, obs_dim)
+    decode = transition_decoder(config, obs_dim, action_dim, num_bins)
+    transition = mlp(obs_dim + context, hidden, 2 * config.latent_dim) + decode
     marginal = mlp(obs_dim, hidden, 2 * config.marginal_latent_dim)
     marginal += mlp(config.marginal_latent_dim, hidden, obs_dim)
     first = 2 * obs_dim * (hidden[0] if hidden else 2 * config.marginal_latent_dim)
+    layers = padded * _layers(config, num_read=2)
+    attention = queries * 4 * width * 2 * decoder.context * n
+    embedding = _embedding(config, obs_dim, action_dim)
+    again = (rows // 2) / rows if config.self_noise else 0.0
+    own = again * (layers + attention + steps * (embedding + decode))
     return {
-        "embedding": 2 * steps * _embedding(config, obs_dim, action_dim),
-        "layers": 3 * padded * _layers(config, num_read=2),
-        "attention": 3 * queries * 4 * width * 2 * decoder.context * n,
+        "embedding": 2 * steps * embedding,
+        "layers": 3 * layers,
+        "attention": 3 * attention,
+        "own_errors": int(own),
         "heads": 3 * steps * heads,
         "transition": 3 * steps * transition,
         "marginal": steps * (3 * marginal - first),

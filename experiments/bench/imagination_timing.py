@@ -264,6 +264,7 @@ def _describe(
         spec.obs_dim,
         spec.action_dim,
         density=density,
+        num_bins=sum(size for _, size in spec.rings),
         num_importance=config.sas.num_importance,
         prompt_steps=prompt_steps,
     )

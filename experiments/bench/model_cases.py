@@ -14,7 +14,7 @@ from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig, default_config
 from sas_jax.learners import sequence
-from sas_jax.spec import DataSpec
+from sas_jax.spec import DataSpec, lidar_rings
 from sas_jax.types import Learner, TrainState
 
 TASK = flags.DEFINE_string("task", "PointGoal1", "Task whose sizes the model has.")
@@ -66,6 +66,7 @@ def make_spec(config: ExperimentConfig) -> DataSpec:
         reward_std=0.02,
         target_return=20.0,
         fingerprint="0" * 16,
+        rings=lidar_rings(task.name, task.obs_dim),
     )
 
 

@@ -58,6 +58,7 @@ def build_steps(
         "data_bytes": sum(x.nbytes for x in jax.tree.leaves(device_data)),
         "obs_dim": spec.obs_dim,
         "action_dim": spec.action_dim,
+        "num_bins": sum(size for _, size in spec.rings),
     }
     return common.timed(run), facts
 
@@ -127,6 +128,7 @@ def measure(
             facts["action_dim"],
             rows=train.batch_rows,
             length=train.row_length,
+            num_bins=facts["num_bins"],
         )
         total, runs = sum(parts.values()), samples[name]
         count, dtype = steps[name], config.model.decoder.dtype
