@@ -13,13 +13,14 @@ import jax
 import numpy as np
 
 from sas_jax import rollout
-from sas_jax.alignment import check_variants
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.envs.tasks import Task, get_task
 from sas_jax.envs.vector import VectorEnv
 from sas_jax.errors import UserError
 from sas_jax.learners import sequence
+from sas_jax.report.card_table import warn_poor
 from sas_jax.report.results import EpisodeResult
+from sas_jax.settings import RULES, check_variants
 from sas_jax.targets import check_cost_limits, warn_outside
 
 
@@ -126,6 +127,8 @@ def evaluate(
     sees_limit = experiment.model.cost_token
     if sees_limit:
         warn_outside(spec, config.cost_limits)
+    if any(RULES[variant] for variant in config.variants):
+        warn_poor(loaded.card)
     learner = sequence.make(
         experiment,
         spec,

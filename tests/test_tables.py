@@ -4,6 +4,7 @@ import dataclasses
 import math
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -222,3 +223,44 @@ def test_contrasts_of_unpaired_rows_are_refused():
     rows = constant_rows({"none": 50.0, "sas": 30.0})
     with pytest.raises(UserError, match="variant 'none' has no 'sas' partner"):
         tables.paired_tables(rows[:-1])
+
+
+WHOLE = {
+    "horizon": 1000,
+    "blown_up": 0.25,
+    "cost_imagined": 30.0,
+    "cost_real": 20.0,
+    "return_imagined": 13.0,
+    "return_real": 21.0,
+    "speed": {"imagined": 0.5, "real": 0.7, "distance": 0.05},
+}
+
+
+def test_card_lines_of_whole_episodes():
+    marks = {
+        line.name: (line.value, line.mark)
+        for line in card_table.card_lines({"whole_episode": WHOLE})
+    }
+    assert marks == {
+        "share of 1000-step imaginations that blow up": (0.25, "poor"),
+        "cost of 1000 steps, imagined / real": (1.5, "poor"),
+        "return of 1000 steps, imagined": (13.0, ""),
+        "return of 1000 steps, real": (21.0, ""),
+        "speed, distance of imagined from real distribution": (0.05, "ok"),
+    }
+    free = WHOLE | {"cost_real": 0.0, "blown_up": 0.0}
+    free.pop("speed")
+    lines = card_table.card_lines({"whole_episode": free})
+    assert [line.mark for line in lines] == ["ok", "", ""]
+
+
+def test_a_poor_card_warns_once_and_a_good_one_does_not():
+    with pytest.warns(card_table.PoorCardWarning, match="2 of 3 targets") as caught:
+        card_table.warn_poor({"whole_episode": WHOLE})
+    assert len(caught) == 1 and "blow up 0.25" in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        card_table.warn_poor(None)
+        card_table.warn_poor(
+            {"whole_episode": WHOLE | {"blown_up": 0, "cost_imagined": 20}}
+        )

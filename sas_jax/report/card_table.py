@@ -6,6 +6,7 @@ A card is a dict of parts, any of which may be absent:
   cost: horizons, correlation, rate_imagined, rate_real (per step, per horizon),
   pit: counts (histogram), ks_mean, independent (how many independent steps),
   transition: log_likelihood, per_dimension; latents: active, total,
+  whole_episode: see `sas_jax.card_episode`,
   next_return: rmse, reward_sd, r2; cost_head: auc, bce, bce_of_base_rate,
   metrics: further lines, each a dict with name, value, and optionally low and high.
 Other parts are ignored. `sas_jax.card` measures all but the last.
@@ -13,6 +14,7 @@ Other parts are ignored. `sas_jax.card` measures all but the last.
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 
 from sas_jax.report.tables import NO_VALUE, Table
@@ -24,6 +26,8 @@ _COST_RATE = (0.75, 1.25)
 SPREAD = (0.8, 1.25)
 _DENSITY_SDS = (-2.0, 2.0)
 _LATENT_SHARE = 0.5
+# Ours: "like the data's" in numbers, as a Kolmogorov-Smirnov distance.
+_SPEED_DISTANCE = 0.1
 # Kolmogorov's 95 % point: sup |F_n - F| < 1.36 / sqrt(n) for a calibrated model.
 _KOLMOGOROV = 1.36
 
@@ -68,6 +72,7 @@ def card_lines(card: Mapping) -> list[CardLine]:
     lines = [
         *_cost_lines(card.get("cost") or {}),
         *_imagination_lines(card),
+        *_whole_lines(card.get("whole_episode") or {}),
         *_one_step_lines(card),
     ]
     for extra in card.get("metrics") or ():
@@ -81,6 +86,24 @@ def card_lines(card: Mapping) -> list[CardLine]:
 def poor_lines(card: Mapping) -> list[CardLine]:
     """The numbers that miss their targets: why imagination should not be trusted."""
     return [line for line in card_lines(card) if line.mark == "poor"]
+
+
+class PoorCardWarning(UserWarning):
+    """Alignment over an imagination that does not match the data."""
+
+
+def warn_poor(card: Mapping | None) -> None:
+    """One `PoorCardWarning` that counts and names the missed targets, if any."""
+    judged = [line for line in card_lines(card or {}) if line.mark]
+    poor = [line for line in judged if line.mark == "poor"]
+    if poor:
+        names = "; ".join(f"{line.name} {_text(line.value)}" for line in poor)
+        warnings.warn(
+            f"world-model card: {len(poor)} of {len(judged)} targets missed, so prompts "
+            f"are chosen over an imagination unlike the data ({names})",
+            PoorCardWarning,
+            stacklevel=3,
+        )
 
 
 def card_table(card: Mapping, title: str = "World-model card") -> Table:
@@ -133,6 +156,23 @@ def _imagination_lines(card: Mapping) -> Iterable[CardLine]:
         step = spread.get("steps", range(1, len(spread["ratio"]) + 1))[-1]
         name = f"state spread at step {step}, imagined / real"
         yield CardLine(name, float(spread["ratio"][-1]), *SPREAD)
+
+
+def _whole_lines(whole: Mapping) -> Iterable[CardLine]:
+    if not whole:
+        return
+    steps = whole["horizon"]
+    yield CardLine(
+        f"share of {steps}-step imaginations that blow up", whole["blown_up"], None, 0.0
+    )
+    if whole["cost_real"] > 0:
+        ratio = whole["cost_imagined"] / whole["cost_real"]
+        yield CardLine(f"cost of {steps} steps, imagined / real", ratio, *_COST_RATE)
+    yield CardLine(f"return of {steps} steps, imagined", whole["return_imagined"])
+    yield CardLine(f"return of {steps} steps, real", whole["return_real"])
+    if speed := whole.get("speed"):
+        name = "speed, distance of imagined from real distribution"
+        yield CardLine(name, speed["distance"], None, _SPEED_DISTANCE)
 
 
 def _one_step_lines(card: Mapping) -> Iterable[CardLine]:

@@ -1,0 +1,69 @@
+"""Measures a checkpoint's world-model card anew, under other settings if asked.
+
+python -m experiments.card --checkpoint=runs/pg1_dt --data=data/pg1.hdf5 --whole=1000
+
+The card that training wrote stays as it is; this one goes to --out as JSON.
+"""
+
+import json
+
+import jax
+from absl import flags
+
+from experiments import cli
+from sas_jax import card, checkpoint
+from sas_jax import config as config_lib
+from sas_jax.data import dsrl
+from sas_jax.errors import UserError
+from sas_jax.report import atomic
+from sas_jax.report.card_table import card_table
+
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of experiments.train.")
+_STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
+_DATA = flags.DEFINE_string("data", None, "DSRL file that the run was trained on.")
+_STARTS = flags.DEFINE_integer("starts", 256, "Held-out starts.")
+_CANDIDATES = flags.DEFINE_integer("candidates", 8, "Imaginations per start.")
+_WHOLE = flags.DEFINE_integer("whole", 128, "Imaginations of whole episodes.")
+_TRAIN_SEED = flags.DEFINE_integer("train_seed", 0, "Index of the training seed.")
+_OUT = flags.DEFINE_string("out", None, "JSON (default: CHECKPOINT/card.json).")
+_SET = flags.DEFINE_multi_string(
+    "set", [], "Setting, e.g. --set=sas.decoder_noise=1. May be repeated."
+)
+
+
+def main(argv):
+    """Measures, prints the table, writes the JSON."""
+    del argv
+    if not _CHECKPOINT.value or not _DATA.value:
+        raise UserError("--checkpoint and --data: expected both")
+    loaded = checkpoint.load(_CHECKPOINT.value, _STEP.value)
+    config = config_lib.override(loaded.config, _SET.value)
+    if not 0 <= _TRAIN_SEED.value < config.train.num_seeds:
+        raise UserError(
+            f"--train_seed {_TRAIN_SEED.value}: expected 0 to "
+            f"{config.train.num_seeds - 1}"
+        )
+    episodes = dsrl.load(_DATA.value, task=config.task)
+    training, held_out = episodes.split(config.train.held_out, seed=config.train.seed)
+    if training.fingerprint() != loaded.spec.fingerprint:
+        raise UserError(
+            f"--data {_DATA.value}: not the file that {_CHECKPOINT.value} was trained "
+            "on; its held-out episodes may have been seen"
+        )
+    measured = card.make_card(
+        config,
+        loaded.spec,
+        jax.tree.map(lambda x: x[_TRAIN_SEED.value], loaded.state),
+        held_out,
+        num_starts=_STARTS.value,
+        num_candidates=_CANDIDATES.value,
+        num_whole_episodes=_WHOLE.value,
+    )
+    out = _OUT.value or f"{_CHECKPOINT.value}/card.json"
+    atomic.write_text(out, json.dumps({"set": _SET.value} | measured, indent=1))
+    print(card_table(measured).text())
+    print(out)
+
+
+if __name__ == "__main__":
+    cli.run(main)
