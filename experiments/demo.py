@@ -26,7 +26,7 @@ from sas_jax.world_model import WorldModelConfig
 _TASK = flags.DEFINE_string("task", "PointGoal1", "Task to run.")
 _OUT = flags.DEFINE_string("out", "runs/demo", "Folder of the run.")
 _EPISODES = flags.DEFINE_integer("episodes", 300, "Behaviour episodes to record.")
-_STEPS = flags.DEFINE_integer("steps", 4000, "Training steps.")
+_STEPS = flags.DEFINE_integer("steps", 3000, "Training steps.")
 _LAYOUTS = flags.DEFINE_integer("layouts", 96, "Layouts per variant to evaluate.")
 _VARIANTS = flags.DEFINE_list("variants", ["none", "rand", "sas"], "What to compare.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of data, training and evaluation.")
@@ -46,7 +46,7 @@ def demo_config(task: str, steps: int, seed: int) -> ExperimentConfig:
         train=TrainConfig(
             num_steps=steps,
             batch_rows=8,
-            learning_rate=1e-3,
+            learning_rate=3e-3,
             warmup=200,
             schedule="cosine",
             checkpoint_every=500,

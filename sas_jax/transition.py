@@ -26,8 +26,9 @@ class TransitionDecoder(nn.Module):
     The context vector is (z `[D]`, s_t `[O]`, a_t `[A]`, s_t - s_{t-1} `[O]`).
 
     rings: (first, size) of the circular groups of state dimensions; all of one size.
-    hidden: layers for the other dimensions. ring_hidden: layers shared by the bins.
-    scale_range: the log-scale stays within +-scale_range.
+    hidden: layers of the dense network. ring_hidden: layers shared by the bins; none
+      leaves the bins to the dense network. scale_range: the log-scale stays within
+      +-scale_range; 0 keeps it at 0.
     """
 
     width: int
@@ -46,13 +47,15 @@ class TransitionDecoder(nn.Module):
             jnp.concatenate([latent, context], axis=-1)
         )
         mean, scale = jnp.split(out, 2, axis=-1)
-        if self.rings:
+        if self.rings and self.ring_hidden:
             ring_mean, ring_scale = self._rings(latent, context)
             where = jnp.asarray(
                 [first + i for first, size in self.rings for i in range(size)]
             )
             mean = mean.at[..., where].add(ring_mean)
             scale = scale.at[..., where].add(ring_scale)
+        if not self.scale_range:
+            return mean, jnp.zeros_like(scale)
         return mean, self.scale_range * jnp.tanh(scale / self.scale_range)
 
     def _rings(self, latent, context):

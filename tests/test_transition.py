@@ -95,3 +95,16 @@ def test_turning_the_world_turns_the_bins(problem):
             after[:, part], np.roll(before[:, part], 3, axis=1), atol=1e-6
         )
     assert np.abs(before[:, 3:]).max() > 1e-3
+
+
+def test_options_that_are_off(problem):
+    """No shared layers: the dense network alone. No range: a log-scale of zero."""
+    params, latent, context, _ = problem
+    plain = DECODER.clone(ring_hidden=(), scale_range=0.0)
+    run = jax.jit(
+        lambda dense: plain.apply({"params": {"dense": dense}}, latent, context)
+    )
+    mean, scale = run(params["dense"])
+    dense = dense_oracle.mlp(np.concatenate([latent, context], -1), params["dense"])
+    np.testing.assert_allclose(mean, dense[:, :OBS], atol=2e-5)
+    assert not np.any(scale)

@@ -73,7 +73,7 @@ def transition_decoder(
     width = config.decoder.width
     dense = config.latent_dim + width + 2 * obs_dim + action_dim
     total = mlp(dense, config.vae_hidden, 2 * obs_dim)
-    if num_bins:
+    if num_bins and config.ring_hidden:
         features = config.ring_hidden[0]
         motion = config.latent_dim + obs_dim - num_bins + action_dim + width
         near = 5 + 3  # readings of the neighbours and their last changes

@@ -99,8 +99,8 @@ def warn_poor(card: Mapping | None) -> None:
     if poor:
         names = "; ".join(f"{line.name} {_text(line.value)}" for line in poor)
         warnings.warn(
-            f"world-model card: {len(poor)} of {len(judged)} targets missed; prompts are "
-            f"chosen over an imagination unlike the data ({names})",
+            f"world-model card: {len(poor)} of {len(judged)} targets missed; prompts "
+            f"are chosen over an imagination unlike the data ({names})",
             PoorCardWarning,
             stacklevel=3,
         )
