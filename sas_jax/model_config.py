@@ -20,7 +20,7 @@ class WorldModelConfig:
     self_noise: the same rows carry errors as the model's own samples make them, of
       which a share drawn from [0, self_noise] carries over to the next step. 0 turns
       it off.
-    ring_hidden: layers that all bins of all lidars share, see `transition`; () has none.
+    ring_hidden: layers that all bins of all lidars share (`transition`); () has none.
     scale_range: the state-dependent factor of the decoder's standard deviation lies
       within exp(+-scale_range). 0 turns it off.
     free_bits: nats per latent that cost nothing; kl_warmup: steps until the KL term
