@@ -37,17 +37,7 @@ def transition_parts(net, spec, variables, rows, seed):
             variables["variances"]["transition"], floor=net.config.decoder_floor
         )
         obs, target = batch.obs[:, :-1], batch.obs[:, 1:]
-        z_state, z_action = net.apply(
-            params,
-            obs,
-            batch.action,
-            batch.return_to_go[:, :-1],
-            batch.cost_to_go[:, :-1],
-            batch.timestep,
-            batch.is_valid,
-            False,
-            method="hidden",
-        )
+        z_state, z_action = net.apply(params, batch, obs, False, method="hidden_of")
         cut = (slice(None), slice(context, None, 4))
         change = last_change(obs)[cut]
         obs, target, action = obs[cut], target[cut], batch.action[cut]

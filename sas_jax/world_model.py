@@ -227,6 +227,19 @@ class WorldModel(nn.Module):
         z = z.reshape(batch, length, 2, width)
         return z[:, :, 0], z[:, :, 1]
 
+    def hidden_of(self, batch, obs, train: bool):
+        """`hidden` of a `losses.Batch` with `obs` `[B, W, O]` in place of its own."""
+        return self.hidden(
+            obs,
+            batch.action,
+            batch.return_to_go[:, :-1],
+            batch.cost_to_go[:, :-1],
+            batch.timestep,
+            batch.is_valid,
+            train,
+            batch.prompt,
+        )
+
     def extend(self, tokens, memories, num_out):
         """Cached step; see `Decoder.extend`."""
         return self.decoder.extend(tokens, memories, num_out=num_out)
@@ -257,16 +270,7 @@ class WorldModel(nn.Module):
         """Every quantity the loss reads, from a `losses.Batch` and its noise."""
         obs = batch.obs[:, :-1] + noise["obs"]
         target = batch.obs[:, 1:]
-        z_state, z_action = self.hidden(
-            obs,
-            batch.action,
-            batch.return_to_go[:, :-1],
-            batch.cost_to_go[:, :-1],
-            batch.timestep,
-            batch.is_valid,
-            train,
-            batch.prompt,
-        )
+        z_state, z_action = self.hidden_of(batch, obs, train)
 
         def flat(x):
             """`[B, W, ...]` -> `[B * W, ...]`: plain matrix products are fastest."""
@@ -309,15 +313,7 @@ class WorldModel(nn.Module):
         noise: "transition" `[B, W, Z]` and "resample" `[B, W, O]`, standard normal.
         """
         obs = batch.obs[:, :-1]
-        _, z_action = self.hidden(
-            obs,
-            batch.action,
-            batch.return_to_go[:, :-1],
-            batch.cost_to_go[:, :-1],
-            batch.timestep,
-            batch.is_valid,
-            False,
-        )
+        _, z_action = self.hidden_of(batch, obs, False)
         return self.next_obs(
             z_action,
             obs,
