@@ -29,7 +29,7 @@ def make_card(
     context: int = 20,
     horizon: int = 100,
     num_candidates: int = 8,
-    num_whole_episodes: int = 128,
+    num_whole_episodes: int = 64,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Measures a model on held-out episodes.

@@ -214,9 +214,10 @@ def test_a_model_that_blows_up_keeps_the_prompts_it_has(runner, result):
     carry = jax.tree.map(jnp.copy, result[2][3])
     params = dict(runner.variables["params"])
     transition = dict(params["transition"])
-    last = dict(transition["decoder"]["Dense_1"])
+    dense = transition["decoder"]["dense"]
+    last = dict(dense["Dense_1"])
     last["bias"] = np.full_like(last["bias"], np.inf)
-    transition["decoder"] = transition["decoder"] | {"Dense_1": last}
+    transition["decoder"] = {"dense": dense | {"Dense_1": last}}
     params["transition"] = transition
     variables = runner.variables | {"params": params}
     action, after = runner.act(variables, carry, result[1][3], runner.key)

@@ -170,10 +170,10 @@ def test_a_model_that_blows_up_gives_the_empty_prompt_and_finite_actions(
     """
     params = dict(runner.variables["params"])
     transition = dict(params["transition"])
-    decoder = dict(transition["decoder"])
-    last = dict(decoder["Dense_1"])
+    dense = transition["decoder"]["dense"]
+    last = dict(dense["Dense_1"])
     last["bias"] = np.full_like(last["bias"], np.inf)
-    transition["decoder"] = decoder | {"Dense_1": last}
+    transition["decoder"] = {"dense": dense | {"Dense_1": last}}
     params["transition"] = transition
     actions, prompts, diagnostics, _ = runner.run(
         variables=runner.variables | {"params": params}
