@@ -46,10 +46,10 @@ def map_figure(
                 spine.set_visible(True)
             for _, kind, array in scene.objects(layout):
                 for item in array:
-                    _draw(ax, kind, item)
-                handles.setdefault(kind.label, _legend_mark(kind))
+                    draw_object(ax, kind, item)
+                handles.setdefault(kind.label, legend_mark(kind))
             _draw_goals(ax, layout, episode, handles)
-            _draw_path(ax, episode, colors[variant], handles)
+            draw_path(ax, episode, colors[variant], handles)
             ax.set_xlim(*bounds[:2])
             ax.set_ylim(*bounds[2:])
             ax.set_xlabel("x (m)")
@@ -81,10 +81,11 @@ def _outcome(episode: EpisodePath) -> str:
     return ", ".join([*words, f"{len(episode.pose)} steps"])
 
 
-def _draw(ax: Axes, kind: Kind, item: np.ndarray) -> None:
-    """One object. item: x, y, radius."""
+def draw_object(ax: Axes, kind: Kind, item: np.ndarray, *, fill=True, zorder=1) -> None:
+    """One object, or its outline. item: x, y, radius."""
     x, y, radius = item
-    look = {"fc": kind.fill, "ec": kind.edge, "lw": 1.1, "zorder": 1}
+    face = kind.fill if fill else "none"
+    look = {"fc": face, "ec": kind.edge, "lw": 1.1, "zorder": zorder}
     if kind.shape == "wall":
         ax.plot(*scene.wall_ends(item).T, color=kind.edge, lw=2.0, ls="--", zorder=1)
     elif kind.shape in ("square", "diamond"):
@@ -97,7 +98,8 @@ def _draw(ax: Axes, kind: Kind, item: np.ndarray) -> None:
         ax.add_patch(Circle((x, y), radius, **look))
 
 
-def _legend_mark(kind: Kind) -> Line2D:
+def legend_mark(kind: Kind) -> Line2D:
+    """How an object looks in a legend."""
     if kind.shape == "wall":
         return Line2D([], [], color=kind.edge, lw=2, ls="--")
     marker = {"square": "s", "diamond": "D"}.get(kind.shape, "o")
@@ -120,14 +122,14 @@ def _draw_goals(ax: Axes, layout, episode: EpisodePath, handles: dict) -> None:
             color="#00553D", fontweight="bold",
         )  # fmt: skip
     if len(goals):
-        handles.setdefault("goals, in order", _legend_mark(scene.GOAL))
+        handles.setdefault("goals, in order", legend_mark(scene.GOAL))
 
 
 # A slim triangle along +x: an equilateral one would not tell where the agent looks.
 _ARROW = np.array([[1.0, 0.0], [-0.7, 0.55], [-0.7, -0.55], [1.0, 0.0]])
 
 
-def _draw_path(ax: Axes, episode: EpisodePath, color: str, handles: dict) -> None:
+def draw_path(ax: Axes, episode: EpisodePath, color: str, handles: dict) -> None:
     """The path from light (start) to full colour (end), start arrow, cost crosses."""
     points = episode.pose[:, :2]
     share = np.linspace(0.45, 1.0, max(len(points) - 1, 1))[:, None]

@@ -1,0 +1,117 @@
+"""Reproduces a figure of the paper, or measures what it claims, on a checkpoint.
+
+python -m experiments.reproduce --figure=bound --checkpoint=runs/pg1_dt --data=pg1.hdf5
+python -m experiments.reproduce --figure=signals --checkpoint=runs/pg1_dt --layouts=128
+python -m experiments.reproduce --figure=3 --checkpoint=runs/pg1_dt --data=pg1.hdf5
+Run again with the same flags to resume.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from experiments import cli
+from experiments.reproductions import FIGURES, NEED_DATA, Request
+from sas_jax import checkpoint, landscape
+from sas_jax import config as config_lib
+from sas_jax.data import dsrl
+from sas_jax.errors import UserError, nearest
+from sas_jax.probe import make_probe
+from sas_jax.report import atomic
+
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of experiments.train.")
+_STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
+_FIGURE = flags.DEFINE_string("figure", None, f"One of {', '.join(FIGURES)}.")
+_OUT = flags.DEFINE_string("out", None, "Folder (default: CHECKPOINT/reproduce).")
+_DATA = flags.DEFINE_string("data", None, f"DSRL file ({' and '.join(NEED_DATA)}).")
+_LAYOUTS = flags.DEFINE_integer("layouts", 64, "Layouts; figure 3 shows one.")
+_FIRST_SEED = flags.DEFINE_integer("first_seed", 1_000_000, "Seed of the first layout.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the agents' draws.")
+_TRAIN_SEED = flags.DEFINE_integer("train_seed", 0, "Index of the training seed.")
+_LIMIT = flags.DEFINE_float("cost_limit", None, "Cost token (default: the task's).")
+_FIRSTS = flags.DEFINE_list("num_first", ["1", "3", "5", "10", "30"], "N (bound).")
+_SECONDS = flags.DEFINE_list("num_second", ["1", "3", "5", "10", "30"], "M (bound).")
+_KAPPA = flags.DEFINE_float("kappa", 1.0, "Undefined constant of Prop. 4.2 (bound).")
+_REPEATS = flags.DEFINE_integer("repeats", 8, "Draws per candidate segment (signals).")
+_GRID = flags.DEFINE_integer("resolution", 41, "Places along a side (3).")
+_YAW = flags.DEFINE_float("yaw", None, "Where the agent looks; none averages (3).")
+_WORKERS = flags.DEFINE_integer("workers", None, "Environment processes (all cores).")
+_SET = flags.DEFINE_multi_string("set", [], "E.g. --set=sas.horizon=200.")
+
+
+def _counts(flag: str, texts: list[str]) -> tuple[int, ...]:
+    if not texts or not all(text.isdigit() and int(text) > 0 for text in texts):
+        raise UserError(f"--{flag}: {','.join(texts)!r}; expected numbers such as 1,30")
+    return tuple(int(text) for text in texts)
+
+
+def _checked() -> str:
+    """The figure's name, after a look at all flags that need no checkpoint."""
+    figure = _FIGURE.value
+    if figure not in FIGURES:
+        known = ", ".join(FIGURES)
+        hint = nearest(figure, FIGURES) if figure else ""
+        raise UserError(f"--figure: {figure!r}; expected one of {known}{hint}")
+    if not _CHECKPOINT.value:
+        raise UserError("--checkpoint: expected a workdir of experiments.train")
+    if figure in NEED_DATA and not _DATA.value:
+        raise UserError("--data is missing; expected the DSRL file of the task")
+    for flag, least in ((_LAYOUTS, 1), (_REPEATS, 2), (_GRID, 2)):
+        if flag.value < least:
+            raise UserError(f"--{flag.name}: {flag.value}; expected at least {least}")
+    if not 0 <= _FIRST_SEED.value < 2**32 - _LAYOUTS.value:
+        raise UserError(f"--first_seed: {_FIRST_SEED.value}; expected in [0, 2**32)")
+    if changed := [s for s in _SET.value if not s.startswith("sas.")]:
+        raise UserError(f"--set={changed[0]}: only sas.* can change after training")
+    return figure
+
+
+def main(argv):
+    """Measures, writes the files into --out and prints the table."""
+    del argv
+    figure = _checked()
+    num_firsts = _counts("num_first", _FIRSTS.value)
+    num_seconds = _counts("num_second", _SECONDS.value)
+    loaded = checkpoint.load(_CHECKPOINT.value, _STEP.value)
+    loaded = loaded._replace(config=config_lib.override(loaded.config, _SET.value))
+    probe = make_probe(
+        loaded,
+        cost_limit=_LIMIT.value,
+        seed=_SEED.value,
+        train_seed=_TRAIN_SEED.value,
+        density=landscape.DENSITY if figure == "3" else None,
+    )
+    out = Path(_OUT.value or Path(_CHECKPOINT.value) / "reproduce")
+    command = shlex.join(["python", "-m", "experiments.reproduce", *sys.argv[1:]])
+    count = 1 if figure == "3" else _LAYOUTS.value
+    with tqdm(total=count, desc=f"figure {figure}", unit="layout") as bar:
+        request = Request(
+            probe=probe,
+            episodes=dsrl.load(_DATA.value) if figure in NEED_DATA else None,
+            out=out,
+            command=command,
+            title=f"{probe.task.name}, {loaded.config.algo}, step {loaded.step}",
+            seeds=_FIRST_SEED.value + np.arange(count),
+            on_done=bar.update,
+            num_workers=_WORKERS.value,
+            num_firsts=num_firsts,
+            num_seconds=num_seconds,
+            kappa=_KAPPA.value,
+            repeats=_REPEATS.value,
+            resolution=_GRID.value,
+            yaw=_YAW.value,
+        )
+        table = FIGURES[figure](request)
+    text = f"`{command}`\n\n{table.markdown()}"
+    name = "figure3" if figure == "3" else figure
+    atomic.write_text(out / f"{name}.md", text)
+    print(table.text())
+    print(f"written to {out}: {name}.*")
+
+
+if __name__ == "__main__":
+    cli.run(main)

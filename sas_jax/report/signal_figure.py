@@ -1,0 +1,110 @@
+"""Four panels on what Algorithm 1's signals know."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from sas_jax.report import style
+from sas_jax.report.resample import correlation
+from sas_jax.report.signal_report import EPISODES, PROMPTS
+
+
+def signal_figure(
+    path: str | os.PathLike,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    horizon: int,
+    title: str = "",
+) -> Path:
+    """Level against real cost, peaks of both loops, sum V against a coin, shifts.
+
+    arrays: of `sas_jax.signals`, one row per layout. Returns the path written.
+    """
+    with style.styled():
+        figure, axes = style.new_figure(10.4, 7.4, nrows=2, ncols=2)
+        _cost_panel(axes[0, 0], arrays)
+        _peak_panel(axes[0, 1], arrays)
+        _coin_panel(axes[1, 0], arrays["score"], horizon - 1)
+        _shift_panel(axes[1, 1], arrays)
+        if title:
+            figure.suptitle(title, fontsize=11)
+        return style.save_png(figure, path)
+
+
+def _cost_panel(ax: Axes, arrays) -> None:
+    colors = style.variant_colors(EPISODES)
+    for index, variant in enumerate(EPISODES):
+        cost = arrays["cost"][:, index]
+        found = correlation(arrays["level"], cost)
+        words = f"r = {found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
+        ax.plot(
+            arrays["level"], cost, "o", ms=3.6, alpha=0.7, color=colors[variant],
+            label=f"{variant}: {words}", mew=0,
+        )  # fmt: skip
+    ax.set_xlabel("level  $\\min_i \\max_t E$ (nats)")
+    ax.set_ylabel("real cost of the episode")
+    ax.set_title("(a) Does the level know the cost?")
+    ax.legend(fontsize=8)
+
+
+def _peak_panel(ax: Axes, arrays) -> None:
+    edges = np.linspace(0, 1, 21)
+    for loop, color in (("first", style.GREY), ("second", style.BLUE)):
+        times = arrays[f"time_{loop}"]
+        times = times[np.isfinite(times)]
+        ax.hist(
+            times, bins=edges, histtype="step", lw=1.8, color=color,
+            weights=np.full(len(times), 1 / max(len(times), 1)), label=f"{loop} loop",
+        )  # fmt: skip
+    change = np.nanmean(arrays["peak_second"]) - np.nanmean(arrays["peak_first"])
+    ax.axhline(1 / 20, ls="--", lw=1, color="#777777", label="spread evenly")
+    ax.set_xlabel("place of the peak, t / T")
+    ax.set_ylabel("share of imaginations")
+    ax.set_title("(b, e) Peaks of the two loops")
+    style.panel_note(ax, f"max E, second minus first: {change:+.3g} nats")
+    ax.legend(fontsize=8)
+
+
+def _coin_panel(ax: Axes, score, pairs: int) -> None:
+    share = score / pairs
+    centred = (share - np.nanmean(share, axis=1, keepdims=True)).ravel()
+    centred = centred[np.isfinite(centred)]
+    bias, members = np.nanmean(share), score.shape[1]
+    # Deviations from the mean of M members vary less, by (M - 1) / M.
+    coin = np.sqrt(bias * (1 - bias) / pairs * (members - 1) / members)
+    ax.hist(centred, bins=30, density=True, color=style.SKY, label="imaginations")
+    span = max(np.abs(centred).max(initial=0.0), 3 * coin, 1e-6)
+    x = np.linspace(-span, span, 201)
+    if coin > 0:
+        density = np.exp(-0.5 * (x / coin) ** 2) / (coin * np.sqrt(2 * np.pi))
+        ax.plot(x, density, lw=1.8, color=style.VERMILION, label="a coin of that bias")
+    ax.set_xlabel("ΣV / (T - 1), minus its layout's mean")
+    ax.set_ylabel("density")
+    ax.set_title("(c) What line 14 selects by")
+    style.panel_note(ax, f"mean of ΣV / (T - 1): {bias:.3f}")
+    ax.legend(fontsize=8)
+
+
+def _shift_panel(ax: Axes, arrays) -> None:
+    colors = style.variant_colors(PROMPTS)
+    steps = np.arange(arrays["shift"].shape[-1]) + 1
+    for index, variant in enumerate(PROMPTS):
+        shift = arrays["shift"][:, index]
+        known = np.isfinite(shift).sum(axis=0) > 0
+        mean = np.nanmean(shift[:, known], axis=0)
+        ax.plot(steps[known], mean, lw=1.4, color=colors[variant], label=variant)
+    scale = arrays["scale"][:, -1]
+    known = np.isfinite(scale).sum(axis=0) > 0
+    ax.plot(
+        steps[known], np.nanmean(scale[:, known], axis=0), ls="--", lw=1.2,
+        color="#777777", label="the policy's own sd",
+    )  # fmt: skip
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlabel("time since the start, t + 1")
+    ax.set_ylabel("mean |dμ| by the prompt")
+    ax.set_title("(d) How far a prompt moves the actions")
+    ax.legend(fontsize=8)
