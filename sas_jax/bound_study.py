@@ -52,7 +52,11 @@ def study(
         rows = np.minimum(np.arange(len(filled)), count - 1)
         return measure_pools(filled, obs[rows])
 
-    settings = probe.settings() | {"N": num_firsts, "M": num_seconds, "what": "bound"}
+    settings = probe.settings() | {
+        "N": num_firsts,
+        "M": num_seconds[-1],
+        "what": "bound",
+    }
     pools = in_parts(folder, settings, seeds, bound.LAYOUTS, measure, on_done=on_done)
     constants = bound.constants_of(pools, energies, horizon=probe.horizon, kappa=kappa)
     rows = []

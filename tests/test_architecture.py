@@ -33,9 +33,11 @@ LEVELS = (
         "targets",
         "report",
     },
-    {"sas", "learners", "online"} | {"alignment", "realign", "drift", "aligned"},
+    {"sas", "learners", "online"}
+    | {"alignment", "realign", "drift", "aligned", "replay"},
     {"checkpoint"},
     {"train", "evaluate", "stopping", "token_following"} | {"card", "ceiling"},
+    {"probe", "recording", "bound", "bound_study", "signals", "landscape"},
 )
 # What these must not reach besides, though it is no higher than they are.
 NEVER = {
