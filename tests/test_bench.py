@@ -96,6 +96,7 @@ TRAINING.append("--set=train.row_length=12")
 DT, CDT = "--algos=dt", "--algos=cdt"
 
 
+@pytest.mark.slow
 def test_training(tmp_path):
     (row,), content = measured(tmp_path, "training", *TRAINING, DT, "--nofit")
     assert 1.0 < row["xla_flops"] / row["model_flops"] < 1.5

@@ -130,6 +130,7 @@ def trained(tmp_path_factory):
     return workdir, train.fit(config, make_episodes(), workdir)
 
 
+@pytest.mark.slow
 def test_training_moves_the_temperature_towards_the_target(trained):
     """Four steps of Adam at 0.05 with one sign."""
     values = trained[1].state.extra["temperature"].value
