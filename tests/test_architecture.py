@@ -31,6 +31,7 @@ LEVELS = (
         "data",
         "spec",
         "targets",
+        "critic",
         "report",
     },
     {"sas", "learners", "online"}
