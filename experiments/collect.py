@@ -14,6 +14,9 @@ from sas_jax.data import collect
 _TASK = flags.DEFINE_string("task", "PointGoal1", "Point or Car task to record.")
 _EPISODES = flags.DEFINE_integer("episodes", 300, "Number of episodes.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of layouts, behaviours and noise.")
+_MIXTURE = flags.DEFINE_string(
+    "mixture", "varied", "Behaviours: varied, graded or budgeted."
+)
 _OUT = flags.DEFINE_string("out", None, "File to write (default data/TASK.hdf5).")
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes (default: all cores).")
 
@@ -21,7 +24,7 @@ _WORKERS = flags.DEFINE_integer("workers", None, "Processes (default: all cores)
 def main(argv):
     """Collects, shows progress and prints what was recorded."""
     del argv
-    plan = collect.Plan(_TASK.value, _EPISODES.value, _SEED.value)
+    plan = collect.Plan(_TASK.value, _EPISODES.value, _SEED.value, _MIXTURE.value)
     out = _OUT.value or f"data/{plan.task}.hdf5"
     start = time.perf_counter()
     with tqdm(total=plan.episodes, desc=f"collect {plan.task}", unit="ep") as bar:

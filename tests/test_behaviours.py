@@ -97,6 +97,35 @@ def test_dials_depend_on_seed_and_episode_only():
     assert 0.15 < careful.mean() < 0.4
 
 
+def test_mixtures_of_dials():
+    graded, budgeted = (
+        [behaviours.sample("PointGoal1", 3, e, mixture) for e in range(200)]
+        for mixture in ("graded", "budgeted")
+    )
+    for dials in (graded, budgeted):
+        values = np.array([[d.risk, d.speed, d.noise] for d in dials])
+        assert (values.min(0) < [0.05, 0.35, 0.05]).all()
+        assert (values.max(0) > [1.05, 0.95, 0.95]).all()
+        # Drawn independently: whoever drives fast may be anything else.
+        assert np.abs(np.corrcoef(values.T)[~np.eye(3, dtype=bool)]).max() < 0.2
+    assert {d.budget for d in graded} == {np.inf}
+    budgets = np.array([d.budget for d in budgeted])
+    assert 0 < budgets.min() < 5 and 95 < budgets.max() < 100
+    assert {d.clearance for d in graded + budgeted} == {0.3}
+
+
+def test_budgets_are_kept():
+    """The same layouts and noise: whoever has a budget stops spending near it."""
+    env, costs = safety_gym.make("PointGoal1"), []
+    for budget in (np.inf, 10.0, 0.0):
+        dials = Behaviour(1.0, 0.9, 0.2, 0.3, budget)
+        costs.append([run(env, dials, episode=e)[1] for e in range(3)])
+    careless, careful, frugal = np.array(costs)
+    assert careless.mean() > 50
+    assert (careful <= 10 + 20).all()  # one crossing more than allowed, at most
+    assert (frugal <= 2).all()
+
+
 def test_environment_seeds_do_not_repeat():
     seeds = {behaviours.environment_seed(s, e) for s in range(5) for e in range(500)}
     assert len(seeds) == 2500

@@ -46,7 +46,8 @@ def test_file_holds_episodes_and_their_dials(reference):
     assert data.task == TASK and data.num_episodes == 8
     np.testing.assert_array_equal(data.lengths, np.full(8, 500))
     columns = dsrl.read_columns(reference)
-    assert sorted(columns) == ["noise", "risk", "seed", "speed"]
+    expected = ["budget", "clearance", "noise", "risk", "seed", "speed"]
+        assert sorted(columns) == expected
     for e in range(8):
         dials = behaviours.sample(TASK, 5, e)
         assert columns["risk"][e] == dials.risk and columns["noise"][e] == dials.noise
@@ -150,7 +151,8 @@ def test_a_finished_recording_is_read_and_left_alone(reference):
 
 
 @pytest.mark.parametrize(
-    "other", [{"episodes": 7}, {"seed": 6}, {"task": "PointCircle2"}]
+    "other",
+    [{"episodes": 7}, {"seed": 6}, {"task": "PointCircle2"}, {"mixture": "graded"}],
 )
 def test_another_recording_is_not_overwritten(reference, other):
     plan = collect.Plan(**{"task": TASK, "episodes": 8, "seed": 5, **other})
@@ -191,6 +193,8 @@ def test_refusals(reference, tmp_path):
         ({"task": "AntVelocity"}, "no scripted behaviour"),
         ({"episodes": 0}, "episodes 0: expected at least 1"),
         ({"seed": -1}, "seed -1: expected"),
+        ({"mixture": "grated"}, "did you mean 'graded'"),
+        ({"task": "PointPush1", "mixture": "budgeted"}, "for Goal and Button tasks"),
     ],
 )
 def test_plans_that_make_no_sense(kwargs, message):

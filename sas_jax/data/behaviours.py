@@ -12,16 +12,21 @@ the same whoever records it, and in whatever order.
 
 import dataclasses
 import importlib
+import math
 from collections.abc import Callable
 
 import numpy as np
 
 from sas_jax.envs import tasks
-from sas_jax.errors import UserError
+from sas_jax.errors import UserError, nearest
 
 # Part of every recorded file; counts up when the same seed would give other episodes.
 VERSION = 2
 _NOISE_MEMORY = 0.9
+# Who is told to be careful by numbers learns it from teachers with room for error.
+_CLEARANCE = 0.3
+# The largest budget: drivers who ignore what costs spend 60 on average.
+_MOST = 100.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,17 +36,25 @@ class Behaviour:
     risk: 0 keeps clear of everything that costs, 1 ignores it, above 1 dawdles in it.
     speed: share of the top speed, in (0, 1].
     noise: standard deviation of the disturbance added to actions in [-1, 1].
+    clearance: metres that the fully careful keep from what costs beyond the 0.13 that
+      an undisturbed expert needs; less in proportion for those who dare more.
+    budget: cost that an episode may have; the driver's risk then follows what is left
+      of it for the steps that are left. Infinite keeps `risk` as it is.
     """
 
     risk: float
     speed: float
     noise: float
+    clearance: float = 0.0
+    budget: float = math.inf
 
 
 # (observation `[O]`) -> action `[2]`, for the episode that the environment is in.
 Script = Callable[[np.ndarray], np.ndarray]
 
 
+# How the dials are drawn: see `sample`.
+MIXTURES = ("varied", "graded", "budgeted")
 # Family of tasks -> module with the class `Expert(env, task, behaviour)`.
 _MODULES = {
     "Goal": "sas_jax.data.behaviours_goal",
@@ -67,14 +80,35 @@ def family(task: str) -> str:
     )
 
 
-def sample(task: str, seed: int, episode: int) -> Behaviour:
+def check_mixture(name: str, task: str) -> str:
+    """Returns a name of `MIXTURES`; raises UserError where the task has no such one."""
+    if name not in MIXTURES:
+        raise UserError(
+            f"mixture: unknown {name!r}{nearest(name, MIXTURES)} "
+            f"(known: {', '.join(MIXTURES)})"
+        )
+    if name == "budgeted" and family(task) not in ("Goal", "Button"):
+        raise UserError(f"mixture: budgeted is for Goal and Button tasks, not {task}")
+    return name
+
+
+def sample(task: str, seed: int, episode: int, mixture: str = "varied") -> Behaviour:
     """Draws the dials of an episode.
 
-    One in four episodes is careful, fast and little disturbed (the corner of high
-    return and low cost), one in five slow and clumsy (low returns), one in ten dawdles
-    in what costs, and the rest is anything in between.
+    "varied": one in four episodes is careful, fast and little disturbed (the corner of
+    high return and low cost), one in five slow and clumsy (low returns), one in ten
+    dawdles in what costs, and the rest is anything in between.
+    "graded": all dials independent, and risk drawn evenly from keeping clear of
+    everything to ignoring it.
+    "budgeted": the same with a budget instead of a risk, for policies that are told a
+    cost to go. Elsewhere the cost of an episode is luck as much as its driver's doing;
+    here what is still to come says how to drive now.
     """
     rng = np.random.default_rng([seed, episode, 0])
+    if check_mixture(mixture, task) != "varied":
+        risk, speed, noise = map(float, rng.uniform((0.0, 0.3, 0.0), (1.1, 1.0, 1.0)))
+        budget = float(rng.uniform(0.0, _MOST)) if mixture == "budgeted" else math.inf
+        return Behaviour(risk, speed, noise, _CLEARANCE, budget)
     kind = rng.random()
     if kind < 0.25:
         risk = rng.uniform(0.0, 0.45)

@@ -30,17 +30,22 @@ class Expert:
         self.manoeuvres = behaviours_motion.of(self.agent)
         speed = max(behaviour.speed, _SLOWEST[self.agent])
         self.driving = behaviour.speed / speed  # share of time
-        # The slow stay longer where it costs; the same risk makes them more careful.
-        self.caution = max(0.0, 1.0 - behaviour.risk * (0.6 + 0.4 * speed))
-        self.avoidance = 8.0 * self.caution**2
-        self.navigator = behaviours_navigate.Navigator(
-            self.manoeuvres,
-            margin=0.03 + 0.1 * self.caution,
-            pace=speed * self.manoeuvres.top_speed,
-        )
+        pace = speed * self.manoeuvres.top_speed
+        self.navigator = behaviours_navigate.Navigator(self.manoeuvres, 0.0, pace)
+        self.dare(behaviour.risk)
         self.step = 0
         self._action = np.zeros(2)
         self._mark, self._marked, self._escape = None, 0, 0
+
+    def dare(self, risk: float) -> None:
+        """Sets what follows from the dial `risk`; see `behaviours.Behaviour`."""
+        # The slow stay longer where it costs; the same risk makes them more careful.
+        speed = self.navigator.pace / self.manoeuvres.top_speed
+        self.risk = risk
+        self.caution = max(0.0, 1.0 - risk * (0.6 + 0.4 * speed))
+        self.avoidance = 8.0 * self.caution**2
+        room = 0.1 + self.behaviour.clearance
+        self.navigator.margin = 0.03 + room * self.caution
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Returns the action `[2]` of this step."""

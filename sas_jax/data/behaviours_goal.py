@@ -13,6 +13,9 @@ _GROWN = {
 _MOVING = ("gremlins", "vases")
 # What stops an agent is worth a little detour even to those who ignore its cost.
 _SOLID = {"buttons": 4.0, "gremlins": 2.0}
+# Cost of a thousand steps -> risk that has it on average (PointGoal1, clearance 0.3,
+# 10 episodes each). Budgets are met by looking again, not by this table.
+_RISK_OF_PACE = ((0.0, 2.0, 13.0, 24.0, 40.0, 64.0), (0.0, 0.3, 0.5, 0.7, 0.9, 1.1))
 # Dawdling (risk above 1): decisions out of ten to let go inside a cost, at most.
 _DAWDLE = 4
 
@@ -32,10 +35,13 @@ class Expert(behaviours_expert.Expert):
         self.goal = None
         self.obstacles = behaviours_field.NONE
         self.before = None
+        self.steps, self.spent = task.episode_steps, 0
 
     def decide(self, position, yaw, velocity, goal):
         """See the base class."""
         is_new = self.goal is None or np.abs(goal - self.goal).max() > 1e-6
+        if np.isfinite(self.behaviour.budget):
+            self._spend(position, is_new)
         if is_new or self.moving:
             self.goal = goal
             self.obstacles = self._look()
@@ -54,6 +60,15 @@ class Expert(behaviours_expert.Expert):
     def may_rest(self, position):
         """Away from everything that costs."""
         return self._gap(position) > 0.1
+
+    def _spend(self, position, is_new: bool):
+        """Counts costs, and chooses with every goal what the budget allows from now."""
+        if self._gap(position) < 0.0:
+            self.spent += behaviours_expert.REPLAN
+        if is_new:
+            left = max(self.behaviour.budget - self.spent, 0.0)
+            pace = 1000.0 * left / max(self.steps - self.step, 1)
+            self.dare(float(np.interp(pace, *_RISK_OF_PACE)))
 
     def _look(self):
         """Reads where costly things are, and how fast the moving ones move."""
@@ -84,6 +99,6 @@ class Expert(behaviours_expert.Expert):
 
     def _dawdles(self, position) -> bool:
         """Above risk 1: lets go of the controls for part of the time inside a cost."""
-        share = _DAWDLE * (self.behaviour.risk - 1.0) / 0.3
+        share = _DAWDLE * (self.risk - 1.0) / 0.3
         turn = (self.step // behaviours_expert.REPLAN) % 10
         return turn < share and self._gap(position) < 0.0

@@ -38,14 +38,17 @@ class Plan:
     task: name of a task with a scripted behaviour.
     episodes: how many.
     seed: of layouts, behaviours and noise.
+    mixture: how the behaviours' dials are drawn; see `behaviours.sample`.
     """
 
     task: str
     episodes: int
     seed: int
+    mixture: str = "varied"
 
     def __post_init__(self):
         behaviours.family(self.task)
+        behaviours.check_mixture(self.mixture, self.task)
         object.__setattr__(self, "task", tasks.get_task(self.task).name)
         if self.episodes < 1:
             raise UserError(f"episodes {self.episodes}: expected at least 1")
@@ -88,7 +91,7 @@ def collect(
         done += 1
         report(done, plan.episodes)
     episodes = _assemble(plan, parts)
-    dials = [behaviours.sample(plan.task, plan.seed, e) for e in range(plan.episodes)]
+    dials = [_dials(plan, e) for e in range(plan.episodes)]
     columns = {
         field.name: np.array([getattr(d, field.name) for d in dials])
         for field in dataclasses.fields(behaviours.Behaviour)
@@ -100,6 +103,10 @@ def collect(
     return episodes
 
 
+def _dials(plan: Plan, episode: int) -> behaviours.Behaviour:
+    return behaviours.sample(plan.task, plan.seed, episode, plan.mixture)
+
+
 def record(env, plan: Plan, episode: int) -> dict[str, np.ndarray]:
     """Runs one episode.
 
@@ -107,7 +114,7 @@ def record(env, plan: Plan, episode: int) -> dict[str, np.ndarray]:
       observations `[T + 1, O]`, actions `[T, A]`, rewards `[T]`, costs `[T]` (float32)
       and terminated `[]` bool.
     """
-    dials = behaviours.sample(plan.task, plan.seed, episode)
+    dials = _dials(plan, episode)
     observation = env.reset(behaviours.environment_seed(plan.seed, episode))
     act = behaviours.start(env, plan.task, dials, plan.seed, episode)
     observations, actions, rewards, costs = [observation], [], [], []
@@ -151,17 +158,19 @@ def summary(episodes: Episodes) -> str:
 def _header(plan: Plan) -> dict[str, str | int]:
     """What identifies the recording; attributes of the file."""
     versions = {name: importlib.metadata.version(name) for name in _SIMULATOR}
-    return {
+    header = {
         "task": plan.task,
         "collection_seed": plan.seed,
         "behaviour_version": behaviours.VERSION,
         "simulator": json.dumps(versions, sort_keys=True),
     }
+    # "varied" came first, and its files say nothing.
+    return header if plan.mixture == "varied" else header | {"mixture": plan.mixture}
 
 
 def _recorded(plan: Plan, out: pathlib.Path) -> Episodes:
     """Reads a file that is there; UserError unless it is the planned recording."""
-    expected = _header(plan)
+    expected = {"mixture": None} | _header(plan)
     with hdf5.open_file(out) as file:
         found = {name: hdf5.read_attribute(file, name) for name in expected}
     episodes = dsrl.load(out, task=plan.task) if found == expected else None
