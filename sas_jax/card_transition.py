@@ -78,7 +78,13 @@ def transition_parts(net, spec, variables, rows, seed):
 
         pit = jax.lax.map(below, split_keys(latent_key, 32)).mean(0)
         mean, action_log_std = net.apply(
-            params, z_state, obs, method="action_distribution"
+            params,
+            z_state,
+            obs,
+            batch.return_to_go[:, :-1][cut],
+            batch.cost_to_go[:, :-1][cut],
+            batch.timestep[cut],
+            method="action_distribution",
         )
         posterior, _ = net.apply(
             params,

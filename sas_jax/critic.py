@@ -144,6 +144,7 @@ class Critic:
       steps with risk <= level (cost units).
     local_rates: `[C]` the same of steps with risk about the level.
     ring_scales: see `RiskNetwork`.
+    scaling: tells one standardisation of observations from another.
     """
 
     params: Any
@@ -157,6 +158,7 @@ class Critic:
     action_dim: int = flax.struct.field(pytree_node=False)
     rings: tuple[tuple[int, int], ...] = flax.struct.field(pytree_node=False)
     ring_scales: tuple[tuple[float, float], ...] = flax.struct.field(pytree_node=False)
+    scaling: str = flax.struct.field(pytree_node=False)
 
 
 def network(config: CriticConfig, obs_dim, rings, ring_scales) -> RiskNetwork:
@@ -224,5 +226,12 @@ def gate_level(critic: Critic, cost_limit, rule: str = "accepted") -> jax.Array:
     if rule not in RULES:
         raise UserError(f"gate rule {rule!r}: expected one of {', '.join(RULES)}")
     rates = critic.rates if rule == "accepted" else critic.local_rates
-    # Where rates are equal, `interp` continues from the last: the largest level.
-    return jnp.interp(jnp.asarray(cost_limit, rates.dtype), rates, critic.levels)
+    limit = jnp.asarray(cost_limit, rates.dtype)
+    # Of equal rates the last: the largest level that is allowed.
+    after = jnp.searchsorted(rates, limit, side="right")
+    low = jnp.maximum(after - 1, 0)
+    high = jnp.minimum(after, rates.size - 1)
+    step = rates[high] - rates[low]
+    share = jnp.where(step > 0, (limit - rates[low]) / jnp.where(step > 0, step, 1), 0)
+    share = jnp.clip(share, 0.0, 1.0)
+    return critic.levels[low] + share * (critic.levels[high] - critic.levels[low])

@@ -194,7 +194,8 @@ def loss(
         mask,
         step,
     )
-    action_nll = -masked_mean(out["log_prob"], mask)
+    # Sharp actions come from states that are right, too.
+    action_nll = -masked_mean(out["log_prob"], clean)
     return_error = (out["next_return"] - batch.return_to_go[:, 1:]) / model.reward_unit
     return_error = jnp.square(return_error)
     return_loss = masked_mean(return_error, clean)

@@ -163,7 +163,9 @@ def make(
         ring = transformer.write(state.ring, state.latest, slot)
         memories = tuple(memories_of(state, ring, prompt))
         z, pending = apply(variables, "extend", tokens, memories, 1)
-        mean, log_std = apply(variables, "action_distribution", z[:, 0], state.obs)
+        mean, log_std = apply(
+            variables, "action_distribution", z[:, 0], *tokens_of(state)
+        )
         return Observed(mean=mean, log_std=log_std, ring=ring, pending=pending)
 
     def remember(variables, state, observed, action, prompt):

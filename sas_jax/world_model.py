@@ -3,7 +3,9 @@
 Tokens of a time step, in order: return-to-go, [cost-to-go,] state, action. Two hidden
 states are read (algorithm section 1): z at the state token feeds the policy, z at the
 action token the predictions. A hidden state of width 64-128 cannot carry 60 state
-dimensions, so both sets of heads see the raw inputs too.
+dimensions, so both sets of heads see the raw inputs too. The policy also reads the
+targets themselves, and what they ask for per remaining step: targets that only pass
+through the transformer are lost beside the state (measured: BUILD_NOTES.md).
 
 States are standardised and returns and costs scaled on entry; everything inside this
 module is in those units.
@@ -20,6 +22,9 @@ from sas_jax.networks import MLP, NoisyOr, gaussian_log_prob
 from sas_jax.transformer import Decoder, Dropout, Memory
 from sas_jax.transition import TransitionDecoder
 from sas_jax.vae import GaussianVAE, total_log_std
+
+# Share of an episode below which a target per remaining step grows no further.
+_LEAST_LEFT = 0.05
 
 
 class WorldModel(nn.Module):
@@ -95,7 +100,11 @@ class WorldModel(nn.Module):
     def observation_tokens(
         self, obs, return_to_go, cost_to_go, timestep, deterministic=True
     ):
-        """obs `[..., O]`, the rest `[...]` -> `[..., n, D]`, the state token last."""
+        """obs `[..., O]`, the rest `[...]` -> `[..., n, D]`, the state token last.
+
+        A cost-to-go below 0, a limit already exceeded, is none: the data have no other.
+        """
+        cost_to_go = jnp.maximum(cost_to_go, 0.0)
         tokens = [self.embed_return(return_to_go[..., None])]
         if self.config.cost_token:
             tokens.append(self.embed_cost(cost_to_go[..., None]))
@@ -110,9 +119,15 @@ class WorldModel(nn.Module):
 
     # Heads ----------------------------------------------------------------------
 
-    def action_distribution(self, z_state, obs):
-        """z `[..., D]`, obs `[..., O]` -> mean, log_std `[..., A]`."""
-        out = self.policy(_join(z_state, obs))
+    def action_distribution(self, z_state, obs, return_to_go, cost_to_go, timestep):
+        """z `[..., D]`, obs `[..., O]`, targets `[...]` -> mean, log_std `[..., A]`."""
+        longest = self.config.max_timestep
+        left = jnp.maximum(1.0 - timestep / longest, 1.0 / longest)
+        targets = [left, return_to_go, return_to_go / jnp.maximum(left, _LEAST_LEFT)]
+        if self.config.cost_token:
+            cost_to_go = jnp.maximum(cost_to_go, 0.0)
+            targets += [cost_to_go, cost_to_go / jnp.maximum(left, _LEAST_LEFT)]
+        out = self.policy(_join(z_state, obs, jnp.stack(targets, axis=-1)))
         mean, log_std = jnp.split(out, 2, axis=-1)
         return mean, jnp.clip(log_std, self.config.log_std_min, self.config.log_std_max)
 
@@ -282,7 +297,13 @@ class WorldModel(nn.Module):
             flat, (z_state, z_action, obs, target, change)
         )
         action, return_to_go = flat(batch.action), flat(batch.return_to_go[:, :-1])
-        mean, log_std = self.action_distribution(z_state, obs)
+        mean, log_std = self.action_distribution(
+            z_state,
+            obs,
+            return_to_go,
+            flat(batch.cost_to_go[:, :-1]),
+            flat(batch.timestep),
+        )
         residual, log_scale, kl = self.transition.reconstruct(
             target - obs,
             _join(z_action, obs, action, change),

@@ -73,7 +73,8 @@ def tokens(params, config, obs, action, return_to_go, cost_to_go, timestep):
     """Embedded tokens of one row `[W, n, D]`, inputs in model units."""
     parts = [dense(return_to_go[:, None], params["embed_return"])]
     if config.cost_token:
-        parts.append(dense(cost_to_go[:, None], params["embed_cost"]))
+        budget = np.clip(cost_to_go, 0, None)
+        parts.append(dense(budget[:, None], params["embed_cost"]))
     parts.append(dense(obs, params["embed_obs"]))
     parts.append(dense(action, params["embed_action"]))
     time = np.asarray(params["embed_timestep"]["embedding"], np.float64)[timestep]
@@ -102,8 +103,15 @@ def noisy_or(x, p, other=None):
     return np.log1p(-quiet) - np.log(quiet)
 
 
-def policy(params, config, z_state, obs):
+def policy(params, config, z_state, obs, return_to_go, cost_to_go, timestep):
     """Mean and log-std `[W, A]` of the action."""
-    out = mlp(np.concatenate([z_state, obs], -1), params["policy"])
+    longest = config.max_timestep
+    left = np.clip((longest - np.asarray(timestep, float)) / longest, 1 / longest, 1)
+    targets = [left, return_to_go, return_to_go / np.clip(left, 0.05, None)]
+    if config.cost_token:
+        budget = np.clip(cost_to_go, 0, None)
+        targets += [budget, budget / np.clip(left, 0.05, None)]
+    inputs = np.concatenate([z_state, obs, np.stack(targets, -1)], -1)
+    out = mlp(inputs, params["policy"])
     mean, log_std = np.split(out, 2, -1)
     return mean, np.clip(log_std, config.log_std_min, config.log_std_max)

@@ -53,7 +53,15 @@ def oracle_hidden(params, config, spec, history, mask):
 def oracle_policy(params, config, spec, history, mask):
     z = oracle_hidden(params, config, spec, history, mask)
     obs = (history.obs - spec.obs_mean) / spec.obs_std
-    return dense_oracle.policy(params, config.model, z[:, -2], obs)
+    return dense_oracle.policy(
+        params,
+        config.model,
+        z[:, -2],
+        obs,
+        np.asarray(history.return_to_go / spec.return_scale),
+        np.asarray(history.cost_to_go / spec.cost_scale),
+        history.timestep,
+    )
 
 
 def joined(prompt, history):

@@ -32,6 +32,9 @@ LEVELS = (
         "spec",
         "targets",
         "critic",
+        "critic_calibration",
+        "critic_training",
+        "critic_file",
         "report",
     },
     {"sas", "learners", "online"}

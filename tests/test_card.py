@@ -316,7 +316,13 @@ def test_imagination_goes_on_from_the_real_history():
             mask,
         ).reshape(4, 3, -1)
         mean, log_std = dense_oracle.policy(
-            variables["params"], config.model, z[3:, 1], batch.obs[b, 3:4]
+            variables["params"],
+            config.model,
+            z[3:, 1],
+            batch.obs[b, 3:4],
+            batch.return_to_go[b, 3:4],
+            batch.cost_to_go[b, 3:4],
+            batch.timestep[b, 3:4],
         )
         scaled = (action - mean[0]) / np.exp(log_std[0])
         density = (-0.5 * scaled**2 - log_std[0] - 0.5 * np.log(2 * np.pi)).sum()

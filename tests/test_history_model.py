@@ -44,6 +44,14 @@ def truncated(config, spec):
             {"params": variables["params"]},
             z[:, -1],
             obs[:, -1],
+            *(
+                row(x)[:, -1]
+                for x in (
+                    history.return_to_go / scale.return_scale,
+                    history.cost_to_go / scale.cost_scale,
+                    history.timestep,
+                )
+            ),
             method="action_distribution",
         )
         return mean[0], log_std[0]

@@ -125,7 +125,13 @@ def test_imagined_actions_follow_the_policy_at_the_full_history(imagined):
     config, spec, variables, _, _, outputs, z = imagined
     obs = (outputs.obs - spec.obs_mean) / spec.obs_std
     mean, log_std = dense_oracle.policy(
-        variables["params"], config.model, z[..., -2, :], obs
+        variables["params"],
+        config.model,
+        z[..., -2, :],
+        obs,
+        outputs.return_to_go / spec.return_scale,
+        outputs.cost_to_go / spec.cost_scale,
+        outputs.timestep,
     )
     free = (np.abs(outputs.action) < 1).all(-1)
     assert free.sum() > 40  # of 72

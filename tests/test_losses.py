@@ -112,8 +112,13 @@ def test_every_term_against_numpy(problem):
         hidden.append(z.reshape(STEPS, 3, -1))
     z = np.stack(hidden)[mask]
     obs, target, action = obs[mask], batch.obs[:, 1:][mask], batch.action[mask]
-    mean, log_std = dense_oracle.policy(params, config, z[:, -2], obs)
-    action_nll = -log_normal(action, mean, np.exp(log_std)).sum(-1).mean()
+    targets = (
+        x[mask]
+        for x in (batch.return_to_go[:, :-1], batch.cost_to_go[:, :-1], batch.timestep)
+    )
+    mean, log_std = dense_oracle.policy(params, config, z[:, -2], obs, *targets)
+    action_nll = -log_normal(action, mean, np.exp(log_std)).sum(-1)
+    action_nll = action_nll[np.nonzero(mask)[0] != 1].mean()
 
     def negative_elbo(name, residual, scale, kl, clean, wrong):
         """Variance of clean rows; 4 dimensions vary; free bits per latent; warm-up.

@@ -115,7 +115,9 @@ def problem(request):
             z_state, z_action = model.hidden(
                 **rows, is_valid=is_valid, train=False, prompt=prompt
             )
-            return model.action_distribution(z_state, rows["obs"]), z_action
+            targets = [rows[k] for k in ("return_to_go", "cost_to_go", "timestep")]
+            actions = model.action_distribution(z_state, rows["obs"], *targets)
+            return actions, z_action
 
         return model.apply({"params": variables["params"]}, method=run)
 

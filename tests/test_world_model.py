@@ -38,6 +38,11 @@ def hidden_of(model, params, row):
     )
 
 
+def targets_of(row):
+    """What the policy reads beside its hidden state."""
+    return [row[k] for k in ("obs", "return_to_go", "cost_to_go", "timestep")]
+
+
 @pytest.mark.parametrize("algo", ["dt", "cdt"])
 def test_heads_read_the_right_tokens(algo):
     """Policy from (z at the state token, s), the rest from (z at the action token, ...)
@@ -59,7 +64,7 @@ def test_heads_read_the_right_tokens(algo):
 
         z_state, z_action = z_state[0], z_action[0]
         return {
-            "policy": head("action_distribution", z_state, row["obs"]),
+            "policy": head("action_distribution", z_state, *targets_of(row)),
             "next_return": head(
                 "next_return",
                 z_action,
@@ -82,7 +87,9 @@ def test_heads_read_the_right_tokens(algo):
         tokens.reshape(STEPS * per_step, -1),
         mask,
     ).reshape(STEPS, per_step, -1)
-    mean, log_std = dense_oracle.policy(params, config.model, z[:, -2], row["obs"])
+    mean, log_std = dense_oracle.policy(
+        params, config.model, z[:, -2], *targets_of(row)
+    )
     np.testing.assert_allclose(out["policy"][0], mean, atol=2e-5)
     np.testing.assert_allclose(out["policy"][1], log_std, atol=2e-5)
     change = next_obs - row["obs"]
@@ -106,7 +113,8 @@ def step_gradients():
     config, spec = make_config(algo="cdt"), make_spec()
     model, params = make_model(config, spec), make_variables(config, spec)["params"]
     row = draw_row(spec)
-    timestep = row.pop("timestep")
+    timestep = jnp.asarray(row.pop("timestep"))
+    row["cost_to_go"] = np.abs(row["cost_to_go"])  # below 0 it is 0
 
     def apply(name, *args):
         return model.apply({"params": params}, *args, method=name)
@@ -115,7 +123,8 @@ def step_gradients():
         z_state, z_action = hidden_of(model, params, row | {"timestep": timestep})
         obs, action = row["obs"][step][None], row["action"][step][None]
         change = last_change(row["obs"][None])[0]
-        mean, log_std = apply("action_distribution", z_state[:, step], obs)
+        given = [x[step][None] for x in targets_of(row | {"timestep": timestep})]
+        mean, log_std = apply("action_distribution", z_state[:, step], *given)
         policy = (mean * jnp.array([[1.0, 2.0]]) + log_std).sum()
         latent, noise = jnp.ones((1, 3)), jnp.ones((1, spec.obs_dim))
         next_obs = apply(

@@ -28,6 +28,13 @@ def mlp(inputs: int, hidden: tuple[int, ...], outputs: int) -> int:
     return sum(2 * a * b for a, b in zip(sizes, sizes[1:], strict=False))
 
 
+def _policy(config: WorldModelConfig, obs_dim: int, action_dim: int) -> int:
+    """The policy's head: hidden state, state, and what the targets ask for."""
+    targets = 5 if config.cost_token else 3
+    inputs = config.decoder.width + obs_dim + targets
+    return mlp(inputs, config.policy_hidden, 2 * action_dim)
+
+
 def _layers(config: WorldModelConfig, num_read: int) -> int:
     """All layers for the n tokens of one step; the last layer reads out `num_read`."""
     square, n = config.decoder.width**2, config.tokens_per_step
@@ -52,7 +59,7 @@ def _cached_step(config, obs_dim, action_dim, prompt_steps, num_read):
         "embedding": _embedding(config, obs_dim, action_dim),
         "layers": _layers(config, num_read),
         "attention": 4 * width * attention,
-        "policy": mlp(width + obs_dim, config.policy_hidden, 2 * action_dim),
+        "policy": _policy(config, obs_dim, action_dim),
     }
 
 
@@ -158,7 +165,7 @@ def training_step(
     padded = rows * math.ceil(length / decoder.context) * decoder.context
     context = width + 2 * obs_dim + action_dim
     queries = ((decoder.depth - 1) * n + 2) * padded
-    heads = mlp(width + obs_dim, config.policy_hidden, 2 * action_dim)
+    heads = _policy(config, obs_dim, action_dim)
     heads += mlp(context, config.head_hidden, 1)
     if config.cost_context:
         heads += mlp(width + obs_dim, config.head_hidden, 1)
