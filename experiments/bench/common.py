@@ -101,10 +101,17 @@ def seconds(samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
     }
 
 
+def ratios(
+    first: Sequence[Sample], second: Sequence[Sample], field: str
+) -> list[float]:
+    """The ratio of two cases' seconds, round by round."""
+    pairs = zip(first, second, strict=True)
+    return [getattr(a, field) / getattr(b, field) for a, b in pairs]
+
+
 def ratio(first: Sequence[Sample], second: Sequence[Sample], field: str) -> float:
     """Median over rounds of the ratio of two cases' seconds."""
-    pairs = zip(first, second, strict=True)
-    return statistics.median(getattr(a, field) / getattr(b, field) for a, b in pairs)
+    return statistics.median(ratios(first, second, field))
 
 
 def peak_case(dtype: str = "float32") -> tuple[Case, float]:
