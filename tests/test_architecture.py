@@ -26,6 +26,7 @@ LEVELS = (
         "temperature",
         "seam",
         "settings",
+        "risk",
         "imagination",
         "lyapunov",
         "data",
@@ -38,7 +39,7 @@ LEVELS = (
         "report",
     },
     {"sas", "learners", "online"}
-    | {"alignment", "realign", "drift", "aligned", "replay"},
+    | {"alignment", "realign", "drift", "aligned", "replay", "carry"},
     {"checkpoint"},
     {"train", "evaluate", "stopping", "token_following"} | {"card", "ceiling"},
     {"probe", "recording", "bound", "bound_study", "signals", "landscape"},

@@ -1,0 +1,76 @@
+"""Fits the cost critic of a checkpoint to its data and measures it on held-out data.
+
+python -m experiments.critic --checkpoint=runs/pg1_dt --data=data/pg1.hdf5 \
+    --out=runs/pg1_dt/critic.npz --set=horizon=15 --set=members=4
+
+Episodes are split as the checkpoint's training split them. The report is printed and
+written as JSON beside the critic.
+"""
+
+import json
+
+from absl import flags
+from tqdm import tqdm
+
+from experiments import cli
+from sas_jax import checkpoint
+from sas_jax import config as config_lib
+from sas_jax.critic import CriticConfig
+from sas_jax.critic_file import save_critic
+from sas_jax.critic_training import fit_critic
+from sas_jax.data import dsrl
+from sas_jax.errors import UserError
+from sas_jax.report import atomic
+from sas_jax.report.critic_table import critic_tables
+
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of experiments.train.")
+_STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
+_DATA = flags.DEFINE_string("data", None, "DSRL file that the run was trained on.")
+_OUT = flags.DEFINE_string("out", None, "Critic (default: CHECKPOINT/critic.npz).")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the members' weights and batches.")
+_SET = flags.DEFINE_multi_string(
+    "set", [], "Setting of the critic, e.g. --set=horizon=25. May be repeated."
+)
+
+
+def main(argv):
+    """Fits, saves, prints the tables."""
+    del argv
+    if not _CHECKPOINT.value or not _DATA.value:
+        raise UserError("--checkpoint and --data: expected both")
+    config = config_lib.override(CriticConfig(), _SET.value)
+    loaded = checkpoint.load(_CHECKPOINT.value, _STEP.value)
+    train = loaded.config.train
+    episodes = dsrl.load(_DATA.value, task=loaded.config.task)
+    training, _ = episodes.split(train.held_out, seed=train.seed)
+    if training.fingerprint() != loaded.spec.fingerprint:
+        raise UserError(
+            f"--data {_DATA.value}: not the file that {_CHECKPOINT.value} was trained "
+            "on; its held-out episodes may have been seen"
+        )
+    del training
+    with tqdm(desc="critic", unit="step", total=config.num_steps) as bar:
+
+        def show(step, losses):
+            bar.update(step - bar.n)
+            bar.set_postfix(held_out_loss=f"{losses.mean():.4f}", refresh=False)
+
+        critic, report = fit_critic(
+            episodes,
+            loaded.spec,
+            config,
+            _SEED.value,
+            held_out=train.held_out,
+            split_seed=train.seed,
+            on_look=show,
+        )
+    out = _OUT.value or f"{_CHECKPOINT.value}/critic.npz"
+    save_critic(out, critic, report)
+    atomic.write_text(f"{out}.json", json.dumps(report, indent=1))
+    for table in critic_tables(report):
+        print(table.text())
+    print(out)
+
+
+if __name__ == "__main__":
+    cli.run(main)
