@@ -9,7 +9,7 @@ jitted `act` with a donated carry, and the fetch of its actions.
 from absl import flags
 
 from experiments import cli
-from experiments.bench import acting_timing, common, model_cases
+from experiments.bench import acting_timing, common, model_cases, model_flags
 from sas_jax.errors import UserError
 
 _SIZES = flags.DEFINE_list(
@@ -25,21 +25,21 @@ def main(argv):
     """Measures, prints the table and writes it as JSON."""
     del argv
     sizes = model_cases.numbers("sizes", _SIZES.value)
-    if min(_STEPS.value, model_cases.REPEATS.value) < 1:
+    if min(_STEPS.value, model_flags.REPEATS.value) < 1:
         raise UserError("--steps and --repeats: expected integers >= 1")
-    config = model_cases.make_config()
-    common.pin(model_cases.THREADS.value)
-    clock = common.clock(model_cases.THREADS.value)
+    config = model_flags.make_config()
+    common.pin(model_flags.THREADS.value)
+    clock = common.clock(model_flags.THREADS.value)
     rows = acting_timing.measure(
         config,
         model_cases.make_spec(config),
         sizes=sizes,
         steps=_STEPS.value,
-        repeats=model_cases.REPEATS.value,
+        repeats=model_flags.REPEATS.value,
         clock=clock,
     )
     print(_table(rows, clock))
-    settings = model_cases.settings(sizes=sizes, steps=_STEPS.value)
+    settings = model_flags.settings(sizes=sizes, steps=_STEPS.value)
     common.finish(_OUT.value, settings, clock, {"rows": rows})
 
 

@@ -114,12 +114,19 @@ def ratio(first: Sequence[Sample], second: Sequence[Sample], field: str) -> floa
     return statistics.median(ratios(first, second, field))
 
 
-def peak_case(dtype: str = "float32") -> tuple[Case, float]:
-    """Matrix products in `dtype`, and the floating-point operations of a run."""
+def peak_case(
+    dtype: str = "float32", *, precision: str | None = None, size: int = 0
+) -> tuple[Case, float]:
+    """Matrix products in `dtype`, and the floating-point operations of a run.
+
+    precision: JAX's name of one, None for the default. size: of the square matrices; 0
+    is the backend's own.
+    """
     backend = jax.default_backend()
-    size, count = _PEAK_SIZE.get(backend, _PEAK_SIZE_ACCELERATOR)
+    own, count = _PEAK_SIZE.get(backend, _PEAK_SIZE_ACCELERATOR)
+    size = size or own
     matrix = jnp.full((size, size), 1.0 / size, dtype)
-    product = jax.jit(lambda a: a @ a)
+    product = jax.jit(lambda a: jnp.matmul(a, a, precision=precision))
     case = timed(lambda: [product(matrix) for _ in range(count)])
     return case, 2.0 * size**3 * count
 

@@ -12,7 +12,7 @@ two caches hold what the model has read from further away.
 from absl import flags
 
 from experiments import cli
-from experiments.bench import common, imagination_timing, model_cases
+from experiments.bench import common, imagination_timing, model_cases, model_flags
 from sas_jax.errors import UserError
 
 _SIZES = flags.DEFINE_list("sizes", ["5", "20", "100", "1000"], "Trajectories at once.")
@@ -39,13 +39,13 @@ def main(argv):
                 f"--densities: unknown {name!r}; expected some of "
                 f"{', '.join(imagination_timing.DENSITIES)}"
             )
-    config = model_cases.make_config()
-    if min(_HORIZON.value, _ALIGN_REPEATS.value, model_cases.REPEATS.value) < 1:
+    config = model_flags.make_config()
+    if min(_HORIZON.value, _ALIGN_REPEATS.value, model_flags.REPEATS.value) < 1:
         raise UserError("--horizon, --repeats and --align_repeats: expected >= 1")
     if _ALIGN_HORIZON.value < config.sas.prompt_length:
         raise UserError(f"--align_horizon: expected >= {config.sas.prompt_length}")
-    common.pin(model_cases.THREADS.value)
-    clock = common.clock(model_cases.THREADS.value)
+    common.pin(model_flags.THREADS.value)
+    clock = common.clock(model_flags.THREADS.value)
     spec = model_cases.make_spec(config)
     rows = imagination_timing.measure_flat(
         config,
@@ -53,7 +53,7 @@ def main(argv):
         densities=_DENSITIES.value,
         sizes=sizes,
         horizon=_HORIZON.value,
-        repeats=model_cases.REPEATS.value,
+        repeats=model_flags.REPEATS.value,
         clock=clock,
     )
     more, calls = imagination_timing.measure_align(
@@ -67,7 +67,7 @@ def main(argv):
     rows += more
     print(_table(rows, clock))
     print("\n".join(map(_call, calls)))
-    settings = model_cases.settings(horizon=_HORIZON.value)
+    settings = model_flags.settings(horizon=_HORIZON.value)
     common.finish(_OUT.value, settings, clock, {"rows": rows, "calls": calls})
 
 

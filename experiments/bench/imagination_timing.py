@@ -4,17 +4,20 @@ import dataclasses
 import functools
 import statistics
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from experiments.bench import child, common, flops, model_cases
 from sas_jax import seam
-from sas_jax.alignment import align
+from sas_jax.alignment import Alignment, align
 from sas_jax.envs.tasks import get_task
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.imagination import imagine
 from sas_jax.learners import sequence
+from sas_jax.seam import ModelState, SequenceModel
 from sas_jax.spec import DataSpec
 
 DENSITIES = ("transition", "marginal", "none")
@@ -35,7 +38,10 @@ def _model(config, spec, density):
     return model._replace(step=step)
 
 
-def _start(model, variables, keys, obs):
+def start(
+    model: SequenceModel, variables: dict, keys: jax.Array, obs: jax.Array
+) -> ModelState:
+    """P trajectories at their first observation `[P, O]`; keys `[P]`."""
     count = obs.shape[0]
     return model.start(
         variables,
@@ -62,7 +68,7 @@ def flat_case(
     @jax.jit
     def run(variables, key, obs):
         keys = seam.split_keys(key, count)
-        state = _start(model, variables, keys, obs)
+        state = start(model, variables, keys, obs)
         outputs, _ = imagine(model.step, variables, keys, state, horizon=horizon)
         return outputs
 
@@ -82,9 +88,53 @@ def xla_step_flops(
     model = _model(config, spec, density)
     keys = seam.split_keys(jax.random.key(1), count)
     obs = model_cases.make_observations(spec, count)
-    state = jax.eval_shape(functools.partial(_start, model), variables, keys, obs)
+    state = jax.eval_shape(functools.partial(start, model), variables, keys, obs)
     step = jax.jit(lambda *arguments: model.step(*arguments, None))
     return common.xla_flops(step.lower(variables, keys, state).compile()) / count
+
+
+def _outcome(result):
+    """What acting needs of Algorithm 1."""
+    return result.prompts, result.diagnostics
+
+
+def align_program(
+    config: ExperimentConfig,
+    spec: DataSpec,
+    variables: dict,
+    *,
+    episodes: int,
+    horizon: int,
+    variant: str,
+    read: Callable[[Alignment], Any] = _outcome,
+) -> tuple[Callable[..., Any], tuple]:
+    """Algorithm 1 for `episodes` episodes in one jit, and its arguments.
+
+    read: what the program returns of an episode's `Alignment`.
+    """
+    model = sequence.make_sequence_model(config, spec)
+
+    def one(variables, key, obs):
+        start_key, align_key = jax.random.split(key)
+        result = align(
+            model,
+            variables,
+            align_key,
+            start(model, variables, start_key[None], obs[None]),
+            jnp.full(1, 20.0),
+            config=config.sas,
+            variants=(variant,),
+            horizon=horizon,
+            max_cost=get_task(config.task).max_step_cost,
+        )
+        return read(result)
+
+    arguments = (
+        variables,
+        jax.random.split(jax.random.key(2), episodes),
+        model_cases.make_observations(spec, episodes),
+    )
+    return jax.jit(jax.vmap(one, in_axes=(None, 0, 0))), arguments
 
 
 def build_align(
@@ -95,32 +145,17 @@ def build_align(
     horizon: int,
     variant: str,
 ) -> tuple[common.Case, dict]:
-    """Algorithm 1 for `episodes` episodes in one jit; for `child.Child`."""
-    variables = model_cases.make_variables(config, spec)
-    model = sequence.make_sequence_model(config, spec)
-
-    def one(variables, key, obs):
-        start_key, align_key = jax.random.split(key)
-        result = align(
-            model,
-            variables,
-            align_key,
-            _start(model, variables, start_key[None], obs[None]),
-            jnp.full(1, 20.0),
-            config=config.sas,
-            variants=(variant,),
-            horizon=horizon,
-            max_cost=get_task(config.task).max_step_cost,
-        )
-        return result.prompts, result.diagnostics
-
-    arguments = (
-        variables,
-        jax.random.split(jax.random.key(2), episodes),
-        model_cases.make_observations(spec, episodes),
+    """Algorithm 1 for `episodes` episodes, compiled; for `child.Child`."""
+    program, arguments = align_program(
+        config,
+        spec,
+        model_cases.make_variables(config, spec),
+        episodes=episodes,
+        horizon=horizon,
+        variant=variant,
     )
     started = time.perf_counter()
-    run = jax.jit(jax.vmap(one, in_axes=(None, 0, 0))).lower(*arguments).compile()
+    run = program.lower(*arguments).compile()
     facts = {"compile_seconds": time.perf_counter() - started}
     facts["compiled_bytes"] = child.peak_bytes()
     memory = run.memory_analysis()

@@ -5,24 +5,15 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 
-from sas_jax import config as config_lib
 from sas_jax.data import dsrl
 from sas_jax.data.episodes import Episodes
 from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
-from sas_jax.experiment import ExperimentConfig, default_config
+from sas_jax.experiment import ExperimentConfig
 from sas_jax.learners import sequence
 from sas_jax.spec import DataSpec, lidar_rings
 from sas_jax.types import Learner, TrainState
-
-TASK = flags.DEFINE_string("task", "PointGoal1", "Task whose sizes the model has.")
-SET = flags.DEFINE_multi_string(
-    "set", [], "Dotted setting, e.g. --set=model.decoder.width=64. May be repeated."
-)
-THREADS = flags.DEFINE_integer("threads", 1, "Cores that the benchmark is pinned to.")
-REPEATS = flags.DEFINE_integer("repeats", 7, "Rounds, each of all cases in turns.")
 
 
 def numbers(name: str, values: list[str], least: int = 1) -> list[int]:
@@ -30,24 +21,6 @@ def numbers(name: str, values: list[str], least: int = 1) -> list[int]:
     if not values or not all(v.isdecimal() and int(v) >= least for v in values):
         raise UserError(f"--{name}={','.join(values)}: expected integers >= {least}")
     return [int(v) for v in values]
-
-
-def settings(**others: object) -> dict[str, object]:
-    """The shared flags' values and `others`, for the JSON."""
-    return {
-        "task": TASK.value,
-        "set": SET.value,
-        "threads": THREADS.value,
-        "repeats": REPEATS.value,
-        **others,
-    }
-
-
-def make_config(algo: str = "dt") -> ExperimentConfig:
-    """The paper's configuration with the settings of --set."""
-    return config_lib.override(
-        default_config(get_task(TASK.value).name, algo), SET.value
-    )
 
 
 def make_spec(config: ExperimentConfig) -> DataSpec:

@@ -16,7 +16,7 @@ numbers; their first K steps have shorter histories and are cheaper than the oth
 from absl import flags
 
 from experiments import cli
-from experiments.bench import common, model_cases, torch_timing
+from experiments.bench import common, model_cases, model_flags, torch_timing
 from sas_jax.errors import UserError
 
 _COUNT = flags.DEFINE_integer("trajectories", 5, "N, trajectories imagined.")
@@ -31,16 +31,16 @@ TARGETS = {torch_timing.ONE: 100.0, torch_timing.BATCHED: 30.0}
 def main(argv):
     """Compares, measures, prints the table and writes it as JSON."""
     del argv
-    least = (_COUNT.value, _HORIZON.value, model_cases.REPEATS.value)
+    least = (_COUNT.value, _HORIZON.value, model_flags.REPEATS.value)
     if min(least) < 1 or _TORCH_HORIZON.value < 0:
         raise UserError(
             "--trajectories, --horizon, --repeats: expected >= 1; --torch_horizon: >= 0"
         )
     torch = torch_timing.require()
-    config = model_cases.make_config()
+    config = model_flags.make_config()
     torch_timing.check_supported(config)
-    common.pin(model_cases.THREADS.value)
-    clock = common.clock(model_cases.THREADS.value)
+    common.pin(model_flags.THREADS.value)
+    clock = common.clock(model_flags.THREADS.value)
     torch_horizon = _TORCH_HORIZON.value or _HORIZON.value
     rows, found = torch_timing.measure(
         config,
@@ -48,9 +48,9 @@ def main(argv):
         count=_COUNT.value,
         horizon=_HORIZON.value,
         torch_horizon=torch_horizon,
-        repeats=model_cases.REPEATS.value,
+        repeats=model_flags.REPEATS.value,
         clock=clock,
-        threads=model_cases.THREADS.value,
+        threads=model_flags.THREADS.value,
     )
     rows = [row | {"target": TARGETS.get(row["case"])} for row in rows]
     print(_table(rows, clock))
@@ -58,7 +58,7 @@ def main(argv):
     print(f"largest difference of the outputs: {found[worst]:.1e} ({worst})")
     if torch_horizon != _HORIZON.value:
         print(f"PyTorch imagined {torch_horizon} steps, not {_HORIZON.value}")
-    settings = model_cases.settings(
+    settings = model_flags.settings(
         trajectories=_COUNT.value,
         horizon=_HORIZON.value,
         torch_horizon=torch_horizon,

@@ -17,7 +17,7 @@ import jax
 from absl import flags
 
 from experiments import cli
-from experiments.bench import common, model_cases, training_timing
+from experiments.bench import common, model_cases, model_flags, training_timing
 from sas_jax.errors import UserError
 from sas_jax.experiment import ALGORITHMS
 
@@ -40,7 +40,7 @@ def main(argv):
     for algo in _ALGOS.value:
         if algo not in ALGORITHMS:
             raise UserError(f"--algos: unknown {algo!r}; {', '.join(ALGORITHMS)}")
-    if _STEPS.value < 0 or model_cases.REPEATS.value < 1 or _EPISODES.value < 2:
+    if _STEPS.value < 0 or model_flags.REPEATS.value < 1 or _EPISODES.value < 2:
         raise UserError("--steps: expected >= 0; --repeats: >= 1; --episodes: >= 2")
     # Several processes share an accelerator's memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -49,8 +49,8 @@ def main(argv):
         for algo in _ALGOS.value
         for count in seeds
     }
-    common.pin(model_cases.THREADS.value)
-    clock = common.clock(model_cases.THREADS.value)
+    common.pin(model_flags.THREADS.value)
+    clock = common.clock(model_flags.THREADS.value)
     is_cpu = jax.default_backend() == "cpu"
     steps = {
         name: _STEPS.value or (_CPU_STEPS[config.algo] if is_cpu else 200)
@@ -60,7 +60,7 @@ def main(argv):
         configs,
         episodes=_EPISODES.value,
         steps=steps,
-        repeats=model_cases.REPEATS.value,
+        repeats=model_flags.REPEATS.value,
         clock=clock,
         folder=Path(_OUT.value).parent,
         has_fit=_FIT.value,
@@ -68,12 +68,12 @@ def main(argv):
     print(_table(rows, clock))
     for dtype, rate in rates.items():
         print(f"matrix products in {dtype}: {rate / 1e9:.0f} GFLOP/s")
-    settings = model_cases.settings(steps=_STEPS.value, episodes=_EPISODES.value)
+    settings = model_flags.settings(steps=_STEPS.value, episodes=_EPISODES.value)
     common.finish(_OUT.value, settings, clock, {"rows": rows, "peak_flops": rates})
 
 
 def _with_seeds(algo, count):
-    config = model_cases.make_config(algo)
+    config = model_flags.make_config(algo)
     train = dataclasses.replace(config.train, num_seeds=count)
     return dataclasses.replace(config, train=train)
 
