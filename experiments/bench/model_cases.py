@@ -75,9 +75,10 @@ def make_variables(config: ExperimentConfig, spec: DataSpec) -> dict:
 
 
 def make_observations(spec: DataSpec, count: int) -> np.ndarray:
-    """`[count, O]` standard normal."""
+    """`[count, O]` normal, with the data's means and deviations."""
     rng = np.random.default_rng([0, count])
-    return rng.standard_normal((count, spec.obs_dim), np.float32)
+    normal = rng.standard_normal((count, spec.obs_dim), np.float32)
+    return np.asarray(spec.obs_mean + spec.obs_std * normal, np.float32)
 
 
 def write_episodes(path: Path, config: ExperimentConfig, count: int) -> None:
