@@ -9,11 +9,11 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import cli
-from sas_jax import alignment, checkpoint
+from sas_jax import alignment, checkpoint, critic_file
 from sas_jax import config as config_lib
 from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
-from sas_jax.evaluate import EvaluationConfig, evaluate
+from sas_jax.evaluate import EvaluationConfig, evaluate, sees_threshold
 from sas_jax.report import results, tables
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of experiments.train.")
@@ -29,6 +29,9 @@ _TRAIN_SEED = flags.DEFINE_integer("train_seed", 0, "Index of the training seed.
 _WORKERS = flags.DEFINE_integer("workers", None, "Environment processes (all cores).")
 _DEVICES = flags.DEFINE_integer(
     "devices", 1, "Blocks of 32 at a time (0: all devices)."
+)
+_CRITIC = flags.DEFINE_string(
+    "critic", None, "File of experiments.critic, for critic and gate variants."
 )
 _OUT = flags.DEFINE_string("out", None, "CSV (default: CHECKPOINT/results.csv).")
 _SET = flags.DEFINE_multi_string("set", [], "Setting, e.g. --set=sas.num_first=10.")
@@ -66,14 +69,18 @@ def main(argv):
         num_workers=_WORKERS.value,
         devices=_DEVICES.value,
     )
+    critic = None
+    if _CRITIC.value:
+        critic = critic_file.load_critic(_CRITIC.value, loaded.spec)
     task = get_task(loaded.config.task)
     runs = len(config.variants) * config.num_episodes
-    if loaded.config.model.cost_token:
+    if sees_threshold(loaded.config, config.variants):
         runs *= len(config.cost_limits)
     out = _OUT.value or os.path.join(_CHECKPOINT.value, "results.csv")
     total = runs * task.episode_steps
     with tqdm(total=total, desc=f"evaluate {task.name}", mininterval=0.5) as bar:
-        rows = evaluate(loaded, config, on_step=bar.update).results
+        run = evaluate(loaded, config, critic=critic, on_step=bar.update)
+    rows = run.results
     results.write_results(out, rows)
     reference = "none" if "none" in config.variants else config.variants[0]
     for table in [

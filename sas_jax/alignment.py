@@ -13,6 +13,7 @@ from sas_jax import lyapunov
 from sas_jax.diagnostics import Diagnostics, diagnose, empty_diagnostics, mean_found
 from sas_jax.errors import UserError
 from sas_jax.imagination import imagine, segment
+from sas_jax.risk import RiskModel, select_by_risk
 from sas_jax.seam import Prompt, SequenceModel, make_room, split_keys
 from sas_jax.settings import RULES, VARIANTS, SASConfig, check_variants
 from sas_jax.types import Key, Params, StepOutput, Trajectory
@@ -148,6 +149,7 @@ def align(
     variants: tuple[str, ...],
     horizon: int,
     max_cost: float = 1.0,
+    risk_model: RiskModel | None = None,
 ) -> Alignment:
     """Algorithm 1 from one state: imagine N, choose, imagine M more, choose a prompt.
 
@@ -160,6 +162,7 @@ def align(
       config: settings; `horizon` is T with 0 resolved.
       variants: static tuple of names out of `VARIANTS`.
       max_cost: C_max, the largest cost of a step.
+      risk_model: cost critic of the variants that choose by one.
 
     Returns:
       `Alignment`. A variant whose candidates all have a non-finite energy gets the
@@ -183,6 +186,7 @@ def align(
             variants=variants,
             horizon=horizon,
             max_cost=max_cost,
+            risk_model=risk_model,
         )
 
     if config.fragments == 1:
@@ -212,8 +216,30 @@ def align(
     return Alignment(prompts, diagnostics, *details)
 
 
+def risk_choice(
+    model, variables, risk_model, config, loop, horizon, num_steps=None
+) -> Choice:
+    """The choice of a cost critic in a loop; its segment ends at the energy's peak."""
+    obs = model.standardise(loop.outputs.obs)
+    risk = risk_model.risk(variables, obs, loop.outputs.action)
+    selection = select_by_risk(
+        loop.energies, risk, penalty=config.risk_penalty, num_steps=num_steps
+    )
+    return bounded(selection, config.prompt_length, horizon)
+
+
 def _run(
-    model, variables, key, state, cost_limits, *, config, variants, horizon, max_cost
+    model,
+    variables,
+    key,
+    state,
+    cost_limits,
+    *,
+    config,
+    variants,
+    horizon,
+    max_cost,
+    risk_model,
 ):
     """Algorithm 1 once: variant -> Fragment, and the loops and choices."""
     length = config.prompt_length
@@ -224,6 +250,8 @@ def _run(
     for variant, (rule, _, _) in rules.items():
         if rule == "random":
             choice = random_choice(random_key, first.energies, length)
+        elif rule == "risk":
+            choice = risk_choice(model, variables, risk_model, config, first, horizon)
         else:
             selection = lyapunov.select_first(first.energies, rule=rule)
             choice = bounded(selection, length, horizon)
@@ -258,10 +286,15 @@ def _run(
         level, found = choice.selection.level, choice.selection.is_valid
         if is_second:
             loop = second[rule]
-            selection = lyapunov.select_second(
-                loop.energies, level, count_u=score == "uv"
-            )
-            choice = bounded(selection, length, horizon)
+            if score == "risk":
+                choice = risk_choice(
+                    model, variables, risk_model, config, loop, horizon
+                )
+            else:
+                selection = lyapunov.select_second(
+                    loop.energies, level, count_u=score == "uv"
+                )
+                choice = bounded(selection, length, horizon)
             second_choices[variant] = choice
             found = found & choice.selection.is_valid
         seen = diagnose(

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from sas_jax import checkpoint, sas
+from sas_jax import checkpoint
 from sas_jax.alignment import check_variants
+from sas_jax.carry import Policy
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.learners import sequence
@@ -16,11 +17,11 @@ from sas_jax.spec import DataSpec
 class LoadedPolicy(NamedTuple):
     """A checkpoint's policy and the parameters that all its functions take first.
 
-    policy: see `sas.Policy`. variables: "params" and "variances". config, spec: of the
+    policy: see `Policy`. variables: "params" and "variances". config, spec: of the
     checkpoint. card: the world-model card measured when training ended, or None.
     """
 
-    policy: sas.Policy
+    policy: Policy
     variables: dict[str, Any]
     config: ExperimentConfig
     spec: DataSpec

@@ -14,13 +14,15 @@ import numpy as np
 
 from sas_jax import rollout
 from sas_jax.checkpoint import Checkpoint
+from sas_jax.critic import Critic
 from sas_jax.envs.tasks import Task, get_task
 from sas_jax.envs.vector import VectorEnv
 from sas_jax.errors import UserError
+from sas_jax.experiment import ExperimentConfig
 from sas_jax.learners import sequence
 from sas_jax.report.card_table import warn_poor
 from sas_jax.report.results import EpisodeResult
-from sas_jax.settings import RULES, check_variants
+from sas_jax.settings import CRITICAL, GATED, RULES, check_variants
 from sas_jax.targets import check_cost_limits, warn_outside
 
 
@@ -108,15 +110,17 @@ def evaluate(
     loaded: Checkpoint,
     config: EvaluationConfig,
     *,
+    critic: Critic | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Runs a checkpoint's policy under every variant and threshold.
 
     A policy without cost tokens acts the same under every threshold: its episodes are
-    run once and judged at each.
+    run once and judged at each, unless a gate looks at the threshold.
 
     Args:
       loaded: checkpoint. config: what to run.
+      critic: cost critic of the variants that need one, made for the checkpoint.
       on_step: called with the number of environment steps just made.
 
     Raises:
@@ -124,9 +128,12 @@ def evaluate(
     """
     experiment, spec = loaded.config, loaded.spec
     task = task_of(loaded, config.train_seed)
-    sees_limit = experiment.model.cost_token
-    if sees_limit:
+    sees_limit = sees_threshold(experiment, config.variants)
+    if experiment.model.cost_token:
         warn_outside(spec, config.cost_limits)
+    if critic is None and set(config.variants) & set(CRITICAL):
+        named = next(v for v in config.variants if v in CRITICAL)
+        raise UserError(f"variants: {named} needs a cost critic (experiments.critic)")
     if any(RULES[variant] for variant in config.variants):
         warn_poor(loaded.card)
     learner = sequence.make(
@@ -137,6 +144,8 @@ def evaluate(
     )
     state = jax.tree.map(lambda x: x[config.train_seed], loaded.state)
     variables = sequence.variables_of(state)
+    if critic is not None:
+        variables |= {"critic": critic}
     limits = config.cost_limits if sees_limit else config.cost_limits[:1]
     runner = rollout.BlockRunner(
         learner,
@@ -154,13 +163,19 @@ def evaluate(
     ) as envs:
         for first in range(0, config.num_episodes, size):
             out = runner.run(envs, all_seeds[first : first + size], on_step)
-            results += _results(loaded, config, task, limits, out)
+            results += _results(loaded, config, task, limits, sees_limit, out)
             if paths is None:
                 paths = _paths(config, limits, out)
     results.sort(
         key=lambda r: (r.episode_seed, config.variants.index(r.variant), r.cost_limit)
     )
     return Evaluation(results, paths)
+
+
+def sees_threshold(experiment: ExperimentConfig, variants: tuple[str, ...]) -> bool:
+    """Whether episodes depend on the threshold: by a cost token, or by a gate."""
+    by_gate = experiment.sas.gate_level is None and bool(set(variants) & set(GATED))
+    return experiment.model.cost_token or by_gate
 
 
 def _paths(config, limits, out: rollout.BlockRun) -> Paths:
@@ -182,7 +197,7 @@ def _paths(config, limits, out: rollout.BlockRun) -> Paths:
     )
 
 
-def _results(loaded, config, task, limits, out) -> list[EpisodeResult]:
+def _results(loaded, config, task, limits, sees_limit, out) -> list[EpisodeResult]:
     """Result rows of a block: every group's episodes, judged at every threshold."""
     results = []
     prompted = np.isfinite(out.diagnostics["prompt_ok"])
@@ -190,7 +205,7 @@ def _results(loaded, config, task, limits, out) -> list[EpisodeResult]:
     for group, episode in np.ndindex(out.cost.shape[:2]):
         own = limits[group % len(limits)]
         judged = enumerate(config.cost_limits)
-        if loaded.config.model.cost_token:
+        if sees_limit:
             judged = [(0, own)]  # it acted under its own threshold
         value = float(out.reward[group, episode].sum())
         cost = float(out.cost[group, episode].sum())
@@ -229,7 +244,10 @@ def _results(loaded, config, task, limits, out) -> list[EpisodeResult]:
 
 def _drift(ended, index) -> dict[str, float]:
     """What is known of an episode at its end; index: of the threshold."""
-    found = {"num_realigned": int(ended.get("num_realigned", 0))}
+    found = {
+        "num_realigned": int(ended.get("num_realigned", 0)),
+        "num_gated": int(ended.get("num_gated", 0)),
+    }
     if "drift" in ended:
         found |= {
             "drift": float(ended["drift"]),

@@ -113,8 +113,12 @@ def _peaks(energies):
     return clean.max(axis=1), clean.argmax(axis=1), is_valid
 
 
-def _choose(rank, peaks, times, score, is_valid):
-    """The trajectory with the smallest `rank`, the first of equals, if any is valid."""
+def choose(rank, peaks, times, score, is_valid):
+    """The trajectory with the smallest `rank`, the first of equals, if any is valid.
+
+    Everything is `[N]`: rank, largest energies and their times, what a choice is
+    reported to be chosen by, and whether a trajectory may be chosen.
+    """
     index = jnp.argmin(jnp.where(is_valid, rank, jnp.inf))
     found = is_valid[index]
     zero = jnp.zeros((), jnp.int32)
@@ -139,7 +143,7 @@ def select_first(energies: jax.Array, *, rule: str = "min") -> Selection:
         raise ValueError(f"rule must be min or max, got {rule!r}")
     peaks, times, is_valid = _peaks(energies)
     rank = peaks if rule == "min" else -peaks
-    return _choose(rank, peaks, times, peaks, is_valid)
+    return choose(rank, peaks, times, peaks, is_valid)
 
 
 def select_second(
@@ -174,7 +178,7 @@ def select_second(
             score = score + jax.vmap(lambda row: _count(condition_u(row), num_steps))(g)
     best = jnp.max(jnp.where(is_valid, score, -1))
     rank = jnp.where(score == best, peaks, jnp.inf)
-    return _choose(rank, peaks, times, score.astype(peaks.dtype), is_valid)
+    return choose(rank, peaks, times, score.astype(peaks.dtype), is_valid)
 
 
 def segment_bounds(

@@ -29,9 +29,11 @@ from sas_jax.alignment import (
     join,
     loop_keys,
     random_choice,
+    risk_choice,
     run_loop,
 )
 from sas_jax.diagnostics import Diagnostics, diagnose
+from sas_jax.risk import RiskModel
 from sas_jax.seam import Prompt, SequenceModel, make_room
 from sas_jax.settings import RULES, SASConfig
 from sas_jax.types import Key, Params
@@ -39,30 +41,31 @@ from sas_jax.types import Key, Params
 # Rows that are aligned side by side. Which rows share a sub-block changes nothing in
 # the results: the shape is always the same.
 SUB_BLOCK = 8
-_FIRST_RULES = ("min", "max", "random")
+_FIRST_RULES = ("min", "max", "random", "risk")
+_SCORES = ("v", "uv", "risk")
 
 
 class Rules(NamedTuple):
     """A row's variant as numbers, `[B]` each.
 
     has_prompt: it has one. first: index of the first selection's rule. is_second:
-    whether there is a second loop. count_u: whether it is scored by U + V.
+    whether there is a second loop. score: index of what that is scored by.
     """
 
     has_prompt: jax.Array
     first: jax.Array
     is_second: jax.Array
-    count_u: jax.Array
+    score: jax.Array
 
 
 def rules_of(variants: tuple[str, ...], variant: jax.Array) -> Rules:
     """The rules of rows whose variants `[B]` are indices into the static names."""
-    known = [RULES[v] or ("min", False, "") for v in variants]
+    known = [RULES[v] or ("min", False, "v") for v in variants]
     table = Rules(
         has_prompt=np.array([RULES[v] is not None for v in variants]),
-        first=np.array([_FIRST_RULES.index(first) for first, _, _ in known], np.int32),
+        first=np.int32([_FIRST_RULES.index(first) for first, _, _ in known]),
         is_second=np.array([is_second for _, is_second, _ in known]),
-        count_u=np.array([score == "uv" for _, _, score in known]),
+        score=np.int32([_SCORES.index(score or "v") for _, _, score in known]),
     )
     return Rules(*(jnp.asarray(column)[variant] for column in table))
 
@@ -99,6 +102,7 @@ def realign(
     config: SASConfig,
     horizon: int,
     max_cost: float = 1.0,
+    risk_model: RiskModel | None = None,
 ) -> tuple[Prompt, Diagnostics, jax.Array]:
     """New prompts for the rows that are due; the others keep theirs.
 
@@ -108,7 +112,7 @@ def realign(
     Args:
       state: `[B]` rows' states before they act.
       is_due: `[B]` bool. rows: what is known of them. prompts, diagnostics: `[B]`.
-      horizon: T, static. config, max_cost: as in `align`.
+      horizon: T, static. config, max_cost, risk_model: as in `align`.
 
     Returns:
       prompts, diagnostics, and `[B]` bool, which rows have new ones.
@@ -131,6 +135,7 @@ def realign(
             config=config,
             horizon=horizon,
             max_cost=max_cost,
+            risk_model=risk_model,
         )
         prompt, seen, is_new = found
         is_new = is_new & is_real
@@ -153,7 +158,7 @@ def realign(
 
 
 def _align_rows(
-    model, variables, state, is_real, rows, *, config, horizon, max_cost
+    model, variables, state, is_real, rows, *, config, horizon, max_cost, risk_model
 ) -> tuple[Prompt, Diagnostics, jax.Array]:
     """Algorithm 1 for all rows of a sub-block: prompts, diagnostics, found `[S]`."""
     length = config.prompt_length
@@ -196,6 +201,13 @@ def _align_rows(
             lambda x, common: x if common else x[None], state, is_common
         )
 
+    def by_risk(loop, num_steps):
+        """The critic's choice, where there is one; no rule asks for it otherwise."""
+        if risk_model is None:
+            return []
+        given = (model, variables, risk_model, config, loop, horizon, num_steps)
+        return [risk_choice(*given)]
+
     def first(key, state, rules, limits, num_steps):
         keys, _, random_key = loop_keys(key, config)
         loop = run_loop(
@@ -205,6 +217,7 @@ def _align_rows(
             bounded(lyapunov.select_first(loop.energies, rule="min"), length, horizon),
             bounded(lyapunov.select_first(loop.energies, rule="max"), length, horizon),
             random_choice(random_key, loop.energies, length, num_steps),
+            *by_risk(loop, num_steps),
         ]
         choice = jax.tree.map(lambda *x: jnp.stack(x)[rules.first], *choices)
         level, found = choice.selection.level, choice.selection.is_valid
@@ -225,10 +238,10 @@ def _align_rows(
             )
             for count_u in (False, True)
         ]
-        pick = rules.count_u.astype(jnp.int32)
-        selection = jax.tree.map(lambda *x: jnp.stack(x)[pick], *scored)
-        choice = bounded(selection, length, horizon)
-        found = before.found & selection.is_valid
+        choices = [bounded(selection, length, horizon) for selection in scored]
+        choices += by_risk(loop, num_steps)
+        choice = jax.tree.map(lambda *x: jnp.stack(x)[rules.score], *choices)
+        found = before.found & choice.selection.is_valid
         seen = seen_of(loop, choice, level, found, limits, num_steps)
         after = Fragment(cut(loop, choice, found, length), found, seen)
         return jax.tree.map(

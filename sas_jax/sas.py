@@ -3,63 +3,27 @@
 Rows are episodes x variants. All variants of an episode share the noise of their
 actions too, so that they differ by their prompt alone; `null` has another stream.
 
-A row's stream splits by purpose: 0 actions, 1 alignment, 2 re-alignment, 3 drift.
+A row's stream splits by purpose: 0 actions, 1 alignment, 2 re-alignment, 3 drift,
+4 the gate's further candidates.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from sas_jax import drift as drift_lib
 from sas_jax.alignment import Alignment, align
+from sas_jax.carry import Carry, Policy
 from sas_jax.diagnostics import Diagnostics, empty_diagnostics
 from sas_jax.errors import UserError
 from sas_jax.networks import gaussian_log_prob
 from sas_jax.realign import Due, realign, rules_of
-from sas_jax.seam import ModelState, SequenceModel
-from sas_jax.settings import SASConfig, check_variants
+from sas_jax.risk import RiskModel, pass_gate
+from sas_jax.seam import SequenceModel
+from sas_jax.settings import CRITICAL, GATED, SASConfig, check_variants
 from sas_jax.types import Key, Rows, TimeStep
 from sas_jax.vae import normal_rows
-
-
-@struct.dataclass
-class Carry:
-    """What the aligned policy remembers, one row per episode x variant.
-
-    state, prompt, diagnostics: see their types; prompt is None without variants that
-    have one. keys: `[B]` each row's stream. cost_limit, target_return: `[B]`.
-    variant: `[B]` index, num_realigned: `[B]` new prompts since the episode began;
-    None unless the policy re-aligns. drift: None unless it is tracked.
-    """
-
-    state: ModelState
-    prompt: Any
-    diagnostics: Diagnostics
-    keys: Key
-    target_return: jax.Array
-    cost_limit: jax.Array
-    variant: jax.Array | None = None
-    num_realigned: jax.Array | None = None
-    drift: drift_lib.Drift | None = None
-
-
-class Policy(NamedTuple):
-    """The acting half of a `Learner`, and Algorithm 1 as it runs it.
-
-    align_episode(variables, row key, obs `[O]`, cost_limits `[C]`, target_return=None)
-    -> Alignment: what `begin` does for one episode, with the same draws; for pictures
-    and diagnostics.
-    """
-
-    initial_carry: Callable[..., Carry]
-    begin: Callable[..., Carry]
-    act: Callable[..., tuple[jax.Array, Carry]]
-    diagnostics: Callable[[Carry], dict[str, jax.Array]]
-    align_episode: Callable[..., Alignment]
 
 
 def episode_key(key: Key, episode_seed: jax.Array, *, is_null: jax.Array) -> Key:
@@ -88,6 +52,7 @@ def make_policy(
     max_cost: float = 1.0,
     report_limits: tuple[float, ...] | None = None,
     episode_steps: int | None = None,
+    risk_model: RiskModel | None = None,
 ) -> Policy:
     """Builds the acting half of a `Learner`.
 
@@ -102,11 +67,20 @@ def make_policy(
       report_limits: thresholds at which the invariant set is reported; None means each
         row's own.
       episode_steps: longest episode; re-alignment counts no imagined step beyond it.
+      risk_model: cost critic of the variants in `settings.CRITICAL`.
 
     Raises:
-      UserError: an unknown variant; drift of a model that cannot score observations.
+      UserError: an unknown variant, or one that needs a critic, without one; drift of a
+        model that cannot score observations.
     """
     variants = check_variants(variants)
+    critical = [v for v in variants if v in CRITICAL]
+    if critical and risk_model is None:
+        raise UserError(
+            f"variants: {critical[0]} needs a cost critic (experiments.critic); none "
+            "was given"
+        )
+    has_gate = any(v in GATED for v in variants)
     if config.track_drift and (model.foresee is None or model.score is None):
         raise UserError(
             "track_drift: the model has no foresee and score; expected a SequenceModel "
@@ -129,6 +103,7 @@ def make_policy(
             raise ValueError(f"{count} rows are no multiple of {num_variants} variants")
         keys = row_keys(rows, key)
         target = jnp.full(count, target_return)
+        is_gated = jnp.asarray([v in GATED for v in variants])[rows.variant]
         if rows.target_return is not None:
             target = jnp.array(rows.target_return, jnp.float32)
         state = model.start(
@@ -151,6 +126,8 @@ def make_policy(
             cost_limit=jnp.array(rows.cost_limit, jnp.float32),
             variant=jnp.array(rows.variant) if config.realign_every else None,
             num_realigned=jnp.zeros(count, jnp.int32) if config.realign_every else None,
+            is_gated=is_gated if has_gate else None,
+            num_gated=jnp.zeros(count, jnp.int32) if has_gate else None,
         )
 
     def align_episode(variables, row_key, obs, cost_limits, target=None) -> Alignment:
@@ -174,6 +151,7 @@ def make_policy(
             variants=variants,
             horizon=horizon,
             max_cost=max_cost,
+            risk_model=risk_model,
         )
 
     def begin(variables, carry: Carry, ts: TimeStep, key: Key) -> Carry:
@@ -282,6 +260,7 @@ def make_policy(
             config=config,
             horizon=realign_horizon,
             max_cost=max_cost,
+            risk_model=risk_model,
         )
         window = jnp.where(is_new, model.prompt_window, state.window)
         return carry.replace(
@@ -326,6 +305,21 @@ def make_policy(
         if config.sample_actions:
             noise = normal_rows(keys_for(0), sample.shape[1:])
             sample = sample + jnp.exp(observed.log_std) * noise
+        if carry.is_gated is not None:
+            shape = (config.gate_actions - 1, *sample.shape[1:])
+            sample, is_other = pass_gate(
+                risk_model,
+                config,
+                variables,
+                observed,
+                obs=state.obs,
+                first=sample,
+                noise=lambda: normal_rows(keys_for(4), shape),
+                cost_limit=carry.cost_limit,
+                is_gated=carry.is_gated,
+            )
+            is_other = is_other & is_running
+            carry = carry.replace(num_gated=carry.num_gated + is_other)
         action = jnp.clip(sample, -1.0, 1.0)
         given = (variables, state, observed, action, carry.prompt)
         if carry.drift is None:
@@ -354,6 +348,8 @@ def make_policy(
         }
         if carry.num_realigned is not None:
             found["num_realigned"] = carry.num_realigned
+        if carry.num_gated is not None:
+            found["num_gated"] = carry.num_gated
         if carry.drift is not None:
             found |= drift_lib.summary(carry.drift)
         return found

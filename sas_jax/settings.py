@@ -5,8 +5,9 @@ import dataclasses
 from sas_jax.errors import UserError, nearest
 
 # Variant -> (rule of the first selection, whether there is a second loop, what it is
-# scored by). `null` is `none` with another action seed: the noise floor. `short` is
-# `none` with the window that a pinned prompt leaves: what L steps of memory are worth.
+# scored by). The rule and score `risk` are a cost critic's (`risk`). `null` is `none`
+# with another action seed: the noise floor. `short` is `none` with the window that a
+# pinned prompt leaves: what L steps of memory are worth.
 RULES: dict[str, tuple[str, bool, str] | None] = {
     "none": None,
     "null": None,
@@ -16,8 +17,15 @@ RULES: dict[str, tuple[str, bool, str] | None] = {
     "sas": ("min", True, "v"),
     "uv_sum": ("min", True, "uv"),
     "maxmax": ("max", True, "v"),
+    "critic": ("risk", True, "risk"),
+    "gate": None,
+    "gate_sas": ("min", True, "v"),
+    "gate_critic": ("risk", True, "risk"),
 }
 VARIANTS = tuple(RULES)
+# Variants whose actions pass the gate of a cost critic, and all that need one.
+GATED = ("gate", "gate_sas", "gate_critic")
+CRITICAL = ("critic", *GATED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +50,11 @@ class SASConfig:
       the episode's end do not count.
     track_drift: follow the real episode's own energy (`drift`).
     drift_margin: energy above the level at which its alarm is raised, in nats.
+    risk_penalty: what an unlikely imagination pays where a critic chooses; see
+      `risk.select_by_risk`.
+    gate_actions: A, candidates of the gate, the policy's own first choice included.
+    gate_level: risk above which the gate looks for another action; None sets it from
+      the cost threshold by `gate_rule`, see `critic.gate_level`.
     """
 
     num_first: int = 5
@@ -63,6 +76,10 @@ class SASConfig:
     realign_horizon: int = 0
     track_drift: bool = False
     drift_margin: float = 0.0
+    risk_penalty: float = 1.0
+    gate_actions: int = 8
+    gate_level: float | None = None
+    gate_rule: str = "local"
 
     def __post_init__(self):
         for name in (
@@ -71,11 +88,18 @@ class SASConfig:
             "prompt_length",
             "energy_window",
             "fragments",
+            "gate_actions",
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"sas.{name} must be >= 1, got {getattr(self, name)}")
         if not 0.0 < self.discount <= 1.0:
             raise UserError(f"sas.discount must lie in (0, 1], got {self.discount}")
+        if self.risk_penalty < 0:
+            raise UserError(f"sas.risk_penalty must be >= 0, got {self.risk_penalty}")
+        if self.gate_rule not in ("accepted", "local"):
+            raise UserError(
+                f"sas.gate_rule must be accepted or local, got {self.gate_rule!r}"
+            )
         if self.concentrability <= 0:
             raise UserError(
                 f"sas.concentrability must be > 0, got {self.concentrability}"

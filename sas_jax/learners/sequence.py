@@ -9,10 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sas_jax import accumulate, losses, sas, stepping, temperature
+from sas_jax import accumulate, critic, losses, sas, stepping, temperature
+from sas_jax.carry import Policy
 from sas_jax.envs.tasks import get_task
 from sas_jax.experiment import ExperimentConfig, TrainConfig, make_model
 from sas_jax.losses import Batch
+from sas_jax.risk import RiskModel
+from sas_jax.settings import SASConfig
 from sas_jax.spec import DataSpec
 from sas_jax.types import Key, Learner, TrainState
 from sas_jax.world_model import WorldModel
@@ -80,6 +83,18 @@ def make_sequence_model(
     )
 
 
+def make_risk_model(config: SASConfig) -> RiskModel:
+    """The cost critic in `variables["critic"]`, under the alignment's settings."""
+    return RiskModel(
+        risk=lambda variables, obs, action: critic.risk(
+            variables["critic"], obs, action
+        ),
+        level=lambda variables, limit: critic.gate_level(
+            variables["critic"], limit, config.gate_rule
+        ),
+    )
+
+
 def horizon_of(config: ExperimentConfig, spec: DataSpec) -> int:
     """T of imagination, with 0 resolved to the longest episode of the data."""
     return config.sas.horizon or spec.max_timestep
@@ -91,8 +106,11 @@ def make_policy(
     *,
     variants: tuple[str, ...],
     report_limits: tuple[float, ...] | None = None,
-) -> sas.Policy:
-    """The aligned policy under the configuration's settings; see `sas.make_policy`."""
+) -> Policy:
+    """The aligned policy under the configuration's settings; see `sas.make_policy`.
+
+    Variants that need a cost critic find it in `variables["critic"]`.
+    """
     target = config.sas.target_return
     return sas.make_policy(
         make_sequence_model(config, spec),
@@ -103,6 +121,7 @@ def make_policy(
         max_cost=get_task(config.task).max_step_cost,
         report_limits=report_limits,
         episode_steps=spec.max_timestep,
+        risk_model=make_risk_model(config.sas),
     )
 
 

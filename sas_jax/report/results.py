@@ -30,7 +30,8 @@ class EpisodeResult:
     mean_u, mean_v, invariant_share: shares of imagined steps; NaN likewise.
     prompt_start: first imagined step of the prompt, -1 without a prompt.
     prompt_ok: False only where an alignment found no finite candidate.
-    num_realigned: new prompts while the episode ran.
+    num_realigned: new prompts while the episode ran. num_gated: steps whose action the
+      gate of a cost critic replaced.
     drift: how far the real episode's energy rose above the level at most;
       drift_outside: share of real steps outside the invariant set; NaN if not tracked.
     drift_alarm: first step of the alarm, -1 without one.
@@ -57,6 +58,7 @@ class EpisodeResult:
     prompt_start: int = -1
     prompt_ok: bool = True
     num_realigned: int = 0
+    num_gated: int = 0
     drift: float = math.nan
     drift_outside: float = math.nan
     drift_alarm: int = -1
@@ -85,7 +87,7 @@ _ATTRIBUTES = {
 # CSV column -> attribute; they differ only where Python reserves the word.
 _COLUMN_OF = {name: name for name in _ATTRIBUTES} | {"episode_return": "return"}
 # Columns that a table has only where some row has something to say in them.
-_LATER = ("num_realigned", "drift", "drift_outside", "drift_alarm")
+_LATER = ("num_realigned", "num_gated", "drift", "drift_outside", "drift_alarm")
 COLUMNS: tuple[str, ...] = tuple(c for c in _COLUMN_OF.values() if c not in _LATER)
 # Diagnostics may be blank, and may be NaN or infinite; the rest must be numbers.
 _OPTIONAL = {
