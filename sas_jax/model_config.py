@@ -10,6 +10,10 @@ class WorldModelConfig:
     """Sizes and loss weights of the world model; sizes default to the paper's DT.
 
     cost_token: CDT's cost-to-go token.
+    action_history: False blanks the action tokens. Where actions repeat, a policy that
+      sees its last one copies it instead of looking at the state (copycat; de Haan et
+      al. 2019), and gets its own mistakes back. The predictions read the action of
+      their step in either case.
     max_timestep: rows of the learned time-step embedding (longest episode).
     log_std_min, log_std_max: range of the policy's log standard deviation.
     decoder_floor: smallest decoder standard deviation, in units of the state's own: the
@@ -32,6 +36,7 @@ class WorldModelConfig:
 
     decoder: DecoderConfig = dataclasses.field(default_factory=DecoderConfig)
     cost_token: bool = False
+    action_history: bool = True
     max_timestep: int = 1000
     policy_hidden: tuple[int, ...] = (128,)
     head_hidden: tuple[int, ...] = (128,)

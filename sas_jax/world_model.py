@@ -114,6 +114,8 @@ class WorldModel(nn.Module):
 
     def action_token(self, action, timestep, deterministic=True):
         """action `[..., A]`, timestep `[...]` -> `[..., 1, D]`."""
+        if not self.config.action_history:
+            action = jnp.zeros_like(action)
         tokens = self.embed_action(action)[..., None, :]
         return self._finish_tokens(tokens, timestep, deterministic)
 

@@ -107,10 +107,9 @@ def test_heads_read_the_right_tokens(algo):
     np.testing.assert_allclose(out["cost_logit"], logit, rtol=1e-4, atol=2e-5)
 
 
-@pytest.fixture(scope="module")
-def step_gradients():
+def gradients_of(config):
     """Gradient norms `[heads, step of the head, step of the input]` for every input."""
-    config, spec = make_config(algo="cdt"), make_spec()
+    spec = make_spec()
     model, params = make_model(config, spec), make_variables(config, spec)["params"]
     row = draw_row(spec)
     timestep = jnp.asarray(row.pop("timestep"))
@@ -150,6 +149,18 @@ def step_gradients():
         run(row),
     )
     return config.model.decoder, norms
+
+
+@pytest.fixture(scope="module")
+def step_gradients():
+    return gradients_of(make_config(algo="cdt"))
+
+
+def test_without_action_history_only_the_prediction_reads_its_own_action():
+    _, norms = gradients_of(make_config(model={"action_history": False}))
+    policy, prediction = norms["action"] > 0
+    assert not policy.any()
+    np.testing.assert_array_equal(prediction, np.eye(STEPS, dtype=bool))
 
 
 @pytest.mark.parametrize(
