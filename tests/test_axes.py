@@ -6,11 +6,13 @@ import jax
 import numpy as np
 import pytest
 
+from sas_jax import settings
 from sas_jax.learners import sequence
-from sas_jax.settings import VARIANTS
 from sas_jax.types import Rows, TimeStep
 from tests.model_fixtures import make_config, make_spec, make_variables
 
+# Those that need a cost critic: tests/test_risk.py.
+VARIANTS = tuple(v for v in settings.VARIANTS if v not in settings.CRITICAL)
 PROMPTED = np.array([v not in ("none", "null", "short") for v in VARIANTS])
 STEPS = 5
 CASES = {
@@ -97,6 +99,7 @@ def test_every_variant_runs_under_every_axis(name):
 def test_the_cases_name_every_setting_of_algorithm_1():
     """A new setting has to be given a case."""
     left_out = {"concentrability", "target_return", "decoder_noise", "drift_margin"}
+    left_out |= {"risk_penalty", "gate_actions", "gate_level", "gate_rule"}
     named = set().union(*CASES.values())
     fields = {f.name for f in dataclasses.fields(make_config().sas)}
     assert fields == named | left_out

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from sas_jax import critic as critic_lib
 from sas_jax import evaluate as evaluate_lib
 from sas_jax import rollout
 from sas_jax import spec as spec_lib
@@ -15,7 +16,12 @@ from sas_jax.errors import UserError
 from sas_jax.evaluate import EvaluationConfig, evaluate
 from sas_jax.report.results import read_results, write_results
 from sas_jax.types import TrainState
-from tests.model_fixtures import make_config, make_episodes, make_variables
+from tests.model_fixtures import (
+    make_config,
+    make_episodes,
+    make_variables,
+    random_params,
+)
 
 SIZES = {"obs_dim": 60, "action_dim": 2}
 FIRST_SEED = 500
@@ -64,6 +70,29 @@ def counting_traces(patch):
     return calls
 
 
+def make_critic(spec):
+    """Random weights, a level for every threshold from 0 to 80."""
+    config = critic_lib.CriticConfig(members=2, hidden=(8,))
+    net = critic_lib.network(config, 60, (), ())
+    members = [
+        random_params(net, np.zeros((1, 60)), np.zeros((1, 2)), seed=k) for k in (0, 1)
+    ]
+    return critic_lib.Critic(
+        params=jax.tree.map(lambda *x: np.stack(x), *members),
+        slope=np.float32(1),
+        offset=np.float32(0),
+        levels=np.float32([0, 1]),
+        rates=np.float32([0, 80]),
+        local_rates=np.float32([0, 80]),
+        config=config,
+        obs_dim=60,
+        action_dim=2,
+        rings=(),
+        ring_scales=(),
+        scaling="",
+    )
+
+
 def run(algo, **settings):
     """An evaluation in blocks of two episodes; rows by (variant, limit, seed)."""
     steps = []
@@ -71,7 +100,9 @@ def run(algo, **settings):
         patch.setattr(rollout, "BLOCK", 2)
         calls = counting_traces(patch)
         config = EvaluationConfig(**settings)
-        out = evaluate(make_checkpoint(algo), config, on_step=steps.append)
+        loaded = make_checkpoint(algo)
+        critic = make_critic(loaded.spec) if "gate" in config.variants else None
+        out = evaluate(loaded, config, critic=critic, on_step=steps.append)
     table = {(r.variant, r.cost_limit, r.episode_seed): r for r in out.results}
     assert len(table) == len(out.results)
     return out, table, sum(steps), calls
@@ -214,6 +245,24 @@ def test_cost_tokens_act_on_each_threshold():
     assert low.train_seed == 8
 
 
+def test_a_gate_acts_on_each_threshold():
+    """Also with a policy that has no cost token; a gate of 80 accepts everything."""
+    _, table, steps, calls = run(
+        "dt",
+        variants=("none", "gate"),
+        cost_limits=(1.0, 80.0),
+        num_episodes=1,
+        first_seed=FIRST_SEED,
+        num_workers=1,
+    )
+    assert steps == 4 * 1000 and calls == {"begin": 1, "act": 1}
+    low, high = (table["gate", limit, FIRST_SEED] for limit in (1.0, 80.0))
+    none = table["none", 80.0, FIRST_SEED]
+    assert low.num_gated > 100 and high.num_gated == none.num_gated == 0
+    assert (high.episode_return, high.cost) == (none.episode_return, none.cost)
+    assert low.episode_return != high.episode_return
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [
@@ -240,3 +289,5 @@ def test_checkpoints_that_do_not_fit_are_named():
         evaluate(make_checkpoint(), EvaluationConfig(train_seed=2))
     with pytest.raises(UserError, match="59 observations.*the task has 60"):
         evaluate(make_checkpoint(obs_dim=59), EvaluationConfig())
+    with pytest.raises(UserError, match="gate_sas needs a cost critic"):
+        evaluate(make_checkpoint(), EvaluationConfig(variants=("none", "gate_sas")))
