@@ -47,7 +47,7 @@ def test_file_holds_episodes_and_their_dials(reference):
     np.testing.assert_array_equal(data.lengths, np.full(8, 500))
     columns = dsrl.read_columns(reference)
     expected = ["budget", "clearance", "noise", "risk", "seed", "speed"]
-        assert sorted(columns) == expected
+    assert sorted(columns) == expected
     for e in range(8):
         dials = behaviours.sample(TASK, 5, e)
         assert columns["risk"][e] == dials.risk and columns["noise"][e] == dials.noise
