@@ -16,6 +16,7 @@ _EXPORTS: dict[str, str] = {
     "AlignedPolicy": "sas_jax.aligned",
     "from_history_policy": "sas_jax.history_model",
     "imagine": "sas_jax.imagination",
+    "RiskModel": "sas_jax.risk",
     "SequenceModel": "sas_jax.seam",
     "Checkpoint": "sas_jax.checkpoint",
     "load_checkpoint": "sas_jax.checkpoint",

@@ -8,6 +8,7 @@ import numpy as np
 
 from sas_jax import sas
 from sas_jax.errors import UserError
+from sas_jax.risk import RiskModel
 from sas_jax.seam import SequenceModel, window_beside
 from sas_jax.settings import SASConfig
 from sas_jax.types import Rows, TimeStep
@@ -37,6 +38,7 @@ class AlignedPolicy:
         cost_limit: float = 0.0,
         max_cost: float = 1.0,
         seed: int = 0,
+        risk_model: RiskModel | None = None,
     ):
         """Builds the programs; they compile at the first episode.
 
@@ -52,6 +54,7 @@ class AlignedPolicy:
             the invariant set is reported, where `reset` names no others.
           max_cost: C_max, the largest cost of a step.
           seed: base of every draw.
+          risk_model: cost critic of the variants in `settings.CRITICAL`.
 
         Raises:
           UserError: no horizon, an unknown variant, or a model made for another prompt.
@@ -77,6 +80,7 @@ class AlignedPolicy:
             target_return=target_return,
             max_cost=max_cost,
             episode_steps=episode_steps,
+            risk_model=risk_model,
         )
         self._variables = variables
         self._defaults = (target_return, cost_limit)

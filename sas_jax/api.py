@@ -8,9 +8,11 @@ import jax
 from sas_jax import checkpoint
 from sas_jax.alignment import check_variants
 from sas_jax.carry import Policy
+from sas_jax.critic_file import load_critic
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.learners import sequence
+from sas_jax.settings import CRITICAL
 from sas_jax.spec import DataSpec
 
 
@@ -34,12 +36,14 @@ def load_policy(
     variants: tuple[str, ...] = ("sas",),
     step: int | None = None,
     train_seed: int = 0,
+    critic: str | Path | None = None,
 ) -> LoadedPolicy:
     """Loads a checkpoint's policy under the given variants.
 
     Args:
       workdir: folder written by experiments.train. variants: see `alignment.VARIANTS`.
       step: training step, None for the last. train_seed: index of the training seed.
+      critic: file of experiments.critic, for the variants that need a cost critic.
 
     Raises:
       UserError: see `checkpoint.load`; an unknown variant or training seed.
@@ -50,12 +54,19 @@ def load_policy(
         raise UserError(
             f"train_seed: {train_seed}; the checkpoint holds {seeds} seed(s), from 0"
         )
+    variants = check_variants(tuple(variants))
+    if critic is None and (critical := [v for v in variants if v in CRITICAL]):
+        raise UserError(
+            f"variants: {critical[0]} needs a cost critic; expected critic=, a file of "
+            "experiments.critic"
+        )
     state = jax.tree.map(lambda x: x[train_seed], loaded.state)
+    variables = sequence.variables_of(state)
+    if critic is not None:
+        variables["critic"] = load_critic(critic, loaded.spec)
     return LoadedPolicy(
-        policy=sequence.make_policy(
-            loaded.config, loaded.spec, variants=check_variants(tuple(variants))
-        ),
-        variables=sequence.variables_of(state),
+        policy=sequence.make_policy(loaded.config, loaded.spec, variants=variants),
+        variables=variables,
         config=loaded.config,
         spec=loaded.spec,
         card=loaded.card,

@@ -14,6 +14,7 @@ import sas_jax
 from sas_jax.aligned import AlignedPolicy
 from sas_jax.errors import UserError
 from sas_jax.history_model import from_history_policy
+from sas_jax.risk import RiskModel
 from sas_jax.settings import SASConfig
 from tests import foreign_policy
 
@@ -200,3 +201,34 @@ def test_the_example_of_the_readme_runs_and_its_prompt_moves_the_actions():
 def test_public_names():
     assert sas_jax.AlignedPolicy is AlignedPolicy
     assert sas_jax.from_history_policy is from_history_policy
+
+
+def test_a_foreign_policy_behind_a_gate():
+    """A critic of one's own: what moves the first coordinate up is risky."""
+    judge = RiskModel(
+        risk=lambda variables, obs, action: action[..., 0] + 0 * obs[..., 0],
+        level=lambda variables, limit: -limit,
+    )
+    plain, gated = (
+        AlignedPolicy(
+            MODEL,
+            VARIABLES,
+            config(track_drift=False),
+            variant=variant,
+            cost_limit=0.2,
+            risk_model=judge,
+        )
+        for variant in ("none", "gate")
+    )
+    obs = np.array([0.5, -0.4], np.float32)
+    for aligned in (plain, gated):
+        aligned.reset(np.tile(obs, (20, 1)), seed=3)
+    first, passed = (
+        aligned.act(np.tile(obs, (20, 1)))[:, 0] for aligned in (plain, gated)
+    )
+    is_fine = first <= -0.2
+    assert 0 < is_fine.sum() < 20
+    np.testing.assert_array_equal(passed[is_fine], first[is_fine])
+    # The least of eight draws is above the first with probability 1/8 to be equal.
+    assert (passed <= first).all() and (passed < first)[~is_fine].mean() > 0.5
+    assert gated.diagnostics()["num_gated"].sum() == (passed < first).sum()
