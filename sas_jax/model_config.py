@@ -16,6 +16,7 @@ class WorldModelConfig:
       their step in either case.
     max_timestep: rows of the learned time-step embedding (longest episode).
     log_std_min, log_std_max: range of the policy's log standard deviation.
+    latent_dim: of the transition's VAE; 0 makes it a Gaussian given (z, s, a).
     decoder_floor: smallest decoder standard deviation, in units of the state's own: the
       resolution at which densities are taken.
     state_noise: half of the training rows carry input noise of a standard deviation
@@ -60,9 +61,15 @@ class WorldModelConfig:
     cost_weight: float = 1.0
 
     def __post_init__(self):
-        for name in ("latent_dim", "marginal_latent_dim", "max_timestep"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        for name, least in (
+            ("latent_dim", 0),
+            ("marginal_latent_dim", 1),
+            ("max_timestep", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"{name} must be >= {least}, got {getattr(self, name)}"
+                )
         if self.log_std_min >= self.log_std_max:
             raise ValueError(
                 f"log_std_min {self.log_std_min} must be below log_std_max "

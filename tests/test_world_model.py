@@ -264,7 +264,8 @@ def test_time_steps_past_the_table_use_its_last_row():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"latent_dim": 0},
+        {"latent_dim": -1},
+        {"marginal_latent_dim": 0},
         {"max_timestep": 0},
         {"log_std_min": 1.0},
         {"decoder_floor": 0.0},

@@ -185,7 +185,7 @@ def _one_step_lines(card: Mapping) -> Iterable[CardLine]:
     if transition := card.get("transition"):
         name = "transition log-likelihood a step, nats"
         yield CardLine(name, transition["log_likelihood"])
-    if latents := card.get("latents"):
+    if (latents := card.get("latents")) and latents["total"]:
         name = f"active latents of {latents['total']}"
         least = _LATENT_SHARE * latents["total"]
         yield CardLine(name, float(latents["active"]), least)
