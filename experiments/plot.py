@@ -9,11 +9,14 @@ from absl import flags
 
 from experiments import cli
 from sas_jax.errors import UserError, nearest
-from sas_jax.report import atomic, figures, results, tables
+from sas_jax.report import atomic, figures, matched, results, tables, tokens
 
 _RESULTS = flags.DEFINE_string("results", None, "CSV of episodes (required).")
 _OUT = flags.DEFINE_string("out", None, "Folder to write (default: beside the CSV).")
 _REFERENCE = flags.DEFINE_string("reference", "none", "Variant to compare with.")
+_TOKENS = flags.DEFINE_string(
+    "tokens", None, "CSV of experiments.follow_tokens: the matched-return baseline."
+)
 _DATA = flags.DEFINE_string("data", None, "DSRL file whose episodes to show as well.")
 
 
@@ -34,6 +37,9 @@ def main(argv):
         *tables.threshold_tables(rows),
         *tables.paired_tables(rows, reference),
     ]
+    asked = tokens.read_tokens(_TOKENS.value) if _TOKENS.value else []
+    if asked:
+        made.append(matched.matched_table(rows, asked))
     episodes = None
     if _DATA.value:
         from sas_jax.data import dsrl  # needs h5py, which the rest here does not
@@ -49,6 +55,7 @@ def main(argv):
                 members,
                 dataset_returns=episodes.returns() if fits else None,
                 dataset_costs=episodes.cost_returns() if fits else None,
+                curve=matched.means_of(asked) if asked else None,
                 title=f"{task}, {algo}",
             )
         )

@@ -174,12 +174,14 @@ def return_cost_figure(
     dataset_returns=None,
     dataset_costs=None,
     cost_limits: Sequence[float] | None = None,
+    curve: tuple | None = None,
     title: str = "",
 ) -> Path:
     """Return against cost: dataset, episodes of every variant, means with intervals.
 
     rows: of one task and algorithm. dataset_returns, dataset_costs: [E] of the
     training episodes, or None. cost_limits: vertical lines (default: the rows').
+    curve: (costs, returns) `[K]` of the plain policy over its return targets, or None.
     Left: all episodes. Right: the means alone, enlarged, with 95 % bootstrap intervals
     over layouts. A variant whose episodes differ between thresholds gets one mean per
     threshold, told apart by the marker.
@@ -217,6 +219,11 @@ def return_cost_figure(
             for ax in axes[0]:
                 _draw_means(ax, variant, means, colors[variant])
             box += [interval for _, *pair in means for interval in pair]
+        if curve is not None:
+            enlarged.plot(
+                *curve, ".--", color=style.GREY, lw=1, ms=5, zorder=1.8,
+                label="plain policy, by return target",
+            )  # fmt: skip
         several = any(
             len(_means_per_limit([r for r in rows if r.variant == v])) > 1
             for v in variants

@@ -21,7 +21,7 @@ from sas_jax.report.stats import (
 )
 
 NO_VALUE = "-"
-_INTERVAL_NOTE = (
+INTERVAL_NOTE = (
     f"[low, high]: {LEVEL:.0%} bootstrap intervals over layouts; single intervals, "
     "not corrected for their number."
 )
@@ -99,7 +99,7 @@ def summary_tables(rows: Sequence[EpisodeResult]) -> list[Table]:
                 + tuple(interval_text(means[name], name) for name in metrics)
             )
         tables.append(
-            Table(f"{task}, {algo}: episodes", header, tuple(lines), (_INTERVAL_NOTE,))
+            Table(f"{task}, {algo}: episodes", header, tuple(lines), (INTERVAL_NOTE,))
         )
     return tables
 
@@ -129,7 +129,7 @@ def threshold_tables(rows: Sequence[EpisodeResult]) -> list[Table]:
                     + (safe,)
                 )
         title = f"{task}, {algo}: by cost threshold"
-        tables.append(Table(title, header, tuple(lines), (_INTERVAL_NOTE, note)))
+        tables.append(Table(title, header, tuple(lines), (INTERVAL_NOTE, note)))
     return tables
 
 
