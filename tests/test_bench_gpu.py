@@ -93,7 +93,8 @@ def _script(*flags, **environ):
 @pytest.mark.slow
 def test_smoke(tmp_path):
     out = tmp_path / "deep" / "gpu.json"
-    done = _script("--smoke", "--trajectories=20", "--seeds=1", f"--out={out}")
+    flags = ("--trajectories=20", "--seeds=1", "--budget=1e6")
+    done = _script("--smoke", *flags, f"--out={out}")
     assert done.returncode == 0, done.stderr
     content = json.loads(out.read_text())
     rows = {row["case"]: row for row in content["rows"]}
