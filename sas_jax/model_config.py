@@ -14,6 +14,8 @@ class WorldModelConfig:
       sees its last one copies it instead of looking at the state (copycat; de Haan et
       al. 2019), and gets its own mistakes back. The predictions read the action of
       their step in either case.
+    policy_history: False keeps the hidden state from the policy, which then knows the
+      present state and its targets only; prompts do not reach it either.
     max_timestep: rows of the learned time-step embedding (longest episode).
     log_std_min, log_std_max: range of the policy's log standard deviation.
     latent_dim: of the transition's VAE; 0 makes it a Gaussian given (z, s, a).
@@ -38,6 +40,7 @@ class WorldModelConfig:
     decoder: DecoderConfig = dataclasses.field(default_factory=DecoderConfig)
     cost_token: bool = False
     action_history: bool = True
+    policy_history: bool = True
     max_timestep: int = 1000
     policy_hidden: tuple[int, ...] = (128,)
     head_hidden: tuple[int, ...] = (128,)

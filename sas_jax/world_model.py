@@ -129,6 +129,10 @@ class WorldModel(nn.Module):
         if self.config.cost_token:
             cost_to_go = jnp.maximum(cost_to_go, 0.0)
             targets += [cost_to_go, cost_to_go / jnp.maximum(left, _LEAST_LEFT)]
+            # What matters is whether little is left or nothing.
+            targets.append(jnp.log1p(50.0 * cost_to_go) / 4.0)
+        if not self.config.policy_history:
+            z_state = jnp.zeros_like(z_state)
         out = self.policy(_join(z_state, obs, jnp.stack(targets, axis=-1)))
         mean, log_std = jnp.split(out, 2, axis=-1)
         return mean, jnp.clip(log_std, self.config.log_std_min, self.config.log_std_max)

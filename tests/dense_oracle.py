@@ -111,6 +111,7 @@ def policy(params, config, z_state, obs, return_to_go, cost_to_go, timestep):
     if config.cost_token:
         budget = np.clip(cost_to_go, 0, None)
         targets += [budget, budget / np.clip(left, 0.05, None)]
+        targets.append(np.log1p(50 * budget) / 4)
     inputs = np.concatenate([z_state, obs, np.stack(targets, -1)], -1)
     out = mlp(inputs, params["policy"])
     mean, log_std = np.split(out, 2, -1)

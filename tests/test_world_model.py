@@ -163,6 +163,15 @@ def test_without_action_history_only_the_prediction_reads_its_own_action():
     np.testing.assert_array_equal(prediction, np.eye(STEPS, dtype=bool))
 
 
+def test_without_policy_history_the_policy_reads_the_present_only():
+    _, norms = gradients_of(make_config(algo="cdt", model={"policy_history": False}))
+    for name in ("obs", "return_to_go", "cost_to_go"):
+        policy, prediction = norms[name] > 0
+        np.testing.assert_array_equal(policy, np.eye(STEPS, dtype=bool))
+        assert prediction.sum() > STEPS
+    assert not norms["action"][0].any()
+
+
 @pytest.mark.parametrize(
     "name, policy_sees_present",
     [("obs", True), ("return_to_go", True), ("cost_to_go", True), ("action", False)],

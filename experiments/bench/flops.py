@@ -30,7 +30,7 @@ def mlp(inputs: int, hidden: tuple[int, ...], outputs: int) -> int:
 
 def _policy(config: WorldModelConfig, obs_dim: int, action_dim: int) -> int:
     """The policy's head: hidden state, state, and what the targets ask for."""
-    targets = 5 if config.cost_token else 3
+    targets = 6 if config.cost_token else 3
     inputs = config.decoder.width + obs_dim + targets
     return mlp(inputs, config.policy_hidden, 2 * action_dim)
 
