@@ -48,6 +48,7 @@ def measured(tmp_path, name, *flags):
 IMAGINATION = ["--sizes=3", "--horizon=2", "--densities=transition"]
 
 
+@pytest.mark.slow
 def test_imagination(tmp_path):
     rows, content = measured(tmp_path, "imagination", *IMAGINATION, "--episodes=")
     (row,) = rows

@@ -137,6 +137,7 @@ def test_training_moves_the_temperature_towards_the_target(trained):
     np.testing.assert_allclose(values, 0.1 * np.exp(0.2), rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_checkpoint_and_curve_hold_the_temperature(trained):
     workdir, run = trained
     loaded = checkpoint.load(workdir)
