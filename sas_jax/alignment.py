@@ -220,8 +220,16 @@ def risk_choice(
     model, variables, risk_model, config, loop, horizon, num_steps=None
 ) -> Choice:
     """The choice of a cost critic in a loop; its segment ends at the energy's peak."""
-    obs = model.standardise(loop.outputs.obs)
-    risk = risk_model.risk(variables, obs, loop.outputs.action)
+
+    def step_risk(step):
+        obs, action = step
+        return risk_model.risk(variables, model.standardise(obs), action)
+
+    # Step by step: a critic's hidden layers over all steps of all episodes at once
+    # would take gigabytes.
+    steps = loop.outputs.obs, loop.outputs.action
+    risk = jax.lax.map(step_risk, jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), steps))
+    risk = jnp.moveaxis(risk, 0, 1)
     selection = select_by_risk(
         loop.energies, risk, penalty=config.risk_penalty, num_steps=num_steps
     )
