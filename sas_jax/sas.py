@@ -80,6 +80,8 @@ def make_policy(
             f"variants: {critical[0]} needs a cost critic (experiments.critic); none "
             "was given"
         )
+    if not critical:
+        risk_model = None  # nobody asks it, and the variables may hold no critic
     has_gate = any(v in GATED for v in variants)
     if config.track_drift and (model.foresee is None or model.score is None):
         raise UserError(
