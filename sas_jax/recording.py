@@ -10,6 +10,7 @@ from sas_jax import rollout
 from sas_jax.envs.vector import StepBatch, VectorEnv
 from sas_jax.learners import sequence
 from sas_jax.probe import Probe
+from sas_jax.settings import RULES
 
 
 class Recording(NamedTuple):
@@ -82,8 +83,11 @@ def make_recorder(
             return steps.reshape(len(variants), count, *steps.shape[1:])
 
         level = np.full(count, np.nan)
-        for values in out.diagnostics["level"]:
-            level = np.where(np.isfinite(level), level, values)
+        for variant, values in zip(variants, out.diagnostics["level"], strict=True):
+            # Others report the peak of the imagination they chose, which is not E-hat.
+            rule = RULES[variant]
+            if rule is not None and rule[0] == "min":
+                level = np.where(np.isfinite(level), level, values)
         return Recording(
             obs=rows(witness.obs[:-1]),
             action=rows(witness.actions),

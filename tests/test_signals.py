@@ -124,11 +124,6 @@ def line(monkeypatch):
     monkeypatch.setattr(rollout, "BLOCK", 4)
 
 
-@pytest.mark.xfail(
-    reason="E-hat of some episodes differs between probe and acting since the random "
-    "weights have other shapes; not understood yet (BUILD_NOTES.md, Falls short)",
-    strict=False,
-)
 def test_episodes_and_alignments_of_a_checkpoint_belong_together(line, monkeypatch):
     runs, make_recorder = [], recording.make_recorder
 
