@@ -1,8 +1,9 @@
-"""The cost critic: probability of a cost within h steps of (state, action).
+"""The cost critic: what the h steps that begin with (state, action) will cost.
 
 It is regressed on the data, not bootstrapped: what it says is how often the data's own
-behaviour met a cost after such a step. An ensemble that disagrees raises the risk
-(pessimism), because whoever picks actions by a critic picks its errors too.
+behaviour met a cost after such a step, or in how many of its next steps. An ensemble
+that disagrees raises the risk (pessimism), because whoever picks actions by a critic
+picks its errors too.
 
 The network follows what one knows of the observation. Bins of a lidar share a small
 network, each with the motion turned into its direction (as in `transition`), and are
@@ -26,12 +27,16 @@ from sas_jax.networks import MLP
 # Neighbours in sight on either side of a bin: an object shows in three bins at once.
 _REACH = 2
 RULES = ("accepted", "local")
+TARGETS = ("hit", "share")
 
 
 @dataclasses.dataclass(frozen=True)
 class CriticConfig:
     """Settings of the critic and of its training.
 
+    target: "hit" is the probability of any cost within the horizon; "share" the
+      expected share of the horizon's steps that cost. Inside a hazard a cost is certain
+      whatever one does, and only the second still tells leaving from lingering.
     horizon: h in steps. members: K, networks of the ensemble.
     hidden: layers of the dense network. ring_hidden: layers that the bins of the lidars
       share; none leaves the bins to the dense network.
@@ -46,6 +51,7 @@ class CriticConfig:
       UserError: a value out of range.
     """
 
+    target: str = "hit"
     horizon: int = 15
     members: int = 4
     hidden: tuple[int, ...] = (256, 256)
@@ -59,6 +65,10 @@ class CriticConfig:
     pessimism: float = 1.0
 
     def __post_init__(self):
+        if self.target not in TARGETS:
+            raise UserError(
+                f"critic.target {self.target!r}: expected one of {', '.join(TARGETS)}"
+            )
         whole = ("horizon", "members", "batch_size", "num_steps", "check_every")
         for name in (*whole, "patience"):
             value = getattr(self, name)
@@ -187,7 +197,7 @@ def member_risk(critic: Critic, obs, action) -> jax.Array:
 
 
 def risk(critic: Critic, obs, action) -> jax.Array:
-    """Pessimistic probability of a cost within h steps.
+    """Pessimistic risk: of any cost within h steps, or their share that costs.
 
     Args:
       obs: `[..., O]` observation standardised by the data's spec.

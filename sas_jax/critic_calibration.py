@@ -25,13 +25,12 @@ def fit_platt(logits: np.ndarray, label: np.ndarray) -> tuple[float, float]:
 
     Args:
       logits: `[K, n]` uncalibrated log-odds of the members.
-      label: `[n]` bool.
+      label: `[n]` bool, or shares in [0, 1].
     """
-    logits = logits.astype(np.float64)
-    positives = int(label.sum())
-    target = np.where(
-        label, (positives + 1) / (positives + 2), 1 / (label.size - positives + 2)
-    )
+    logits, label = logits.astype(np.float64), np.asarray(label, np.float64)
+    positives = label.sum()
+    target = label * (positives + 1) / (positives + 2)
+    target += (1 - label) / (label.size - positives + 2)
 
     def loss(x):
         slope, offset = np.exp(x[0]), x[1]
@@ -58,7 +57,8 @@ def probabilities(logits: np.ndarray, slope: float, offset: float) -> np.ndarray
 def cross_fitted(logits, label, episode) -> np.ndarray:
     """Mean probability `[n]`, each half of the episodes scaled by the other's fit.
 
-    logits: `[K, n]`. label: `[n]` bool. episode: `[n]` number of the step's episode.
+    logits: `[K, n]`. label: as in `fit_platt`. episode: `[n]` number of the step's
+    episode.
     """
     out = np.empty(label.size)
     for half in (0, 1):
@@ -110,25 +110,27 @@ def quality(p: np.ndarray, label: np.ndarray, episode: np.ndarray) -> dict:
     """How good probabilities are, as plain numbers for JSON.
 
     Args:
-      p: `[n]` probabilities. label: `[n]` bool. episode: `[n]` number of the step's
-        episode; the bootstrap draws whole episodes.
+      p: `[n]` probabilities. label: `[n]` bool, or shares in [0, 1] whose mean p is.
+      episode: `[n]` number of the step's episode; the bootstrap draws whole episodes.
 
     Returns:
       bce and bce_of_base_rate (nats), skill = 1 - bce / bce_of_base_rate with its 95%
-      interval, auc, correlation of p and label, ece (mean distance of predicted and
-      observed share, weighted by steps) and the reliability of ten bins of width 0.1.
+      interval, auc (any cost against none), correlation of p and label, ece (mean
+      distance of predicted and observed share, weighted by steps) and the reliability
+      of ten bins of width 0.1.
 
     Raises:
       UserError: labels of one kind only.
     """
-    if label.all() or not label.any():
-        kind = "all" if label.all() else "none"
+    is_hit, label = label > 0, np.asarray(label, np.float64)
+    if is_hit.all() or not is_hit.any():
+        kind = "all" if is_hit.all() else "none"
         raise UserError(
             f"critic: {kind} of {label.size} calibration steps lead to a cost; "
             "expected some that do and some that do not"
         )
     clipped = np.clip(p, _TINY, 1 - _TINY)
-    bce = -np.where(label, np.log(clipped), np.log1p(-clipped))
+    bce = -(label * np.log(clipped) + (1 - label) * np.log1p(-clipped))
     bins = np.minimum((p * _BINS).astype(int), _BINS - 1)
     count = np.bincount(bins, minlength=_BINS)
     safe = np.maximum(count, 1)
@@ -143,7 +145,7 @@ def quality(p: np.ndarray, label: np.ndarray, episode: np.ndarray) -> dict:
         "bce_of_base_rate": float(base),
         "skill": float(1 - bce.mean() / base),
         "skill_interval": [low, high],
-        "auc": auc(p, label),
+        "auc": auc(p, is_hit),
         "correlation": float(np.corrcoef(p, label)[0, 1]) if np.ptp(p) else 0.0,
         "ece": float(np.sum(count * np.abs(predicted - observed)) / label.size),
         "reliability": {

@@ -47,12 +47,15 @@ class Labels(NamedTuple):
     """What follows each step of the data, `[S]` each.
 
     hit: whether any cost occurs in the h steps that begin with this one.
+    share: share of these steps that have a cost, as far as the data go.
     cost: their cost, as far as the data go.
     whole: whether all h steps are in the data, or the episode ended for good.
-    known: whether `hit` is: whole, or a cost was seen before the data's end.
+    known: whether `hit` is: whole, or a cost was seen before the data's end. The share
+      and the cost are known where `whole` is.
     """
 
     hit: np.ndarray
+    share: np.ndarray
     cost: np.ndarray
     whole: np.ndarray
     known: np.ndarray
@@ -70,9 +73,22 @@ def make_labels(episodes: Episodes, horizon: int) -> Labels:
     stop = np.minimum(row + horizon, last)
     hits = np.concatenate([[0], np.cumsum(episodes.costs > 0)])
     cost = np.concatenate([[0.0], np.cumsum(episodes.costs, dtype=np.float64)])
-    hit = hits[stop] > hits[row]
+    count = hits[stop] - hits[row]
     whole = (row + horizon <= last) | ended
-    return Labels(hit, cost[stop] - cost[row], whole, whole | hit)
+    return Labels(
+        hit=count > 0,
+        share=count / horizon,
+        cost=cost[stop] - cost[row],
+        whole=whole,
+        known=whole | (count > 0),
+    )
+
+
+def target_of(labels: Labels, target: str) -> tuple[np.ndarray, np.ndarray]:
+    """What is regressed, `[S]` in [0, 1], and of which steps it is known `[S]` bool."""
+    if target == "hit":
+        return labels.hit.astype(np.float32), labels.known
+    return labels.share.astype(np.float32), labels.whole
 
 
 def scaling_of(spec: DataSpec) -> str:
@@ -133,7 +149,7 @@ def fit_critic(
             )
     critic = _untrained(spec, config, seed)
     rows = {
-        name: _device_rows(parts[name], labels[name], spec)
+        name: _device_rows(parts[name], target_of(labels[name], config.target), spec)
         for name in ("training", "stopping")
     }
     params, best, best_step, last = _train(
@@ -183,13 +199,13 @@ def _standardised(episodes: Episodes, spec: DataSpec) -> np.ndarray:
     return ((episodes.observations - spec.obs_mean) / spec.obs_std).astype(np.float32)
 
 
-def _device_rows(episodes: Episodes, labels: Labels, spec: DataSpec):
+def _device_rows(episodes: Episodes, target, spec: DataSpec):
     """The steps whose label is known, on the device: obs, action, label."""
-    known = labels.known
+    label, known = target
     return (
         jnp.asarray(_standardised(episodes, spec)[known]),
         jnp.asarray(episodes.actions[known]),
-        jnp.asarray(labels.hit[known], jnp.float32),
+        jnp.asarray(label[known]),
     )
 
 
@@ -289,11 +305,12 @@ def _calibrate(critic: Critic, episodes: Episodes, labels: Labels, spec: DataSpe
         )
     obs, action = _standardised(episodes, spec)[whole], episodes.actions[whole]
     logits = _in_blocks(member_logits, critic, obs, action)
-    hit, cost = labels.hit[whole], labels.cost[whole]
+    label, _ = target_of(labels, critic.config.target)
+    label, cost = label[whole], labels.cost[whole]
     episode = np.repeat(np.arange(episodes.num_episodes), episodes.lengths)[whole]
-    measured = quality(cross_fitted(logits, hit, episode), hit, episode)
-    raw = quality(probabilities(logits, 1.0, 0.0), hit, episode)
-    slope, offset = fit_platt(logits, hit)
+    measured = quality(cross_fitted(logits, label, episode), label, episode)
+    raw = quality(probabilities(logits, 1.0, 0.0), label, episode)
+    slope, offset = fit_platt(logits, label)
     critic = critic.replace(slope=jnp.float32(slope), offset=jnp.float32(offset))
     members = _in_blocks(member_risk, critic, obs, action)
     risk = np.asarray(pessimistic(jnp.asarray(members), critic.config.pessimism))
@@ -308,7 +325,7 @@ def _calibrate(critic: Critic, episodes: Episodes, labels: Labels, spec: DataSpe
     limits = TASKS[spec.task].cost_limits if spec.task in TASKS else ()
     return critic, measured | {
         "bce_uncalibrated": raw["bce"],
-        "bce_pessimistic": quality(risk, hit, episode)["bce"],
+        "bce_pessimistic": quality(risk, label, episode)["bce"],
         "member_sd": float(members.std(0).mean()),
         "slope": slope,
         "offset": offset,

@@ -206,6 +206,7 @@ def test_the_gate_level_against_a_plain_loop(rule):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("target", "count"),
         ("horizon", 0),
         ("members", True),
         ("batch_size", 1.5),

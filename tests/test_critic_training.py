@@ -35,17 +35,18 @@ def test_labels_against_a_plain_loop(horizon):
         terminated=np.array([False, True, False, False, True, False]),
         costs=(episodes.costs * 2).astype(np.float32),
     )
-    hit, cost, whole, known = [], [], [], []
+    hit, share, cost, whole, known = [], [], [], [], []
     for e in range(6):
         costs = episodes.costs[episodes.offsets[e] : episodes.offsets[e + 1]]
         for t in range(len(costs)):
             ahead = costs[t : t + horizon]
             hit.append(any(c > 0 for c in ahead))
+            share.append(sum(c > 0 for c in ahead) / horizon)
             cost.append(sum(ahead))
             whole.append(len(ahead) == horizon or bool(episodes.terminated[e]))
             known.append(whole[-1] or hit[-1])
     found = make_labels(episodes, horizon)
-    for mine, plain in zip(found, (hit, cost, whole, known), strict=True):
+    for mine, plain in zip(found, (hit, share, cost, whole, known), strict=True):
         np.testing.assert_array_equal(mine, plain)
     assert found.hit.any()
     assert not found.hit.all()
@@ -234,6 +235,50 @@ def test_the_report_speaks_of_episodes_that_chose_nothing(fitted):
     for line in report["gate"]:
         assert line["accepted"]["gated"] <= line["local"]["gated"]
     json.dumps(report, allow_nan=False)
+
+
+def trap_episodes(count=60, length=60):
+    """x_0 = 1 is inside a hazard, which costs until an action a_0 > 0 leaves it."""
+    rng = np.random.default_rng(9)
+    steps = count * length
+    action = rng.uniform(-1, 1, (steps, 2)).astype(np.float32)
+    inside = np.zeros(steps, bool)
+    for t in range(1, steps):
+        inside[t] = action[t - 1, 0] <= 0 if inside[t - 1] else rng.random() < 0.1
+    obs = rng.normal(size=(steps, 3)).astype(np.float32)
+    obs[:, 0] = inside
+    return dataclasses.replace(
+        coin_episodes(count, length),
+        observations=obs,
+        actions=action,
+        costs=inside.astype(np.float32),
+    )
+
+
+def test_only_the_share_of_costly_steps_tells_leaving_from_lingering():
+    episodes = trap_episodes()
+    spec = spec_lib.from_episodes(episodes)
+    inside = (np.array([1.0, 0.0, 0.0]) - spec.obs_mean) / spec.obs_std
+    obs = np.tile(inside.astype(np.float32), (2, 1))
+    action = np.array([[-0.9, 0.0], [0.9, 0.0]], np.float32)
+    config = dataclasses.replace(SMALL, horizon=4, pessimism=0.0)
+    found = {}
+    for target in ("hit", "share"):
+        critic, report = fit_critic(
+            episodes, spec, dataclasses.replace(config, target=target), held_out=0.4
+        )
+        found[target] = np.asarray(risk(critic, obs, action))
+        title = critic_tables(report)[0].text().splitlines()[0]
+        assert ("share of costly steps" in title) == (target == "share")
+    assert found["hit"].min() > 0.95
+    # A step inside, then: stays there for sure and by coins, or enters again.
+    within, without = [0.0], [0.0]  # costly steps of the next n from either place
+    for n in range(3):
+        more = 1 + (within[n] + without[n]) / 2, 0.1 * within[n] + 0.9 * without[n]
+        within.append(more[0])
+        without.append(more[1])
+    expected = [(1 + within[3]) / 4, (1 + without[3]) / 4]
+    np.testing.assert_allclose(found["share"], expected, atol=0.08)
 
 
 def test_members_keep_the_parameters_of_their_best_look(fitted):

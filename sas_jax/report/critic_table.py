@@ -35,8 +35,10 @@ def _quality(report: Mapping) -> Table:
         f"{report['train_steps']} steps of training, members' best at {best}.",
         f"Skill's 95% interval over episodes: {interval}.",
     )
-    horizon = report["settings"]["horizon"]
-    title = f"Critic: probability of a cost within {horizon} steps"
+    settings = report["settings"]
+    is_share = settings.get("target", "hit") == "share"
+    what = "share of costly steps" if is_share else "probability of a cost"
+    title = f"Critic: {what} within {settings['horizon']} steps"
     return Table(title, ("calibration split", "value"), tuple(rows), notes)
 
 
