@@ -1,5 +1,7 @@
 """The world model's training loss on a batch of rows."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -117,6 +119,7 @@ def loss(
     *,
     train: bool = True,
     temperature: jax.Array | None = None,
+    input_errors: Callable | None = None,
 ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Metrics]]:
     """Training loss; padding steps count nowhere.
 
@@ -130,6 +133,8 @@ def loss(
       step: training step, for the KL warm-up.
       train: False evaluates: no dropout, no input noise, variances kept.
       temperature: weight of the policy's entropy, no gradient; None leaves it out.
+      input_errors: (params, batch, variances, key) -> errors `[B, W, O]` of the noisy
+        rows' inputs, see `free_run`; None takes those of `own_errors`.
 
     Returns:
       Scalar loss, and (new variances, metrics of scalars).
@@ -139,8 +144,12 @@ def loss(
     noise = draw_noise(model, batch, noise_key)
     if not train:
         noise["obs"] = jnp.zeros_like(noise["obs"])
+    elif input_errors is not None:
+        noise["obs"] += input_errors(
+            params, batch, variances, jax.random.fold_in(noise_key, 1)
+        )
     elif config.self_noise:
-        noise["obs"] = noise["obs"] + own_errors(
+        noise["obs"] += own_errors(
             model, params, batch, variances, noise, jax.random.fold_in(noise_key, 1)
         )
     out = model.apply(

@@ -24,9 +24,11 @@ class WorldModelConfig:
     state_noise: half of the training rows carry input noise of a standard deviation
       drawn uniformly from [0, state_noise] (standardised units); the target stays the
       true next state, so that the model learns to return to the data. 0 turns it off.
-    self_noise: the same rows carry errors as the model's own samples make them, of
-      which a share drawn from [0, self_noise] carries over to the next step. 0 turns
-      it off.
+    self_errors: the same rows carry errors as the model itself makes them. "carry": of
+      one step, of which a share carries over to the next (`own_errors`); "rollout": of
+      an imagination of the whole row under its real actions (`free_run`).
+    self_noise: the share that carries over is drawn from [0, self_noise]. 0 turns
+      either kind off.
     ring_hidden: layers that all bins of all lidars share (`transition`); () has none.
     scale_range: the state-dependent factor of the decoder's standard deviation lies
       within exp(+-scale_range). 0 turns it off.
@@ -52,6 +54,7 @@ class WorldModelConfig:
     decoder_floor: float = 0.01
     variance_decay: float = 0.99
     state_noise: float = 0.0
+    self_errors: str = "carry"
     self_noise: float = 0.9
     ring_hidden: tuple[int, ...] = (64, 64)
     scale_range: float = 3.0
@@ -77,6 +80,10 @@ class WorldModelConfig:
             raise ValueError(
                 f"log_std_min {self.log_std_min} must be below log_std_max "
                 f"{self.log_std_max}"
+            )
+        if self.self_errors not in ("carry", "rollout"):
+            raise ValueError(
+                f"self_errors must be carry or rollout, got {self.self_errors!r}"
             )
         if self.decoder_floor <= 0 or self.state_noise < 0:
             raise ValueError("decoder_floor must be > 0 and state_noise >= 0")

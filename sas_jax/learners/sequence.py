@@ -13,6 +13,7 @@ from sas_jax import accumulate, critic, losses, sas, stepping, temperature
 from sas_jax.carry import Policy
 from sas_jax.envs.tasks import get_task
 from sas_jax.experiment import ExperimentConfig, TrainConfig, make_model
+from sas_jax.free_run import make_free_run
 from sas_jax.losses import Batch
 from sas_jax.risk import RiskModel
 from sas_jax.settings import SASConfig
@@ -134,6 +135,10 @@ def make(
 ) -> Learner:
     """Builds the learner; see `sas.make_policy` for variants and report_limits."""
     model = make_model(config, spec)
+    input_errors = None
+    if config.model.self_noise and config.model.self_errors == "rollout":
+        noise = config.sas.decoder_noise
+        input_errors = make_free_run(model, spec, decoder_noise=noise)
     optimizer = make_optimizer(config.train)
 
     def init(key: Key) -> TrainState:
@@ -157,6 +162,7 @@ def make(
             losses.loss,
             accumulate.in_parts(model, config.train.accumulate),
             temperature=temperature_of(state),
+            input_errors=input_errors,
         )
         gradient = jax.value_and_grad(loss, has_aux=True)
         (_, (extra, metrics)), gradients = gradient(
