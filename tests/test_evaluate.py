@@ -114,8 +114,8 @@ def test_one_row_per_episode_variant_and_threshold(three_episodes):
 
 
 def test_nothing_is_traced_again(three_episodes):
-    """One program for all variants, thresholds, blocks and steps."""
-    assert three_episodes[3] == {"begin": 1, "act": 1}
+    """One program with a prompt and one without, for all else that there is."""
+    assert three_episodes[3] == {"begin": 1, "act": 2}
 
 
 def test_thresholds_of_a_policy_without_cost_tokens_share_its_episodes(three_episodes):
@@ -231,7 +231,7 @@ def test_a_gate_acts_on_each_threshold():
         first_seed=FIRST_SEED,
         num_workers=1,
     )
-    assert steps == 4 * 1000 and calls == {"begin": 1, "act": 1}
+    assert steps == 4 * 1000 and calls == {"begin": 1, "act": 2}
     low, high = (table["gate", limit, FIRST_SEED] for limit in (1.0, 80.0))
     none = table["none", 80.0, FIRST_SEED]
     assert low.num_gated > 100 and high.num_gated == none.num_gated == 0
