@@ -176,8 +176,8 @@ def align_batch(
 
     All E x N imaginations of the first loop, and then all E x M of the second ones, are
     rows of `tiling`: as many products of one shape as it takes, on every device its
-    share. An episode's result depends on the size of the tiles, and neither on the
-    other episodes nor on the number of devices, bit for bit.
+    share. The shape of a product depends on the size of the tiles, and neither on the
+    other episodes nor on the number of devices; see `tiling` for what that is worth.
 
     Args:
       keys: `[E]`, consumed. state: of E trajectories, leading axis E; leaves without

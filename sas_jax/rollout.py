@@ -6,9 +6,10 @@ on a group of `BLOCK` rows of one variant and one threshold, in that variant's p
 one for those with a prompt, one for those without, and so with a gate. Groups with
 fewer episodes are filled up with copies, which reach no environment.
 
-Several devices run a block each: `jax.shard_map` gives every device the same program of
-one block, so a result does not depend on their number either. Candidates and rows of a
-block are not spread: other shapes would round differently.
+Several devices run a block each: `jax.shard_map` gives every device the same operations
+of one block. XLA compiles them for several devices by other passes than for one, which
+may fuse, and so round, differently; see `tiling`. Candidates and rows of a block are
+not spread: other shapes would round differently.
 """
 
 import time
@@ -135,9 +136,8 @@ class BlockRunner:
     def _jit(self, function, *, blockwise, **settings):
         """Jits a function of one block; on a mesh every device runs its own block.
 
-        A device's program is then, operation by operation, that of a single device: an
-        axis for the blocks, even one of length 1, would be fused into other kernels,
-        which round differently.
+        What a device is given to compile is, operation by operation, what a single one
+        is: an axis for the blocks, even of length 1, would be one more thing to fuse.
 
         blockwise: which arguments, and all results, are dealt out by block.
         """

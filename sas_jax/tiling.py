@@ -1,8 +1,11 @@
 """Rows worked off in tiles of one size, on one device or dealt over several.
 
 Matrix products of different row counts round differently. Here every product has the
-rows of one tile, whatever the number of rows and of devices: results depend on the
-size of the tiles, and on nothing else about how the work was spread.
+rows of one tile, whatever the number of rows and of devices.
+
+What is left to XLA is fusion. Its passes for several devices first merge what a program
+computes twice, those for a single one do so later; a function that says nothing twice
+gave equal bits on one device and on several, one that did differed in the last ones.
 """
 
 from collections.abc import Callable
