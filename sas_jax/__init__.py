@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 _EXPORTS: dict[str, str] = {
     "SASConfig": "sas_jax.settings",
     "align": "sas_jax.alignment",
+    "align_batch": "sas_jax.alignment",
+    "make_tiling": "sas_jax.tiling",
     "AlignedPolicy": "sas_jax.aligned",
     "from_history_policy": "sas_jax.history_model",
     "imagine": "sas_jax.imagination",

@@ -1,7 +1,7 @@
-"""Algorithm 1: imagine, score, choose a prompt, for one episode at a time.
+"""Algorithm 1: imagine, score, choose a prompt, for one episode or a batch of them.
 
-Works with any `SequenceModel`; callers vmap over episodes. All variants of an episode
-share the first loop's imaginations.
+Works with any `SequenceModel`. All variants of an episode share the first loop's
+imaginations.
 """
 
 from typing import Any, NamedTuple
@@ -9,39 +9,29 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sas_jax import lyapunov
-from sas_jax.diagnostics import Diagnostics, diagnose, empty_diagnostics, mean_found
-from sas_jax.errors import UserError
-from sas_jax.imagination import imagine, segment
-from sas_jax.risk import RiskModel, select_by_risk
-from sas_jax.seam import Prompt, SequenceModel, make_room, split_keys
-from sas_jax.settings import RULES, VARIANTS, SASConfig, check_variants
-from sas_jax.types import Key, Params, StepOutput, Trajectory
+from sas_jax.algorithm import (
+    Choice,
+    Loop,
+    Task,
+    choose_first,
+    conclude,
+    first_prompts,
+    fragment_keys,
+    join,
+    loop_keys,
+    run_loop,
+    second_rules,
+    summarise,
+    task_of,
+)
+from sas_jax.diagnostics import Diagnostics
+from sas_jax.risk import RiskModel
+from sas_jax.seam import Prompt, SequenceModel, make_room
+from sas_jax.settings import VARIANTS, SASConfig, check_variants
+from sas_jax.tiling import Tiling, map_tiles
+from sas_jax.types import Key, Params
 
-__all__ = ["VARIANTS", "SASConfig", "align", "check_variants"]  # some by other modules
-
-
-class Loop(NamedTuple):
-    """One loop of Algorithm 1: imaginations `[N, T]` and their energies `[N, T]`."""
-
-    outputs: StepOutput
-    energies: jax.Array
-
-
-class Choice(NamedTuple):
-    """A variant's selection in a loop, and the half-open bounds of its segment."""
-
-    selection: lyapunov.Selection
-    start: jax.Array
-    end: jax.Array
-
-
-class Fragment(NamedTuple):
-    """What one run of Algorithm 1 chose: `L` steps, whether it found any, and why."""
-
-    segment: Trajectory
-    found: jax.Array
-    diagnostics: Diagnostics
+__all__ = ["VARIANTS", "SASConfig", "align", "align_batch", "check_variants"]
 
 
 class Alignment(NamedTuple):
@@ -59,83 +49,6 @@ class Alignment(NamedTuple):
     second: dict[str, Loop]
     first_choices: dict[str, Choice]
     second_choices: dict[str, Choice]
-
-
-def run_loop(
-    model, variables, config, horizon, keys, state, prompt, num_steps=None
-) -> Loop:
-    """Imagines from `state` (one trajectory) once per key and scores every step.
-
-    num_steps: `[]` steps until the episode ends, at least 1; None means no fewer than
-    the horizon. Later steps are in no energy, and hold the energy of the last one.
-    """
-    count = keys.shape[0]
-    state = _copies(state, count)
-    outputs, _ = imagine(model.step, variables, keys, state, prompt, horizon=horizon)
-    log_density = outputs.log_density + outputs.log_prob
-    if num_steps is not None:
-        is_inside = jnp.arange(horizon) < num_steps
-        log_density = jnp.where(is_inside[None, :], log_density, -jnp.inf)
-    energies = jax.vmap(
-        lambda row: lyapunov.energy(
-            row, discount=config.discount, window=config.energy_window
-        )
-    )(log_density)
-    if num_steps is not None:
-        energies = energies[:, jnp.minimum(jnp.arange(horizon), num_steps - 1)]
-    return Loop(outputs, energies)
-
-
-def _copies(state, count):
-    """One trajectory's state -> `count` copies; what is common to all stays as is."""
-    return jax.tree.map(
-        lambda x: x if x.ndim == 0 else jnp.broadcast_to(x, (count, *x.shape[1:])),
-        state,
-    )
-
-
-def random_choice(key, energies, length, num_steps=None) -> Choice:
-    """A random valid trajectory and a random segment of it (the `rand` control)."""
-    num, horizon = energies.shape
-    index_key, end_key = jax.random.split(key)
-    is_valid = jnp.all(jnp.isfinite(energies), axis=1)
-    rank = jnp.where(is_valid, jax.random.uniform(index_key, (num,)), jnp.inf)
-    index = jnp.argmin(rank).astype(jnp.int32)
-    last = horizon if num_steps is None else jnp.clip(num_steps, length, horizon)
-    end = jax.random.randint(end_key, (), length, last + 1)
-    level = jnp.where(is_valid[index], energies[index].max(), 0.0)
-    selection = lyapunov.Selection(index, end, level, level, is_valid[index])
-    return Choice(selection, end - length, end)
-
-
-def bounded(selection, length, horizon) -> Choice:
-    """A selection with the segment that ends at its peak."""
-    bounds = lyapunov.segment_bounds(selection.peak, length=length, horizon=horizon)
-    return Choice(selection, *bounds)
-
-
-def cut(loop: Loop, choice: Choice, found, length) -> Trajectory:
-    """The chosen segment `[L]`, zeros where nothing was found.
-
-    A disqualified trajectory may hold NaN, which a weight of zero does not hide.
-    """
-    steps = segment(loop.outputs, choice.selection.index, choice.start, length)
-    return jax.tree.map(lambda x: jnp.where(found, x, jnp.zeros_like(x)), steps)
-
-
-def loop_keys(key: Key, config: SASConfig) -> tuple[Key, Key, Key]:
-    """Keys of the first loop `[N]`, of the second `[M]`, and of the random choice."""
-    return (
-        split_keys(jax.random.fold_in(key, 0), config.num_first),
-        split_keys(jax.random.fold_in(key, 1), config.num_second),
-        jax.random.fold_in(key, 2),
-    )
-
-
-def fragment_keys(key: Key, count: int) -> Key:
-    """Keys `[count]` of independent runs; the first is `key` itself."""
-    later = jax.vmap(lambda i: jax.random.fold_in(key, 100 + i))(jnp.arange(1, count))
-    return jnp.concatenate([key[None], later])
 
 
 def align(
@@ -169,25 +82,10 @@ def align(
       empty prompt and `prompt_ok` 0, never a NaN. With several fragments, a run without
       a valid candidate repeats the segment of the first run that has one.
     """
-    length = config.prompt_length
-    if horizon < length:
-        raise UserError(
-            f"horizon {horizon} is shorter than the prompt ({length} steps)"
-        )
+    task = task_of(model, config, variants, horizon, max_cost, risk_model)
 
     def run(key):
-        return _run(
-            model,
-            variables,
-            key,
-            state,
-            cost_limits,
-            config=config,
-            variants=variants,
-            horizon=horizon,
-            max_cost=max_cost,
-            risk_model=risk_model,
-        )
+        return _run(task, variables, key, state, cost_limits)
 
     if config.fragments == 1:
         fragments, *details = run(key)
@@ -195,138 +93,181 @@ def align(
         fragments, *details = jax.lax.map(run, fragment_keys(key, config.fragments))
         fragments = {v: join(f) for v, f in fragments.items()}
         details = jax.tree.map(lambda x: x[0], details)
-    prompts, diagnostics = [], []
-    for variant in variants:
-        fragment = fragments.get(variant)
-        if fragment is None:
-            prompts.append(None)
-            diagnostics.append(empty_diagnostics(cost_limits.shape[0]))
-            continue
-        prompts.append(model.encode_prompt(variables, fragment.segment, fragment.found))
-        diagnostics.append(fragment.diagnostics)
-    present = [p for p in prompts if p is not None]
-    if present:
-        empty = jax.tree.map(jnp.zeros_like, present[0])
-        prompts = jax.tree.map(
-            lambda *x: jnp.stack(x), *[empty if p is None else p for p in prompts]
-        )
-    else:
-        prompts = None
-    diagnostics = jax.tree.map(lambda *x: jnp.stack(x), *diagnostics)
-    return Alignment(prompts, diagnostics, *details)
+    found = summarise(task, variables, fragments, cost_limits.shape[0])
+    return Alignment(*found, *details)
 
 
-def risk_choice(
-    model, variables, risk_model, config, loop, horizon, num_steps=None
-) -> Choice:
-    """The choice of a cost critic in a loop; its segment ends at the energy's peak."""
-
-    def step_risk(step):
-        obs, action = step
-        return risk_model.risk(variables, model.standardise(obs), action)
-
-    # Step by step: a critic's hidden layers over all steps of all episodes at once
-    # would take gigabytes.
-    steps = loop.outputs.obs, loop.outputs.action
-    risk = jax.lax.map(step_risk, jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), steps))
-    risk = jnp.moveaxis(risk, 0, 1)
-    selection = select_by_risk(
-        loop.energies, risk, penalty=config.risk_penalty, num_steps=num_steps
-    )
-    return bounded(selection, config.prompt_length, horizon)
-
-
-def _run(
-    model,
-    variables,
-    key,
-    state,
-    cost_limits,
-    *,
-    config,
-    variants,
-    horizon,
-    max_cost,
-    risk_model,
-):
+def _run(task: Task, variables, key, state, cost_limits):
     """Algorithm 1 once: variant -> Fragment, and the loops and choices."""
-    length = config.prompt_length
+    model, config, horizon = task.model, task.config, task.horizon
     first_keys, second_keys, random_key = loop_keys(key, config)
     first = run_loop(model, variables, config, horizon, first_keys, state, None)
-    rules = {v: RULES[v] for v in variants if RULES[v] is not None}
-    first_choices, second, second_choices = {}, {}, {}
-    for variant, (rule, _, _) in rules.items():
-        if rule == "random":
-            choice = random_choice(random_key, first.energies, length)
-        elif rule == "risk":
-            choice = risk_choice(model, variables, risk_model, config, first, horizon)
-        else:
-            selection = lyapunov.select_first(first.energies, rule=rule)
-            choice = bounded(selection, length, horizon)
-        first_choices[variant] = choice
+    first_choices = choose_first(task, variables, random_key, first)
+    second = {}
     # One second loop per first prompt, all in one program: variants that differ only in
     # how they score the M imaginations share them.
-    loops = {rule: v for v, (rule, is_second, _) in rules.items() if is_second}
-    if loops:
-        prompted = make_room(model, state, length)
-        prompts = []
-        for variant in loops.values():
-            choice = first_choices[variant]
-            found = choice.selection.is_valid
-            steps = cut(first, choice, found, length)
-            prompts.append(model.encode_prompt(variables, steps, found))
-        stacked = jax.tree.map(lambda *x: jnp.stack(x), *prompts)
+    prompts = first_prompts(task, variables, first, first_choices)
+    if prompts is not None:
+        prompted = make_room(model, state, config.prompt_length)
         # One after another, not side by side: a prompt's imaginations then have the
         # same shapes, and so the same bits, whichever other variants are asked for.
         runs = jax.lax.map(
             lambda prompt: run_loop(
                 model, variables, config, horizon, second_keys, prompted, prompt
             ),
-            stacked,
+            prompts,
         )
         second = {
             rule: jax.tree.map(lambda x, i=i: x[i], runs)
-            for i, rule in enumerate(loops)
+            for i, rule in enumerate(second_rules(task))
         }
-    fragments = {}
-    for variant, (rule, is_second, score) in rules.items():
-        choice, loop = first_choices[variant], first
-        level, found = choice.selection.level, choice.selection.is_valid
-        if is_second:
-            loop = second[rule]
-            if score == "risk":
-                choice = risk_choice(
-                    model, variables, risk_model, config, loop, horizon
-                )
-            else:
-                selection = lyapunov.select_second(
-                    loop.energies, level, count_u=score == "uv"
-                )
-                choice = bounded(selection, length, horizon)
-            second_choices[variant] = choice
-            found = found & choice.selection.is_valid
-        seen = diagnose(
-            loop.energies,
-            choice.selection,
-            choice.start,
-            level,
-            found,
-            cost_limits,
-            max_cost=max_cost,
-            config=config,
-        )
-        fragments[variant] = Fragment(cut(loop, choice, found, length), found, seen)
+    fragments, second_choices = conclude(
+        task, variables, first, second, first_choices, cost_limits
+    )
     return fragments, first, second, first_choices, second_choices
 
 
-def join(fragments: Fragment) -> Fragment:
-    """The fragments `[F]` of several runs -> one of F x L steps (see `align`)."""
-    found, first = fragments.found, jnp.argmax(fragments.found)
+# Episodes that choose side by side. One: its products have the same shape whatever the
+# tile of imaginations, and are few.
+_CHOICES = 1
 
-    def spread(x):
-        wide = found.reshape(-1, *(1,) * (x.ndim - 1))
-        x = jnp.where(wide, x, x[first][None])
-        return x.reshape(-1, *x.shape[2:])
 
-    diagnostics = mean_found(fragments.diagnostics, found)
-    return Fragment(jax.tree.map(spread, fragments.segment), found.any(), diagnostics)
+def start_batch(
+    model: SequenceModel,
+    variables: Params,
+    keys: Key,
+    obs: jax.Array,
+    return_to_go: jax.Array,
+    cost_to_go: jax.Array,
+    *,
+    tiling: Tiling,
+) -> Any:
+    """`model.start` of E trajectories, each one's density independent of the others.
+
+    keys, return_to_go, cost_to_go: `[E]`. obs: `[E, O]`, environment units.
+    """
+    given = (keys, obs, return_to_go, cost_to_go)
+
+    def density(row, variables):
+        row = jax.tree.map(lambda x: x[None], row)
+        return model.start(variables, *row, model.context).log_density[0]
+
+    # Nothing else of a state is a product.
+    few = tiling._replace(size=_CHOICES)
+    state = model.start(variables, *given, model.context)
+    return state.replace(log_density=map_tiles(density, given, variables, few))
+
+
+def align_batch(
+    model: SequenceModel,
+    variables: Params,
+    keys: Key,
+    state: Any,
+    cost_limits: jax.Array,
+    *,
+    config: SASConfig,
+    variants: tuple[str, ...],
+    horizon: int,
+    tiling: Tiling,
+    max_cost: float = 1.0,
+    risk_model: RiskModel | None = None,
+) -> Alignment:
+    """`align` for E episodes, their imaginations worked off in tiles over devices.
+
+    All E x N imaginations of the first loop, and then all E x M of the second ones, are
+    rows of `tiling`: as many products of one shape as it takes, on every device its
+    share. The shape of a product depends on the size of the tiles, and neither on the
+    other episodes nor on the number of devices; see `tiling` for what that is worth.
+
+    Args:
+      keys: `[E]`, consumed. state: of E trajectories, leading axis E; leaves without
+        axes are common to all. cost_limits: `[E, C]`.
+      tiling: see `tiling.make_tiling`. The others are as in `align`, draws included.
+
+    Returns:
+      `Alignment` whose leaves have a leading axis E.
+
+    Raises:
+      UserError: as `align`.
+    """
+    task = task_of(model, config, variants, horizon, max_cost, risk_model)
+    count, runs = cost_limits.shape[0], config.fragments
+    each = jax.vmap(lambda key: fragment_keys(key, runs))(keys).reshape(-1)
+    owner = jnp.arange(count * runs) // runs
+    first_keys, second_keys, random_keys = jax.vmap(lambda k: loop_keys(k, config))(
+        each
+    )
+
+    def loop(keys, owner, state, prompts):
+        """`[R, P]` imaginations of R runs, each from row `owner` of the states."""
+
+        def one(row, shared):
+            key, owner, run = row
+            variables, state, prompts = shared
+            own = jax.tree.map(lambda x: x[owner][None] if x.ndim else x, state)
+            prompt = jax.tree.map(lambda x: x[run], prompts)
+            found = run_loop(model, variables, config, horizon, key[None], own, prompt)
+            return jax.tree.map(lambda x: x[0], found)
+
+        number, size = keys.shape
+        run = jnp.repeat(jnp.arange(number), size)
+        rows = keys.reshape(-1), jnp.repeat(owner, size), run
+        found = map_tiles(one, rows, (variables, state, prompts), tiling)
+        return jax.tree.map(lambda x: x.reshape(number, size, *x.shape[1:]), found)
+
+    def each_run(function, *rows):
+        few = tiling._replace(size=_CHOICES)
+        return map_tiles(
+            lambda row, shared: function(shared, *row), rows, variables, few
+        )
+
+    def choose(variables, key, first):
+        choices = choose_first(task, variables, key, first)
+        return choices, first_prompts(task, variables, first, choices)
+
+    first = loop(first_keys, owner, state, None)
+    first_choices, prompts = each_run(choose, random_keys, first)
+    second, rules = {}, second_rules(task)
+    if rules:
+        # Rule by rule, then run by run.
+        prompts = jax.tree.map(
+            lambda x: jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]), prompts
+        )
+        prompted = make_room(model, state, config.prompt_length)
+        number = len(rules)
+        found = loop(
+            jnp.tile(second_keys, (number, 1)),
+            jnp.tile(owner, number),
+            prompted,
+            prompts,
+        )
+        size = count * runs
+        second = {
+            rule: jax.tree.map(lambda x, i=i: x[i * size : (i + 1) * size], found)
+            for i, rule in enumerate(rules)
+        }
+
+    def finish(variables, *given):
+        return conclude(task, variables, *given)
+
+    fragments, second_choices = each_run(
+        finish, first, second, first_choices, cost_limits[owner]
+    )
+
+    def of_episodes(x):
+        return x.reshape(count, runs, *x.shape[1:])
+
+    details = (first, second, first_choices, second_choices)
+    details = jax.tree.map(lambda x: of_episodes(x)[:, 0], details)
+
+    def end(variables, fragments):
+        if runs == 1:
+            fragments = jax.tree.map(lambda x: x[0], fragments)
+        else:
+            fragments = {v: join(f) for v, f in fragments.items()}
+        return summarise(task, variables, fragments, cost_limits.shape[1])
+
+    if not fragments:
+        found = jax.vmap(lambda _: summarise(task, variables, {}, cost_limits.shape[1]))
+        return Alignment(*found(owner), *details)
+    return Alignment(*each_run(end, jax.tree.map(of_episodes, fragments)), *details)

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sas_jax import lyapunov
-from sas_jax.alignment import bounded, cut, loop_keys, run_loop
+from sas_jax.algorithm import bounded, cut, loop_keys, run_loop
 from sas_jax.probe import Probe
 from sas_jax.seam import make_room
 

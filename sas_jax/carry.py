@@ -9,6 +9,7 @@ from flax import struct
 from sas_jax.alignment import Alignment
 from sas_jax.diagnostics import Diagnostics
 from sas_jax.drift import Drift
+from sas_jax.realign import Rules
 from sas_jax.seam import ModelState
 from sas_jax.types import Key
 
@@ -19,10 +20,11 @@ class Carry:
 
     state, prompt, diagnostics: see their types; prompt is None without variants that
     have one. keys: `[B]` each row's stream. cost_limit, target_return: `[B]`.
-    variant: `[B]` index, num_realigned: `[B]` new prompts since the episode began;
-    None unless the policy re-aligns. drift: None unless it is tracked.
+    rules: `[B]` each row's variant in numbers, num_realigned: `[B]` new prompts since
+    the episode began; None unless the policy re-aligns. drift: None unless tracked.
     is_gated: `[B]` whether actions pass a gate, num_gated: `[B]` how often it chose
-    another one; None unless some variant has a gate.
+    another one; None unless some variant has a gate. by_risk: static, whether some
+    variant's prompt is chosen by a cost critic.
     """
 
     state: ModelState
@@ -31,16 +33,20 @@ class Carry:
     keys: Key
     target_return: jax.Array
     cost_limit: jax.Array
-    variant: jax.Array | None = None
+    rules: Rules | None = None
     num_realigned: jax.Array | None = None
     drift: Drift | None = None
     is_gated: jax.Array | None = None
     num_gated: jax.Array | None = None
+    by_risk: bool = struct.field(pytree_node=False, default=False)
 
 
 class Policy(NamedTuple):
     """The acting half of a `Learner`, and Algorithm 1 as it runs it.
 
+    narrow(carry, variant) -> the carry of rows that are all of one variant, a static
+    index, without what that variant has no use for. The program that acts on it is then
+    the variant's own, whichever others began beside it.
     align_episode(variables, row key, obs `[O]`, cost_limits `[C]`, target_return=None)
     -> Alignment: what `begin` does for one episode, with the same draws; for pictures
     and diagnostics.
@@ -51,3 +57,4 @@ class Policy(NamedTuple):
     act: Callable[..., tuple[jax.Array, Carry]]
     diagnostics: Callable[[Carry], dict[str, jax.Array]]
     align_episode: Callable[..., Alignment]
+    narrow: Callable[[Carry, int], Carry]

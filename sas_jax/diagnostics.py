@@ -33,8 +33,10 @@ class Diagnostics:
 
 def empty_diagnostics(num_limits: int) -> Diagnostics:
     """The diagnostics of a variant without a prompt, at `num_limits` thresholds."""
-    nan = jnp.full((), jnp.nan)
-    return Diagnostics(nan, nan, nan, nan, jnp.full(num_limits, jnp.nan), nan, nan)
+    nan = jnp.full((), jnp.nan, jnp.float32)
+    return Diagnostics(
+        nan, nan, nan, nan, jnp.full(num_limits, jnp.nan, jnp.float32), nan, nan
+    )
 
 
 def diagnose(

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sas_jax import lyapunov
-from sas_jax.alignment import (
+from sas_jax.algorithm import (
     Fragment,
     bounded,
     cut,

@@ -2,12 +2,14 @@
 
 Matrix products of different batch sizes round differently, and closed-loop episodes are
 chaotic: a result must not depend on what else was run with it. So an agent always acts
-on a group of `BLOCK` rows of one variant and one threshold. Groups with fewer episodes
-are filled up with copies, which reach no environment.
+on a group of `BLOCK` rows of one variant and one threshold, in that variant's program:
+one for those with a prompt, one for those without, and so with a gate. Groups with
+fewer episodes are filled up with copies, which reach no environment.
 
-Several devices run a block each: `jax.shard_map` gives every device the same program of
-one block, so a result does not depend on their number either. Candidates and rows of a
-block are not spread: other shapes would round differently.
+Several devices run a block each: `jax.shard_map` gives every device the same operations
+of one block. XLA compiles them for several devices by other passes than for one, which
+may fuse, and so round, differently; see `tiling`. Candidates and rows of a block are
+not spread: other shapes would round differently.
 """
 
 import time
@@ -84,6 +86,7 @@ class BlockRunner:
         self._mesh = _mesh_of(devices)
         self._blocks = 1 if self._mesh is None else self._mesh.size
         self.num_episodes = BLOCK * self._blocks
+        self._num_variants = num_variants
         self._learner, self._key = learner, self._everywhere(key)
         self._variables = self._everywhere(variables)
         count = len(cost_limits) * BLOCK
@@ -121,44 +124,45 @@ class BlockRunner:
         return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
 
     def _deal(self, tree):
-        """Host arrays `[D, rows, ...]` -> each block on its device.
+        """Host arrays `[D, rows, ...]` -> `[D * rows, ...]`, each block on its device.
 
-        With one device blocks have no axis of their own, here and everywhere.
+        Scalars are common to all blocks, here and everywhere.
         """
+        tree = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
         if self._mesh is None:
-            return jax.tree.map(lambda x: x[0], tree)
+            return tree
         return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec(_AXIS)))
-
-    def _of_blocks(self, tree):
-        """Device arrays -> host arrays `[D, ...]`."""
-        tree = jax.device_get(tree)
-        return jax.tree.map(lambda x: x[None], tree) if self._mesh is None else tree
 
     def _jit(self, function, *, blockwise, **settings):
         """Jits a function of one block; on a mesh every device runs its own block.
+
+        What a device is given to compile is, operation by operation, what a single one
+        is: an axis for the blocks, even of length 1, would be one more thing to fuse.
 
         blockwise: which arguments, and all results, are dealt out by block.
         """
         if self._mesh is None:
             return jax.jit(function, **settings)
 
-        def local(*arguments):
-            arguments = [
-                jax.tree.map(lambda x: x[0], a) if i in blockwise else a
-                for i, a in enumerate(arguments)
-            ]
-            return jax.tree.map(lambda x: x[None], function(*arguments))
+        def spec_of(x):
+            return PartitionSpec(_AXIS) if x.ndim else PartitionSpec()
+
+        def local(x):
+            shape = (x.shape[0] // self._blocks, *x.shape[1:]) if x.ndim else ()
+            return jax.ShapeDtypeStruct(shape, x.dtype)
 
         def whole(*arguments):
-            specs = tuple(
-                PartitionSpec(_AXIS) if i in blockwise else PartitionSpec()
-                for i in range(len(arguments))
-            )
+            specs, shapes = list(arguments), list(arguments)
+            for i, argument in enumerate(arguments):
+                specs[i] = PartitionSpec()
+                if i in blockwise:
+                    specs[i] = jax.tree.map(spec_of, argument)
+                    shapes[i] = jax.tree.map(local, argument)
             run = jax.shard_map(
-                local,
+                function,
                 mesh=self._mesh,
-                in_specs=specs,
-                out_specs=PartitionSpec(_AXIS),
+                in_specs=tuple(specs),
+                out_specs=jax.tree.map(spec_of, jax.eval_shape(function, *shapes)),
                 check_vma=False,
             )
             return run(*arguments)
@@ -166,14 +170,21 @@ class BlockRunner:
         return jax.jit(whole, **settings)
 
     def _groups_of(self, carry):
-        """A carry of all rows -> one per group; scalars are common to all rows."""
+        """A carry of all rows -> one per group; scalars are common to all rows.
+
+        Each holds what its variant needs and no more, so that the program it acts in
+        does not depend on the other variants.
+        """
+        limits = len(self._variant) // (BLOCK * self._num_variants)
 
         def part(x, group):
             # The sum makes a buffer of its own: carries are donated one by one.
             return x + 0 if x.ndim == 0 else x[group * BLOCK : (group + 1) * BLOCK]
 
         return [
-            jax.tree.map(lambda x, g=g: part(x, g), carry)
+            jax.tree.map(
+                lambda x, g=g: part(x, g), self._learner.narrow(carry, g // limits)
+            )
             for g in range(self.num_groups)
         ]
 
@@ -212,18 +223,15 @@ class BlockRunner:
         groups = self.num_groups
 
         def reorder(x):
-            x = x.reshape(self._blocks, groups, BLOCK, *x.shape[2:])
+            x = x.reshape(self._blocks, groups, BLOCK, *x.shape[1:])
             return np.moveaxis(x, 0, 1).reshape(groups, -1, *x.shape[3:])
 
-        return {k: reorder(x) for k, x in self._of_blocks(diagnostics).items()}
+        return {k: reorder(x) for k, x in jax.device_get(diagnostics).items()}
 
     def _ended(self, carries):
         """name -> `[G, D * BLOCK, ...]` as the groups' carries know it now."""
-        found = [self._of_blocks(self._learner.diagnostics(c)) for c in carries]
-        return {
-            name: np.stack([f[name].reshape(-1, *f[name].shape[2:]) for f in found])
-            for name in found[0]
-        }
+        found = [jax.device_get(self._learner.diagnostics(c)) for c in carries]
+        return {name: np.stack([f[name] for f in found]) for name in found[0]}
 
     def run(
         self,

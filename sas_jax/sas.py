@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from sas_jax import drift as drift_lib
-from sas_jax.alignment import Alignment, align
+from sas_jax.alignment import Alignment, align, align_batch, start_batch
 from sas_jax.carry import Carry, Policy
 from sas_jax.diagnostics import Diagnostics, empty_diagnostics
 from sas_jax.errors import UserError
@@ -21,7 +21,8 @@ from sas_jax.networks import gaussian_log_prob
 from sas_jax.realign import Due, realign, rules_of
 from sas_jax.risk import RiskModel, pass_gate
 from sas_jax.seam import SequenceModel
-from sas_jax.settings import CRITICAL, GATED, SASConfig, check_variants
+from sas_jax.settings import BY_RISK, CRITICAL, GATED, RULES, SASConfig, check_variants
+from sas_jax.tiling import Tiling
 from sas_jax.types import Key, Rows, TimeStep
 from sas_jax.vae import normal_rows
 
@@ -30,6 +31,11 @@ def episode_key(key: Key, episode_seed: jax.Array, *, is_null: jax.Array) -> Key
     """The stream of an episode's draws; `null` has its own."""
     episode = jax.random.fold_in(key, episode_seed)
     return jax.random.fold_in(episode, jnp.asarray(is_null, jnp.uint32))
+
+
+def _alignment_keys(row_key: Key) -> Key:
+    """`[2]` keys of a row: of its start, and of Algorithm 1."""
+    return jax.random.split(jax.random.fold_in(row_key, 1))
 
 
 def _check_size(carry: Carry, ts: TimeStep) -> None:
@@ -53,6 +59,7 @@ def make_policy(
     report_limits: tuple[float, ...] | None = None,
     episode_steps: int | None = None,
     risk_model: RiskModel | None = None,
+    tiling: Tiling | None = None,
 ) -> Policy:
     """Builds the acting half of a `Learner`.
 
@@ -68,6 +75,8 @@ def make_policy(
         row's own.
       episode_steps: longest episode; re-alignment counts no imagined step beyond it.
       risk_model: cost critic of the variants in `settings.CRITICAL`.
+      tiling: how `begin` works off the imaginations of all rows; None means side by
+        side, on one device.
 
     Raises:
       UserError: an unknown variant, or one that needs a critic, without one; drift of a
@@ -126,14 +135,15 @@ def make_policy(
             keys=keys,
             target_return=target,
             cost_limit=jnp.array(rows.cost_limit, jnp.float32),
-            variant=jnp.array(rows.variant) if config.realign_every else None,
+            rules=rules_of(variants, rows.variant) if config.realign_every else None,
             num_realigned=jnp.zeros(count, jnp.int32) if config.realign_every else None,
             is_gated=is_gated if has_gate else None,
             num_gated=jnp.zeros(count, jnp.int32) if has_gate else None,
+            by_risk=any(v in BY_RISK for v in variants),
         )
 
     def align_episode(variables, row_key, obs, cost_limits, target=None) -> Alignment:
-        start_key, align_key = jax.random.split(jax.random.fold_in(row_key, 1))
+        start_key, align_key = _alignment_keys(row_key)
         target = jnp.asarray(target_return if target is None else target, jnp.float32)
         state = model.start(
             variables,
@@ -156,6 +166,28 @@ def make_policy(
             risk_model=risk_model,
         )
 
+    def align_episodes(variables, row_keys, obs, cost_limits, targets) -> Alignment:
+        """`align_episode` of all at once."""
+        if tiling is None:
+            each = jax.vmap(align_episode, (None, 0, 0, 0, 0))
+            return each(variables, row_keys, obs, cost_limits, targets)
+        keys = jax.vmap(_alignment_keys)(row_keys)
+        given = (keys[:, 0], obs, targets, cost_limits[:, 0])
+        state = start_batch(model, variables, *given, tiling=tiling)
+        return align_batch(
+            model,
+            variables,
+            keys[:, 1],
+            state,
+            cost_limits,
+            config=config,
+            variants=variants,
+            horizon=horizon,
+            max_cost=max_cost,
+            risk_model=risk_model,
+            tiling=tiling,
+        )
+
     def begin(variables, carry: Carry, ts: TimeStep, key: Key) -> Carry:
         """Aligns at the first observation of an episode, all rows at once."""
         del key  # every draw comes from the rows' own keys
@@ -163,19 +195,15 @@ def make_policy(
         count = ts.obs.shape[0]
         episodes = count // num_variants
 
-        def one(row_key, obs, cost_limit, target):
-            limits = limits_of(cost_limit)
-            result = align_episode(variables, row_key, obs, limits, target)
-            return result.prompts, result.diagnostics
-
         # The first variant's rows stand for their episodes: `null` alone has other
         # keys, and it has no prompt.
         lead = next((i for i, v in enumerate(variants) if v != "null"), 0)
         rows = slice(lead * episodes, (lead + 1) * episodes)
-        prompts, diagnostics = jax.vmap(one)(
+        found = align_episodes(
+            variables,
             carry.keys[rows],
             ts.obs[rows],
-            carry.cost_limit[rows],
+            jax.vmap(limits_of)(carry.cost_limit[rows]),
             carry.target_return[rows],
         )
 
@@ -184,7 +212,7 @@ def make_policy(
             x = jnp.swapaxes(x, 0, 1)
             return x.reshape(count, *x.shape[2:])
 
-        prompts, diagnostics = jax.tree.map(by_row, (prompts, diagnostics))
+        prompts, diagnostics = jax.tree.map(by_row, (found.prompts, found.diagnostics))
         window = jnp.full(count, model.context)
         if prompts is not None:
             window = jnp.where(prompts.is_present, model.prompt_window, window)
@@ -209,16 +237,16 @@ def make_policy(
         return jnp.asarray(report_limits)
 
     def begin_drift(variables, carry, state, obs, prompts):
-        start_keys = jax.vmap(
-            lambda row_key: jax.random.split(jax.random.fold_in(row_key, 1))[0]
-        )(carry.keys)
-        first = model.start(
+        start_keys = jax.vmap(_alignment_keys)(carry.keys)[:, 0]
+        # One by one: a product's shape must not tell how many there are.
+        first = start_batch(
+            model,
             variables,
             start_keys,
             obs,
             carry.target_return,
             carry.cost_limit,
-            model.context,
+            tiling=tiling or Tiling(1),
         ).log_density
 
         def foresee():
@@ -234,7 +262,7 @@ def make_policy(
 
     def realigned(variables, carry, obs, is_running) -> Carry:
         """Aligns the rows again whose time has come; `carry` is about to act."""
-        state, rules = carry.state, rules_of(variants, carry.variant)
+        state, rules = carry.state, carry.rules
         timestep = state.timestep
         is_due = rules.has_prompt & is_running & (timestep > 0)
         is_due = is_due & (timestep % config.realign_every == 0)
@@ -262,7 +290,7 @@ def make_policy(
             config=config,
             horizon=realign_horizon,
             max_cost=max_cost,
-            risk_model=risk_model,
+            risk_model=risk_model if carry.by_risk else None,
         )
         window = jnp.where(is_new, model.prompt_window, state.window)
         return carry.replace(
@@ -350,10 +378,18 @@ def make_policy(
         }
         if carry.num_realigned is not None:
             found["num_realigned"] = carry.num_realigned
-        if carry.num_gated is not None:
-            found["num_gated"] = carry.num_gated
+        none = jnp.zeros_like(carry.cost_limit, jnp.int32)
+        found["num_gated"] = none if carry.num_gated is None else carry.num_gated
         if carry.drift is not None:
             found |= drift_lib.summary(carry.drift)
         return found
 
-    return Policy(initial_carry, begin, act, diagnostics, align_episode)
+    def narrow(carry: Carry, variant: int) -> Carry:
+        name = variants[variant]
+        if RULES[name] is None:
+            carry = carry.replace(prompt=None, rules=None)
+        if name not in GATED:
+            carry = carry.replace(is_gated=None, num_gated=None)
+        return carry.replace(by_risk=name in BY_RISK)
+
+    return Policy(initial_carry, begin, act, diagnostics, align_episode, narrow)

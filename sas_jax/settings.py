@@ -26,6 +26,8 @@ VARIANTS = tuple(RULES)
 # Variants whose actions pass the gate of a cost critic, and all that need one.
 GATED = ("gate", "gate_sas", "gate_critic")
 CRITICAL = ("critic", *GATED)
+# Variants whose prompt a critic chooses.
+BY_RISK = tuple(v for v, rule in RULES.items() if rule and rule[0] == "risk")
 
 
 @dataclasses.dataclass(frozen=True)

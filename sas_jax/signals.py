@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from sas_jax import lyapunov
-from sas_jax.alignment import align, bounded, cut, run_loop
+from sas_jax.algorithm import bounded, cut, run_loop
+from sas_jax.alignment import align
 from sas_jax.probe import Probe
 from sas_jax.recording import make_recorder
 from sas_jax.replay import Steps, replay

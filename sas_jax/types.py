@@ -139,6 +139,8 @@ class Learner(NamedTuple):
     act(variables, carry, timestep, key) -> (action [B, A], carry); any part of the
         rows may be given.
     diagnostics(carry) -> dict of `[B, ...]` arrays, per episode (may be empty).
+    narrow(carry, variant) -> the carry of rows of that one variant, a static index,
+        without what it has no use for; left out, the carry as it is.
     """
 
     init: Callable[..., TrainState]
@@ -147,3 +149,4 @@ class Learner(NamedTuple):
     begin: Callable[..., Any]
     act: Callable[..., tuple[jax.Array, Any]]
     diagnostics: Callable[..., dict[str, jax.Array]]
+    narrow: Callable[[Any, int], Any] = lambda carry, variant: carry

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
+from sas_jax import critic as critic_lib
 from sas_jax import losses
 from sas_jax import spec as spec_lib
 from sas_jax.data.episodes import Episodes
@@ -145,3 +146,27 @@ def make_variables(config, spec, seed=0):
     params = random_params(model, batch, noise, False, method="outputs", seed=seed)
     ramp = np.linspace(0.05, 0.4, spec.obs_dim, dtype=np.float32)
     return {"params": params, "variances": {"transition": ramp, "marginal": 2 * ramp}}
+
+
+def make_critic(obs_dim, action_dim=2):
+    """A cost critic of random weights, a level for every threshold from 0 to 80."""
+    config = critic_lib.CriticConfig(members=2, hidden=(8,))
+    net = critic_lib.network(config, obs_dim, (), ())
+    members = [
+        random_params(net, np.zeros((1, obs_dim)), np.zeros((1, action_dim)), seed=k)
+        for k in (0, 1)
+    ]
+    return critic_lib.Critic(
+        params=jax.tree.map(lambda *x: np.stack(x), *members),
+        slope=np.float32(1),
+        offset=np.float32(0),
+        levels=np.float32([0, 1]),
+        rates=np.float32([0, 80]),
+        local_rates=np.float32([0, 80]),
+        config=config,
+        obs_dim=obs_dim,
+        action_dim=action_dim,
+        rings=(),
+        ring_scales=(),
+        scaling="",
+    )

@@ -7,45 +7,12 @@ import jax
 import numpy as np
 
 from sas_jax import rollout
-from sas_jax.envs.vector import StepBatch
 from sas_jax.learners import sequence
+from tests.fake_envs import FakeEnvs
 from tests.model_fixtures import make_config, make_spec, make_variables
 
-STEPS, OBS, ACTIONS = 5, 5, 2
+STEPS = 5
 VARIANTS = ("none", "sas")
-
-
-class FakeEnvs:
-    """A damped system that actions push; what an episode shows depends on its seed."""
-
-    def __init__(self, num_envs):
-        self.num_envs, self.action_dim = num_envs, ACTIONS
-
-    def reset(self, seeds, mask):
-        self.seeds, self.t = seeds, 0
-        self.x = np.stack([np.random.default_rng(s).normal(size=OBS) for s in seeds])
-        return self._batch(np.zeros(self.num_envs), mask)
-
-    def step(self, actions):
-        self.t += 1
-        self.x[:, :ACTIONS] += actions
-        self.x *= 0.9
-        return self._batch(self.x[:, 0], np.zeros(self.num_envs, bool))
-
-    def _batch(self, reward, is_first):
-        zeros = np.zeros(self.num_envs)
-        return StepBatch(
-            obs=self.x.copy(),
-            reward=reward.copy(),
-            cost=(reward > 0.5).astype(float),
-            is_first=is_first,
-            is_last=np.full(self.num_envs, self.t >= STEPS),
-            terminated=zeros > 0,
-            pose=np.zeros((self.num_envs, 6)),
-        )
-
-    def layout(self, slot):
-        return {"start": self.x[slot : slot + 1, :3]}
 
 
 def run(devices, count):
@@ -62,7 +29,7 @@ def run(devices, count):
         devices=devices,
     )
     size = min(runner.num_episodes, count)
-    envs = FakeEnvs(runner.num_groups * size)
+    envs = FakeEnvs(runner.num_groups * size, steps=STEPS)
     found = []
     for first in range(0, count, size):
         seeds = np.arange(100 + first, 100 + min(first + size, count))

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sas_jax.alignment import SASConfig, align, loop_keys
+from sas_jax.algorithm import loop_keys
+from sas_jax.alignment import SASConfig, align
 from sas_jax.types import StepOutput
 from tests.line_policy import LENGTH, MODEL, state_at
 from tests.test_alignment import HORIZON, bounds

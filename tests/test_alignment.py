@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sas_jax.alignment import SASConfig, align, check_variants
+from sas_jax.alignment import SASConfig, align, align_batch, check_variants
 from sas_jax.errors import UserError
+from sas_jax.tiling import Tiling
 from tests.line_policy import LENGTH, MODEL, state_at
 from tests.test_lyapunov import transcribe_first, transcribe_second
 
@@ -301,3 +302,35 @@ def test_a_horizon_shorter_than_the_prompt_is_an_error():
 def test_variants_are_checked(variants, message):
     with pytest.raises(UserError, match=message):
         check_variants(variants)
+
+
+def test_a_batch_in_tiles_is_every_episode_by_itself(result):
+    """Every variant, loop and choice; tiles of 3 for 7 x 4 and 2 x 7 x 3 rows."""
+    count, x = 7, np.linspace(-1.0, 0.9, EPISODES, dtype=np.float32)[:7]
+    state = jax.tree.map(
+        lambda leaf: jnp.repeat(leaf, count, axis=0) if leaf.ndim else leaf,
+        state_at(0.0),
+    ).replace(x=jnp.asarray(x))
+
+    @jax.jit
+    def run(state, limits):
+        return align_batch(
+            MODEL,
+            {"edge": jnp.float32(np.inf)},
+            jax.vmap(jax.random.key)(jnp.arange(count)),
+            state,
+            limits,
+            config=CONFIG,
+            variants=VARIANTS,
+            horizon=HORIZON,
+            max_cost=2.0,
+            tiling=Tiling(3),
+        )
+
+    found = run(state, np.tile(np.float32(LIMITS), (count, 1)))
+    expected = jax.tree.map(lambda leaf: leaf[:count], result)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6, atol=2e-6),
+        found,
+        expected,
+    )

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # others; modules and packages that are not listed belong where their imports put them.
 LEVELS = (
     {"errors"},
-    {"types", "config", "envs", "sharding", "accumulate", "curves"},
+    {"types", "config", "envs", "sharding", "tiling", "accumulate", "curves"},
     {"networks", "transformer", "vae"},
     {
         "world_model",
@@ -39,7 +39,7 @@ LEVELS = (
         "report",
     },
     {"sas", "learners", "online"}
-    | {"alignment", "realign", "drift", "aligned", "replay", "carry"},
+    | {"algorithm", "alignment", "realign", "drift", "aligned", "replay", "carry"},
     {"checkpoint"},
     {"train", "evaluate", "stopping", "token_following"} | {"card", "ceiling"},
     {"probe", "recording", "bound", "bound_study", "signals", "landscape"},

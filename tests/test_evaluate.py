@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-from sas_jax import critic as critic_lib
 from sas_jax import evaluate as evaluate_lib
 from sas_jax import rollout
 from sas_jax import spec as spec_lib
@@ -18,9 +17,9 @@ from sas_jax.report.results import read_results, write_results
 from sas_jax.types import TrainState
 from tests.model_fixtures import (
     make_config,
+    make_critic,
     make_episodes,
     make_variables,
-    random_params,
 )
 
 SIZES = {"obs_dim": 60, "action_dim": 2}
@@ -70,29 +69,6 @@ def counting_traces(patch):
     return calls
 
 
-def make_critic(spec):
-    """Random weights, a level for every threshold from 0 to 80."""
-    config = critic_lib.CriticConfig(members=2, hidden=(8,))
-    net = critic_lib.network(config, 60, (), ())
-    members = [
-        random_params(net, np.zeros((1, 60)), np.zeros((1, 2)), seed=k) for k in (0, 1)
-    ]
-    return critic_lib.Critic(
-        params=jax.tree.map(lambda *x: np.stack(x), *members),
-        slope=np.float32(1),
-        offset=np.float32(0),
-        levels=np.float32([0, 1]),
-        rates=np.float32([0, 80]),
-        local_rates=np.float32([0, 80]),
-        config=config,
-        obs_dim=60,
-        action_dim=2,
-        rings=(),
-        ring_scales=(),
-        scaling="",
-    )
-
-
 def run(algo, **settings):
     """An evaluation in blocks of two episodes; rows by (variant, limit, seed)."""
     steps = []
@@ -101,7 +77,7 @@ def run(algo, **settings):
         calls = counting_traces(patch)
         config = EvaluationConfig(**settings)
         loaded = make_checkpoint(algo)
-        critic = make_critic(loaded.spec) if "gate" in config.variants else None
+        critic = make_critic(60) if "gate" in config.variants else None
         out = evaluate(loaded, config, critic=critic, on_step=steps.append)
     table = {(r.variant, r.cost_limit, r.episode_seed): r for r in out.results}
     assert len(table) == len(out.results)
@@ -138,8 +114,8 @@ def test_one_row_per_episode_variant_and_threshold(three_episodes):
 
 
 def test_nothing_is_traced_again(three_episodes):
-    """One program for all variants, thresholds, blocks and steps."""
-    assert three_episodes[3] == {"begin": 1, "act": 1}
+    """One program with a prompt and one without, for all else that there is."""
+    assert three_episodes[3] == {"begin": 1, "act": 2}
 
 
 def test_thresholds_of_a_policy_without_cost_tokens_share_its_episodes(three_episodes):
@@ -255,7 +231,7 @@ def test_a_gate_acts_on_each_threshold():
         first_seed=FIRST_SEED,
         num_workers=1,
     )
-    assert steps == 4 * 1000 and calls == {"begin": 1, "act": 1}
+    assert steps == 4 * 1000 and calls == {"begin": 1, "act": 2}
     low, high = (table["gate", limit, FIRST_SEED] for limit in (1.0, 80.0))
     none = table["none", 80.0, FIRST_SEED]
     assert low.num_gated > 100 and high.num_gated == none.num_gated == 0

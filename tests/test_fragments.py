@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from sas_jax import stepping
-from sas_jax.alignment import align, fragment_keys
+from sas_jax.algorithm import fragment_keys
+from sas_jax.alignment import align
 from sas_jax.errors import UserError
 from sas_jax.experiment import make_model
 from sas_jax.learners import sequence

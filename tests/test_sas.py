@@ -9,6 +9,7 @@ import pytest
 
 from sas_jax.errors import UserError
 from sas_jax.learners import sequence
+from sas_jax.tiling import Tiling
 from sas_jax.types import Rows, TimeStep
 from tests.model_fixtures import make_config, make_spec, make_variables
 
@@ -210,6 +211,21 @@ def test_mean_actions_have_no_noise(runner):
     np.testing.assert_array_equal(actions[0], actions[1])
     sampled = runner.run(count=1)[0][0, :2, 0]
     assert np.abs(actions - sampled).max() > 1e-3
+
+
+def test_a_policy_that_aligns_in_tiles_chooses_the_same_prompts(runner, result):
+    """Up to rounding: its products have other shapes."""
+    learner = sequence.make(CONFIG, runner.spec, variants=VARIANTS, tiling=Tiling(4))
+    key = jax.random.key(9)
+    carry = runner.start(runner.variables, rows_of((3, 4), (5.0, 20.0)), key)
+    first = draw_steps(runner.spec, 1, (3, 4))[0]
+    carry = jax.jit(learner.begin)(runner.variables, carry, first, key)
+    _, prompts, diagnostics, _ = result
+    for name, x in learner.diagnostics(carry).items():
+        expected = diagnostics[name].reshape(x.shape)
+        np.testing.assert_allclose(x, expected, rtol=1e-3, atol=1e-3, err_msg=name)
+    expected = prompts.segment.obs.reshape(carry.prompt.segment.obs.shape)
+    np.testing.assert_allclose(carry.prompt.segment.obs, expected, atol=2e-4)
 
 
 def test_rows_must_hold_every_variant(runner):

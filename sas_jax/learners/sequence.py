@@ -18,6 +18,7 @@ from sas_jax.losses import Batch
 from sas_jax.risk import RiskModel
 from sas_jax.settings import SASConfig
 from sas_jax.spec import DataSpec
+from sas_jax.tiling import Tiling
 from sas_jax.types import Key, Learner, TrainState
 from sas_jax.world_model import WorldModel
 
@@ -107,6 +108,7 @@ def make_policy(
     *,
     variants: tuple[str, ...],
     report_limits: tuple[float, ...] | None = None,
+    tiling: Tiling | None = None,
 ) -> Policy:
     """The aligned policy under the configuration's settings; see `sas.make_policy`.
 
@@ -123,6 +125,7 @@ def make_policy(
         report_limits=report_limits,
         episode_steps=spec.max_timestep,
         risk_model=make_risk_model(config.sas),
+        tiling=tiling,
     )
 
 
@@ -132,8 +135,9 @@ def make(
     *,
     variants: tuple[str, ...] = ("none",),
     report_limits: tuple[float, ...] | None = None,
+    tiling: Tiling | None = None,
 ) -> Learner:
-    """Builds the learner; see `sas.make_policy` for variants and report_limits."""
+    """Builds the learner; see `sas.make_policy` for what is no configuration."""
     model = make_model(config, spec)
     input_errors = None
     if config.model.self_noise and config.model.self_errors == "rollout":
@@ -187,7 +191,9 @@ def make(
         )
         return state, metrics
 
-    policy = make_policy(config, spec, variants=variants, report_limits=report_limits)
+    policy = make_policy(
+        config, spec, variants=variants, report_limits=report_limits, tiling=tiling
+    )
     return Learner(
         init=init,
         update=update,
@@ -195,4 +201,5 @@ def make(
         begin=policy.begin,
         act=policy.act,
         diagnostics=policy.diagnostics,
+        narrow=policy.narrow,
     )

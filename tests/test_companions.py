@@ -1,0 +1,82 @@
+"""A variant's episodes do not depend on the variants that are evaluated with it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from sas_jax.learners import sequence
+from sas_jax.settings import VARIANTS
+from sas_jax.types import Rows, TimeStep
+from tests.model_fixtures import make_config, make_critic, make_spec, make_variables
+
+EPISODES = 3
+
+
+def act_program(variants, variant, **sas):
+    """The program, as text, in which rows of `variant` act when begun with others."""
+    config = make_config(decoder={"depth": 1}, sas={"horizon": 4, **sas})
+    spec = make_spec()
+    learner = sequence.make(config, spec, variants=variants)
+    variables = make_variables(config, spec) | {"critic": make_critic(spec.obs_dim)}
+    index, rows = variants.index(variant), len(variants) * EPISODES
+    key = jax.random.key(0)
+
+    def steps(rows):
+        zeros = jnp.zeros(rows)
+        obs = jnp.zeros((rows, spec.obs_dim))
+        return TimeStep(obs, zeros, zeros, zeros > 0, zeros == 0)
+
+    def begun():
+        given = Rows(
+            variant=jnp.repeat(jnp.arange(len(variants)), EPISODES),
+            cost_limit=jnp.full(rows, 20.0),
+            episode_seed=jnp.arange(rows, dtype=jnp.uint32),
+        )
+        carry = learner.initial_carry(variables, given, key)
+        carry = learner.begin(variables, carry, steps(rows), key)
+        carry = learner.narrow(carry, index)
+        return jax.tree.map(lambda x: x[:EPISODES] if x.ndim else x, carry)
+
+    carry = jax.eval_shape(begun)
+    act = jax.jit(learner.act, donate_argnums=1)
+    return act.lower(variables, carry, steps(EPISODES), key).as_text()
+
+
+@pytest.mark.parametrize(
+    "sas", [{}, {"realign_every": 2, "track_drift": True}], ids=["plain", "all"]
+)
+@pytest.mark.parametrize("variant", ["none", "sas", "gate"])
+def test_a_variant_acts_in_a_program_of_its_own(variant, sas):
+    """Line for line, alone and beside all the others, critics and gates included."""
+    alone = act_program((variant,), variant, **sas)
+    assert act_program(VARIANTS, variant, **sas) == alone
+    other = {"none": "sas", "sas": "gate_sas", "gate": "none"}[variant]
+    assert act_program((other,), other, **sas) != alone
+
+
+def run(case):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.variant_runs", case],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n") == ["equal", ""]
+
+
+def test_none_is_the_same_alone_and_beside_a_gate_or_sas():
+    """Bit for bit, with XLA's optimisations on."""
+    run("few")
+
+
+@pytest.mark.slow
+def test_all_variants_are_the_same_beside_any_other():
+    """Re-alignments included."""
+    run("all")
