@@ -295,7 +295,8 @@ class WorldModel(nn.Module):
 
         def flat(x):
             """`[B, W, ...]` -> `[B * W, ...]`: plain matrix products are fastest."""
-            return x.reshape(-1, *x.shape[2:])
+            # Not -1: an array without latents has no size to divide.
+            return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
         rows = obs.shape[:2]
         change = last_change(obs)

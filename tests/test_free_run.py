@@ -136,3 +136,15 @@ def test_training_takes_the_errors_that_its_settings_name():
 def test_an_unknown_kind_of_errors_is_named():
     with pytest.raises(ValueError, match="self_errors must be carry or rollout, got"):
         dataclasses.replace(CONFIG.model, self_errors="both")
+
+
+def test_a_gaussian_transition_trains_on_its_own_rollouts():
+    """Without latents there are arrays of size 0 on the way."""
+    spec = make_spec()
+    batch = jax.tree.map(jnp.asarray, draw_batch(spec))
+    config = make_config(model={"latent_dim": 0, "self_errors": "rollout"})
+    learner = sequence.make(config, spec)
+    state = jax.jit(learner.init)(jax.random.key(1))
+    assert "encoder" not in state.params["transition"]
+    after, metrics = jax.jit(learner.update)(state, batch)
+    assert np.isfinite(float(metrics["loss"])) and int(after.step) == 1
