@@ -23,6 +23,7 @@ class Carry:
     None unless the policy re-aligns. drift: None unless it is tracked.
     is_gated: `[B]` whether actions pass a gate, num_gated: `[B]` how often it chose
     another one; None unless some variant has a gate.
+    kept: name -> `[B, ...]`, what is kept of the alignment at the start; or None.
     """
 
     state: ModelState
@@ -36,6 +37,7 @@ class Carry:
     drift: Drift | None = None
     is_gated: jax.Array | None = None
     num_gated: jax.Array | None = None
+    kept: dict[str, jax.Array] | None = None
 
 
 class Policy(NamedTuple):

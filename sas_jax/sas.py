@@ -8,6 +8,7 @@ A row's stream splits by purpose: 0 actions, 1 alignment, 2 re-alignment, 3 drif
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +54,7 @@ def make_policy(
     report_limits: tuple[float, ...] | None = None,
     episode_steps: int | None = None,
     risk_model: RiskModel | None = None,
+    keep: Callable[[Alignment], dict[str, jax.Array]] | None = None,
 ) -> Policy:
     """Builds the acting half of a `Learner`.
 
@@ -68,6 +70,8 @@ def make_policy(
         row's own.
       episode_steps: longest episode; re-alignment counts no imagined step beyond it.
       risk_model: cost critic of the variants in `settings.CRITICAL`.
+      keep: what the diagnostics say besides (`kept_...`) of the alignment that an
+        episode began with, the same for all its variants; for measurements.
 
     Raises:
       UserError: an unknown variant, or one that needs a critic, without one; drift of a
@@ -166,13 +170,14 @@ def make_policy(
         def one(row_key, obs, cost_limit, target):
             limits = limits_of(cost_limit)
             result = align_episode(variables, row_key, obs, limits, target)
-            return result.prompts, result.diagnostics
+            kept = keep(result) if keep else None
+            return result.prompts, result.diagnostics, kept
 
         # The first variant's rows stand for their episodes: `null` alone has other
         # keys, and it has no prompt.
         lead = next((i for i, v in enumerate(variants) if v != "null"), 0)
         rows = slice(lead * episodes, (lead + 1) * episodes)
-        prompts, diagnostics = jax.vmap(one)(
+        prompts, diagnostics, kept = jax.vmap(one)(
             carry.keys[rows],
             ts.obs[rows],
             carry.cost_limit[rows],
@@ -185,6 +190,7 @@ def make_policy(
             return x.reshape(count, *x.shape[2:])
 
         prompts, diagnostics = jax.tree.map(by_row, (prompts, diagnostics))
+        kept = jax.tree.map(lambda x: jnp.concatenate([x] * num_variants), kept)
         window = jnp.full(count, model.context)
         if prompts is not None:
             window = jnp.where(prompts.is_present, model.prompt_window, window)
@@ -199,7 +205,11 @@ def make_policy(
         if config.track_drift:
             drift = begin_drift(variables, carry, state, ts.obs, prompts)
         return carry.replace(
-            state=state, prompt=prompts, diagnostics=diagnostics, drift=drift
+            state=state,
+            prompt=prompts,
+            diagnostics=diagnostics,
+            drift=drift,
+            kept=kept,
         )
 
     def limits_of(cost_limit):
@@ -354,6 +364,6 @@ def make_policy(
             found["num_gated"] = carry.num_gated
         if carry.drift is not None:
             found |= drift_lib.summary(carry.drift)
-        return found
+        return found | {f"kept_{k}": v for k, v in (carry.kept or {}).items()}
 
     return Policy(initial_carry, begin, act, diagnostics, align_episode)
