@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from sas_jax import lyapunov
 from sas_jax.diagnostics import Diagnostics, diagnose, empty_diagnostics, mean_found
 from sas_jax.errors import UserError
-from sas_jax.imagination import imagine, segment
+from sas_jax.imagination import imagine_with, segment
 from sas_jax.risk import RiskModel, select_by_risk
 from sas_jax.seam import Prompt, SequenceModel, make_room, split_keys
 from sas_jax.settings import RULES, VARIANTS, SASConfig, check_variants
@@ -71,7 +71,7 @@ def run_loop(
     """
     count = keys.shape[0]
     state = _copies(state, count)
-    outputs, _ = imagine(model.step, variables, keys, state, prompt, horizon=horizon)
+    outputs, _ = imagine_with(model, variables, keys, state, prompt, horizon=horizon)
     log_density = outputs.log_density + outputs.log_prob
     if num_steps is not None:
         is_inside = jnp.arange(horizon) < num_steps

@@ -12,7 +12,7 @@ import numpy as np
 
 from sas_jax.data.episodes import Episodes
 from sas_jax.envs.tasks import TASKS
-from sas_jax.imagination import imagine
+from sas_jax.imagination import imagine_with
 from sas_jax.seam import SequenceModel, split_keys
 from sas_jax.spec import DataSpec
 
@@ -30,7 +30,7 @@ def _imagine(model, spec, variables, obs, tokens, key, horizon):
     count = obs.shape[0]
     keys = split_keys(key, count)
     state = model.start(variables, keys, obs, *tokens, model.context)
-    outputs, _ = imagine(model.step, variables, keys, state, None, horizon=horizon)
+    outputs, _ = imagine_with(model, variables, keys, state, None, horizon=horizon)
     states = model.standardise(outputs.obs.reshape(-1, spec.obs_dim))
     states = states.reshape(outputs.obs.shape)
     farthest = jnp.abs(jnp.where(jnp.asarray(spec.obs_active), states, 0.0))

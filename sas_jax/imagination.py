@@ -1,16 +1,40 @@
 """Imagination: a scan over time, all candidates in parallel.
 
 Knows nothing of networks: `step(variables, keys, state, prompt)` may be any function of
-that form, such as a three-line analytic system in a test.
+that form, such as a three-line analytic system in a test. A model may also offer its
+step in stages, of which only one has to wait for the step before (`Stages`).
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from sas_jax.types import Key, Params, StepOutput, Trajectory
+
+# Steps whose noise is drawn at once and that are scored one after another: enough that
+# the work around them vanishes, few enough that what they hand on stays in the cache.
+_BLOCK_STEPS = 32
+_LEAST_BLOCK_STEPS = 8
+
+
+class Stages(NamedTuple):
+    """A step cut in three; together they must do what `step` does.
+
+    Noise needs the keys alone, and nothing in the next step waits for the density of
+    the state it begins in. So only the middle part must run step by step.
+
+    draw(keys, timestep) -> noise of P trajectories at `timestep` `[P]`.
+    advance(variables, noise, state, prompt) -> (StepOutput, state, situation), all but
+      the next state's log-density; state is a flax struct with `timestep` and
+      `log_density` `[P]`, and the latter is left as it was.
+    score(variables, situation) -> `[P]` log-density of the state that `advance` led to.
+    """
+
+    draw: Callable[..., Any]
+    advance: Callable[..., tuple[StepOutput, Any, Any]]
+    score: Callable[..., jax.Array]
 
 
 def imagine(
@@ -43,6 +67,72 @@ def imagine(
 
     state, outputs = jax.lax.scan(body, state, length=horizon)
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), outputs), state
+
+
+def imagine_in_stages(
+    stages: Stages,
+    variables: Params,
+    keys: Key,
+    state: Any,
+    prompt: Any = None,
+    *,
+    horizon: int,
+) -> tuple[StepOutput, Any]:
+    """As `imagine`, the stages of several steps at a time.
+
+    The weights that only the density reads are then read once in a while, not between
+    those of every step, which is what a few trajectories' steps take their time for.
+    """
+
+    def run(state, length):
+        """`length` steps: outputs `[length, P, ...]`."""
+        times = state.timestep[None, :] + jnp.arange(length)[:, None]
+        noise = jax.vmap(stages.draw, (None, 0))(keys, times)
+
+        def body(state, noise):
+            output, state, situation = stages.advance(variables, noise, state, prompt)
+            return state, (output, situation)
+
+        first = state.log_density
+        state, (outputs, situations) = jax.lax.scan(body, state, noise)
+        scores = jax.lax.map(lambda x: stages.score(variables, x), situations)
+        outputs = outputs.replace(
+            log_density=jnp.concatenate([first[None], scores[:-1]])
+        )
+        return state.replace(log_density=scores[-1]), outputs
+
+    length = _block_length(horizon)
+    count, rest = divmod(horizon, length)
+    state, outputs = jax.lax.scan(lambda s, _: run(s, length), state, length=count)
+    outputs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
+    if rest:
+        state, last = run(state, rest)
+        outputs = jax.tree.map(lambda *x: jnp.concatenate(x), outputs, last)
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), outputs), state
+
+
+def _block_length(horizon):
+    """Steps of a block: a divisor of the horizon if there is one of a good size."""
+    longest = min(horizon, _BLOCK_STEPS)
+    lengths = range(longest, min(longest, _LEAST_BLOCK_STEPS) - 1, -1)
+    return next((n for n in lengths if horizon % n == 0), longest)
+
+
+def imagine_with(
+    model: Any,
+    variables: Params,
+    keys: Key,
+    state: Any,
+    prompt: Any = None,
+    *,
+    horizon: int,
+) -> tuple[StepOutput, Any]:
+    """Imagination by a `SequenceModel`: in its stages if it has any, else by `step`."""
+    if model.stages is None:
+        return imagine(model.step, variables, keys, state, prompt, horizon=horizon)
+    return imagine_in_stages(
+        model.stages, variables, keys, state, prompt, horizon=horizon
+    )
 
 
 def segment(outputs: StepOutput, index: jax.Array, start: jax.Array, length: int):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from sas_jax import transformer
 from sas_jax.errors import UserError
+from sas_jax.imagination import Stages
 from sas_jax.networks import gaussian_log_prob
 from sas_jax.seam import ModelState, Observed, Prompt, SequenceModel
 from sas_jax.spec import DataSpec
@@ -196,16 +197,6 @@ def make(
             return after, ()
         return after, (z, state.obs, change_of(state), action)
 
-    def score(variables, keys, prediction, obs):
-        obs = standardise(obs)
-        noise = normal_rows(keys, (num_importance, density_latents))
-        noise = jnp.moveaxis(noise, 1, 0)
-        if density == "marginal":
-            return marginal_log_density(variables, obs, noise)
-        log_std = log_std_of(variables, "transition")
-        method = "transition_log_density"
-        return apply(variables, method, *prediction, obs, noise, log_std)
-
     density_latents = (
         config.latent_dim if density == "transition" else config.marginal_latent_dim
     )
@@ -216,12 +207,16 @@ def make(
         + num_importance * density_latents
     )
 
-    def step(variables, keys, state, prompt):
-        count = state.obs.shape[0]
-        keys = jax.vmap(jax.random.fold_in)(keys, state.timestep)
+    def draw(keys, timestep):
+        """All of a step's noise `[P, draws]`."""
+        keys = jax.vmap(jax.random.fold_in)(keys, timestep)
         # One draw, cut into pieces: as many calls of the generator as trajectories.
+        return normal_rows(keys, (draws,))
+
+    def advance(variables, noise, state, prompt):
+        """A step without the density of the state that it leads to."""
         action_noise, latent, obs_noise, density_noise = jnp.split(
-            normal_rows(keys, (draws,)),
+            noise,
             [
                 spec.action_dim,
                 spec.action_dim + config.latent_dim,
@@ -229,16 +224,12 @@ def make(
             ],
             axis=1,
         )
-        density_noise = jnp.moveaxis(
-            density_noise.reshape(count, num_importance, density_latents), 1, 0
-        )
         observed = observe(variables, state, prompt)
         sample = observed.mean + jnp.exp(observed.log_std) * action_noise
         log_prob = gaussian_log_prob(sample, observed.mean, observed.log_std).sum(-1)
         action = jnp.clip(sample, -1.0, 1.0)
         z, after = remember(variables, state, observed, action, prompt)
         change = change_of(state)
-        log_std = log_std_of(variables, "transition")
         obs = apply(
             variables,
             "next_obs",
@@ -248,22 +239,8 @@ def make(
             action,
             latent,
             decoder_noise * obs_noise,
-            log_std,
+            log_std_of(variables, "transition"),
         )
-        if density == "transition":
-            log_density = apply(
-                variables,
-                "transition_log_density",
-                z,
-                state.obs,
-                change,
-                action,
-                obs,
-                density_noise,
-                log_std,
-            )
-        else:
-            log_density = marginal_log_density(variables, obs, density_noise)
         return_to_go = spec.return_scale * apply(
             variables,
             "next_return",
@@ -286,12 +263,31 @@ def make(
             log_prob=log_prob,
         )
         after = after.replace(
-            obs=obs,
-            return_to_go=return_to_go,
-            cost_to_go=state.cost_to_go - cost,
-            log_density=log_density,
+            obs=obs, return_to_go=return_to_go, cost_to_go=state.cost_to_go - cost
         )
-        return output, after
+        prediction = (z, state.obs, change, action) if density == "transition" else ()
+        return output, after, (prediction, obs, density_noise)
+
+    def density_of(variables, situation):
+        """log rho `[P]` of the state a step led to; `advance`'s third result."""
+        prediction, obs, noise = situation
+        noise = noise.reshape(obs.shape[0], num_importance, density_latents)
+        noise = jnp.moveaxis(noise, 1, 0)
+        if density == "marginal":
+            return marginal_log_density(variables, obs, noise)
+        log_std = log_std_of(variables, "transition")
+        method = "transition_log_density"
+        return apply(variables, method, *prediction, obs, noise, log_std)
+
+    def score(variables, keys, prediction, obs):
+        noise = normal_rows(keys, (num_importance * density_latents,))
+        return density_of(variables, (prediction, standardise(obs), noise))
+
+    def step(variables, keys, state, prompt):
+        noise = draw(keys, state.timestep)
+        output, after, situation = advance(variables, noise, state, prompt)
+        log_density = density_of(variables, situation)
+        return output, after.replace(log_density=log_density)
 
     return SequenceModel(
         encode_prompt=encode_prompt,
@@ -304,4 +300,5 @@ def make(
         standardise=standardise,
         foresee=foresee,
         score=score,
+        stages=Stages(draw, advance, density_of),
     )

@@ -11,7 +11,7 @@ import pytest
 
 from sas_jax import seam, stepping
 from sas_jax.experiment import make_model
-from sas_jax.imagination import imagine
+from sas_jax.imagination import imagine, imagine_with
 from sas_jax.types import Trajectory
 from tests import dense_oracle
 from tests.histories import at, draw_history, joined, oracle_hidden
@@ -211,3 +211,32 @@ def test_imaginations_differ(imagined):
     outputs = imagined[5]
     flat = outputs.obs[:, :, 1].reshape(6, -1)
     assert len(np.unique(flat[:, 0])) == 6
+
+
+@pytest.mark.parametrize("density", ["transition", "marginal"])
+@pytest.mark.parametrize("horizon", [6, 35])
+def test_stages_do_what_the_steps_do(density, horizon):
+    """Same draws and the same state at the end; 35 steps are a block and a rest."""
+    config, spec = make_config(algo="cdt"), make_spec()
+    variables = without_latents(make_variables(config, spec))
+    net = make_model(config, spec)
+    model = stepping.make(net, spec, density=density, num_importance=2)
+    start = draw_history(spec, (3, 1), seed=3)
+    first = (start.obs[:, 0], start.return_to_go[:, 0], start.cost_to_go[:, 0])
+
+    @jax.jit
+    def run(variables, key):
+        keys = seam.split_keys(key, 3)
+        state = model.start(variables, keys, *first, model.context)
+        return [
+            imagine_with(m, variables, keys, state, horizon=horizon)
+            for m in (model._replace(stages=None), model)
+        ]
+
+    by_step, staged = jax.device_get(run(variables, jax.random.key(1)))
+    assert len(jax.tree.leaves(staged)) == len(jax.tree.leaves(by_step))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3),
+        by_step,
+        staged,
+    )

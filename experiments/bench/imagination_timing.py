@@ -15,7 +15,7 @@ from sas_jax import seam
 from sas_jax.alignment import Alignment, align
 from sas_jax.envs.tasks import get_task
 from sas_jax.experiment import ExperimentConfig
-from sas_jax.imagination import imagine
+from sas_jax.imagination import imagine_with
 from sas_jax.learners import sequence
 from sas_jax.seam import ModelState, SequenceModel
 from sas_jax.spec import DataSpec
@@ -35,7 +35,7 @@ def _model(config, spec, density):
         output, after = model.step(variables, keys, state, prompt)
         return output, after.replace(log_density=state.log_density)
 
-    return model._replace(step=step)
+    return model._replace(step=step, stages=None)
 
 
 def start(
@@ -69,7 +69,7 @@ def flat_case(
     def run(variables, key, obs):
         keys = seam.split_keys(key, count)
         state = start(model, variables, keys, obs)
-        outputs, _ = imagine(model.step, variables, keys, state, horizon=horizon)
+        outputs, _ = imagine_with(model, variables, keys, state, horizon=horizon)
         return outputs
 
     obs = model_cases.make_observations(spec, count)
