@@ -142,6 +142,15 @@ def make_policy(
             by_risk=any(v in BY_RISK for v in variants),
         )
 
+    # Of Algorithm 1, for one episode and for all at once.
+    asked = {
+        "config": config,
+        "variants": variants,
+        "horizon": horizon,
+        "max_cost": max_cost,
+        "risk_model": risk_model,
+    }
+
     def align_episode(variables, row_key, obs, cost_limits, target=None) -> Alignment:
         start_key, align_key = _alignment_keys(row_key)
         target = jnp.asarray(target_return if target is None else target, jnp.float32)
@@ -153,18 +162,7 @@ def make_policy(
             cost_limits[:1],
             model.context,
         )
-        return align(
-            model,
-            variables,
-            align_key,
-            state,
-            cost_limits,
-            config=config,
-            variants=variants,
-            horizon=horizon,
-            max_cost=max_cost,
-            risk_model=risk_model,
-        )
+        return align(model, variables, align_key, state, cost_limits, **asked)
 
     def align_episodes(variables, row_keys, obs, cost_limits, targets) -> Alignment:
         """`align_episode` of all at once."""
@@ -174,19 +172,8 @@ def make_policy(
         keys = jax.vmap(_alignment_keys)(row_keys)
         given = (keys[:, 0], obs, targets, cost_limits[:, 0])
         state = start_batch(model, variables, *given, tiling=tiling)
-        return align_batch(
-            model,
-            variables,
-            keys[:, 1],
-            state,
-            cost_limits,
-            config=config,
-            variants=variants,
-            horizon=horizon,
-            max_cost=max_cost,
-            risk_model=risk_model,
-            tiling=tiling,
-        )
+        given = (model, variables, keys[:, 1], state, cost_limits)
+        return align_batch(*given, tiling=tiling, **asked)
 
     def begin(variables, carry: Carry, ts: TimeStep, key: Key) -> Carry:
         """Aligns at the first observation of an episode, all rows at once."""

@@ -1,10 +1,5 @@
 """A variant's episodes do not depend on the variants that are evaluated with it."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -12,6 +7,7 @@ import pytest
 from sas_jax.learners import sequence
 from sas_jax.settings import VARIANTS
 from sas_jax.types import Rows, TimeStep
+from tests.fresh_process import output_of
 from tests.model_fixtures import make_config, make_critic, make_spec, make_variables
 
 EPISODES = 3
@@ -60,15 +56,8 @@ def test_a_variant_acts_in_a_program_of_its_own(variant, sas):
 
 
 def run(case):
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.variant_runs", case],
-        cwd=Path(__file__).parent.parent,
-        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n") == ["equal", ""]
+    output = output_of("variant_runs", case, optimised=True)
+    assert output.split("\n") == ["equal", ""]
 
 
 def test_none_is_the_same_alone_and_beside_a_gate_or_sas():

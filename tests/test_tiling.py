@@ -1,10 +1,5 @@
 """Rows in tiles of one size, on one device and on several."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
@@ -12,6 +7,7 @@ import pytest
 import sas_jax
 from sas_jax.errors import UserError
 from sas_jax.tiling import map_tiles
+from tests.fresh_process import output_of
 
 WEIGHTS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 
@@ -54,14 +50,5 @@ def test_impossible_tilings_are_one_line():
 
 def test_alignment_is_the_same_on_one_three_and_eight_devices():
     """Bit for bit, with XLA's optimisations on; see `tiled_alignment`."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    flags += " --xla_force_host_platform_device_count=8"
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.tiled_alignment"],
-        cwd=Path(__file__).parent.parent,
-        env=os.environ | {"XLA_FLAGS": flags, "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["equal"]
+    output = output_of("tiled_alignment", devices=8, optimised=True)
+    assert output.split() == ["equal"]

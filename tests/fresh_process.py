@@ -1,0 +1,30 @@
+"""Runs a module of the tests in a process of its own, for devices and XLA's passes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def output_of(module: str, *arguments: str, devices: int = 1, optimised=False) -> str:
+    """Standard output of `python -m tests.<module>`, which must end well.
+
+    devices: virtual CPU devices that it sees. optimised: whether XLA's optimisations
+    are on there; else as in the calling test.
+    """
+    changed = {}
+    if devices > 1:
+        flags = os.environ.get("XLA_FLAGS", "")
+        flags += f" --xla_force_host_platform_device_count={devices}"
+        changed["XLA_FLAGS"] = flags
+    if optimised:
+        changed["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "0"
+    done = subprocess.run(
+        [sys.executable, "-m", f"tests.{module}", *arguments],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | changed,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
