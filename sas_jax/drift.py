@@ -53,7 +53,7 @@ def begin(first: jax.Array, prediction: Any, num_limits: int, window: int) -> Dr
         log_density=jnp.zeros((count, window)),
         prediction=prediction,
         first=first,
-        largest=jnp.full(count, -jnp.inf),
+        largest=jnp.full(count, -jnp.inf, first.dtype),
         num_seen=jnp.zeros(count, jnp.int32),
         num_outside=jnp.zeros((count, num_limits), jnp.int32),
         alarm=jnp.full(count, -1, jnp.int32),
@@ -98,10 +98,14 @@ def update(
             )
         )(limits)
 
+    def like(new, held):
+        # A weakly typed prediction would have the next step compiled once more.
+        return jnp.asarray(new, held.dtype)
+
     outside = counts[:, None] & ~jax.vmap(inside)(gap, limits)
     return drift.replace(
         log_density=held,
-        prediction=prediction,
+        prediction=jax.tree.map(like, prediction, drift.prediction),
         largest=jnp.where(counts, jnp.maximum(drift.largest, gap), drift.largest),
         num_seen=drift.num_seen + counts,
         num_outside=drift.num_outside + outside,

@@ -30,6 +30,11 @@ class Tiling(NamedTuple):
     size: int
     mesh: Mesh | None = None
 
+    @property
+    def num_devices(self) -> int:
+        """How many devices the tiles are dealt over."""
+        return 1 if self.mesh is None else self.mesh.size
+
 
 def make_tiling(size: int, devices: int = 1) -> Tiling:
     """Tiles of `size` rows over that many devices (0: all).
@@ -66,8 +71,7 @@ def map_tiles(
       tiling: static.
     """
     count = jax.tree.leaves(rows)[0].shape[0]
-    size, mesh = tiling
-    devices = 1 if mesh is None else mesh.size
+    size, mesh, devices = *tiling, tiling.num_devices
     turns = -(-count // (devices * size))
     fill = np.minimum(np.arange(devices * turns * size), count - 1)
     if len(fill) > count:

@@ -141,6 +141,7 @@ class Learner(NamedTuple):
     diagnostics(carry) -> dict of `[B, ...]` arrays, per episode (may be empty).
     narrow(carry, variant) -> the carry of rows of that one variant, a static index,
         without what it has no use for; left out, the carry as it is.
+    num_devices: that `begin` spreads over by itself.
     """
 
     init: Callable[..., TrainState]
@@ -150,3 +151,4 @@ class Learner(NamedTuple):
     act: Callable[..., tuple[jax.Array, Any]]
     diagnostics: Callable[..., dict[str, jax.Array]]
     narrow: Callable[[Any, int], Any] = lambda carry, variant: carry
+    num_devices: int = 1

@@ -1,4 +1,4 @@
-"""A variant's episodes do not depend on the variants that are evaluated with it."""
+"""A variant's episodes do not depend on what is evaluated with it."""
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ from tests.model_fixtures import make_config, make_critic, make_spec, make_varia
 EPISODES = 3
 
 
-def act_program(variants, variant, **sas):
-    """The program, as text, in which rows of `variant` act when begun with others."""
+def act_arguments(variants, variant, **sas):
+    """`act` and its arguments (shapes) for rows of `variant`, begun with others."""
     config = make_config(decoder={"depth": 1}, sas={"horizon": 4, **sas})
     spec = make_spec()
     learner = sequence.make(config, spec, variants=variants)
@@ -38,9 +38,13 @@ def act_program(variants, variant, **sas):
         carry = learner.narrow(carry, index)
         return jax.tree.map(lambda x: x[:EPISODES] if x.ndim else x, carry)
 
-    carry = jax.eval_shape(begun)
-    act = jax.jit(learner.act, donate_argnums=1)
-    return act.lower(variables, carry, steps(EPISODES), key).as_text()
+    return learner.act, (variables, jax.eval_shape(begun), steps(EPISODES), key)
+
+
+def act_program(variants, variant, **sas):
+    """The program, as text, in which rows of `variant` act when begun with others."""
+    act, arguments = act_arguments(variants, variant, **sas)
+    return jax.jit(act, donate_argnums=1).lower(*arguments).as_text()
 
 
 @pytest.mark.parametrize(
@@ -55,13 +59,26 @@ def test_a_variant_acts_in_a_program_of_its_own(variant, sas):
     assert act_program((other,), other, **sas) != alone
 
 
+@pytest.mark.parametrize(
+    "sas", [{}, {"realign_every": 2, "track_drift": True}], ids=["plain", "all"]
+)
+def test_the_second_step_acts_in_the_first_ones_program(sas):
+    """Shapes, types and their weakness come back as they went in."""
+    act, arguments = act_arguments(("gate_sas",), "gate_sas", **sas)
+    _, after = jax.eval_shape(act, *arguments)
+    assert jax.tree.structure(after) == jax.tree.structure(arguments[1])
+    for old, new in zip(*map(jax.tree.leaves, (arguments[1], after)), strict=True):
+        kept = [(x.shape, x.dtype, x.weak_type) for x in (old, new)]
+        assert kept[0] == kept[1]
+
+
 def run(case):
     output = output_of("variant_runs", case, optimised=True)
     assert output.split("\n") == ["equal", ""]
 
 
 def test_none_is_the_same_alone_and_beside_a_gate_or_sas():
-    """Bit for bit, with XLA's optimisations on."""
+    """Bit for bit, with XLA's optimisations on; beside other thresholds, too."""
     run("few")
 
 

@@ -202,4 +202,5 @@ def make(
         act=policy.act,
         diagnostics=policy.diagnostics,
         narrow=policy.narrow,
+        num_devices=1 if tiling is None else tiling.num_devices,
     )
