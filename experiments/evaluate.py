@@ -13,7 +13,7 @@ from sas_jax import alignment, checkpoint, critic_file
 from sas_jax import config as config_lib
 from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
-from sas_jax.evaluate import EvaluationConfig, evaluate, sees_threshold
+from sas_jax.evaluate import EvaluationConfig, evaluate, passes_of
 from sas_jax.report import results, tables
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of experiments.train.")
@@ -73,11 +73,9 @@ def main(argv):
     if _CRITIC.value:
         critic = critic_file.load_critic(_CRITIC.value, loaded.spec)
     task = get_task(loaded.config.task)
-    runs = len(config.variants) * config.num_episodes
-    if sees_threshold(loaded.config, config.variants):
-        runs *= len(config.cost_limits)
+    groups = sum(part.num_groups for part in passes_of(loaded.config, config))
     out = _OUT.value or os.path.join(_CHECKPOINT.value, "results.csv")
-    total = runs * task.episode_steps
+    total = groups * config.num_episodes * task.episode_steps
     with tqdm(total=total, desc=f"evaluate {task.name}", mininterval=0.5) as bar:
         run = evaluate(loaded, config, critic=critic, on_step=bar.update)
     rows = run.results

@@ -116,7 +116,7 @@ def evaluate(
     """Runs a checkpoint's policy under every variant and threshold.
 
     A policy without cost tokens acts the same under every threshold: its episodes are
-    run once and judged at each, unless a gate looks at the threshold.
+    run once and judged at each. Only a gate's, which looks at it, run for each.
 
     Args:
       loaded: checkpoint. config: what to run.
@@ -128,7 +128,6 @@ def evaluate(
     """
     experiment, spec = loaded.config, loaded.spec
     task = task_of(loaded, config.train_seed)
-    sees_limit = sees_threshold(experiment, config.variants)
     if experiment.model.cost_token:
         warn_outside(spec, config.cost_limits)
     if critic is None and set(config.variants) & set(CRITICAL):
@@ -136,22 +135,63 @@ def evaluate(
         raise UserError(f"variants: {named} needs a cost critic (experiments.critic)")
     if any(RULES[variant] for variant in config.variants):
         warn_poor(loaded.card)
+    done = [
+        _evaluate_pass(loaded, config, task, part, critic, on_step)
+        for part in passes_of(experiment, config)
+    ]
+    results = [row for part in done for row in part.results]
+    results.sort(
+        key=lambda r: (r.episode_seed, config.variants.index(r.variant), r.cost_limit)
+    )
+    return Evaluation(results, _joined([part.paths for part in done]))
+
+
+class Pass(NamedTuple):
+    """Variants that run side by side, and the thresholds that they act under."""
+
+    variants: tuple[str, ...]
+    cost_limits: tuple[float, ...]
+
+    @property
+    def num_groups(self) -> int:
+        """Runs of an episode."""
+        return len(self.variants) * len(self.cost_limits)
+
+
+def passes_of(experiment: ExperimentConfig, config: EvaluationConfig) -> list[Pass]:
+    """What to run: variants that do not see the threshold act under the first one.
+
+    A cost token shows it to all, and to a gate its level does.
+    """
+    variants, limits = config.variants, config.cost_limits
+    shown = () if experiment.sas.gate_level is not None else GATED
+    if experiment.model.cost_token or len(limits) == 1:
+        shown = variants
+    parts = [
+        Pass(tuple(v for v in variants if v not in shown), limits[:1]),
+        Pass(tuple(v for v in variants if v in shown), limits),
+    ]
+    return [part for part in parts if part.variants]
+
+
+def _evaluate_pass(loaded, config, task, part: Pass, critic, on_step) -> Evaluation:
+    """All episodes of a pass, judged at all thresholds."""
+    own_limit = part.cost_limits == config.cost_limits
     learner = sequence.make(
-        experiment,
-        spec,
-        variants=config.variants,
-        report_limits=None if sees_limit else config.cost_limits,
+        loaded.config,
+        loaded.spec,
+        variants=part.variants,
+        report_limits=None if own_limit else config.cost_limits,
     )
     state = jax.tree.map(lambda x: x[config.train_seed], loaded.state)
     variables = sequence.variables_of(state)
     if critic is not None:
         variables |= {"critic": critic}
-    limits = config.cost_limits if sees_limit else config.cost_limits[:1]
     runner = rollout.BlockRunner(
         learner,
         variables,
-        num_variants=len(config.variants),
-        cost_limits=limits,
+        num_variants=len(part.variants),
+        cost_limits=part.cost_limits,
         key=jax.random.key(config.seed),
         devices=config.devices,
     )
@@ -159,26 +199,17 @@ def evaluate(
     size = min(runner.num_episodes, config.num_episodes)
     results, paths = [], None
     with VectorEnv(
-        task.name, runner.num_groups * size, num_workers=config.num_workers
+        task.name, part.num_groups * size, num_workers=config.num_workers
     ) as envs:
         for first in range(0, config.num_episodes, size):
             out = runner.run(envs, all_seeds[first : first + size], on_step)
-            results += _results(loaded, config, task, limits, sees_limit, out)
+            results += _results(loaded, config, task, part, own_limit, out)
             if paths is None:
-                paths = _paths(config, limits, out)
-    results.sort(
-        key=lambda r: (r.episode_seed, config.variants.index(r.variant), r.cost_limit)
-    )
+                paths = _paths(part, out)
     return Evaluation(results, paths)
 
 
-def sees_threshold(experiment: ExperimentConfig, variants: tuple[str, ...]) -> bool:
-    """Whether episodes depend on the threshold: by a cost token, or by a gate."""
-    by_gate = experiment.sas.gate_level is None and bool(set(variants) & set(GATED))
-    return experiment.model.cost_token or by_gate
-
-
-def _paths(config, limits, out: rollout.BlockRun) -> Paths:
+def _paths(part: Pass, out: rollout.BlockRun) -> Paths:
     """The paths of one block, rows variant by variant."""
     groups, count = out.cost.shape[:2]
 
@@ -191,22 +222,37 @@ def _paths(config, limits, out: rollout.BlockRun) -> Paths:
         reward=rows(out.reward),
         cost=rows(out.cost),
         length=rows(out.length),
-        variant=list(np.repeat(config.variants, len(limits) * count)),
+        variant=list(np.repeat(part.variants, len(part.cost_limits) * count)),
         episode_seed=np.tile(out.seeds, groups),
         layouts=out.layouts,
     )
 
 
-def _results(loaded, config, task, limits, sees_limit, out) -> list[EpisodeResult]:
-    """Result rows of a block: every group's episodes, judged at every threshold."""
+def _joined(parts: list[Paths]) -> Paths:
+    """The rows of several passes, which ran on the same layouts."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("first_obs", "pose", "reward", "cost", "length", "episode_seed")
+    }
+    variants = [name for part in parts for name in part.variant]
+    return Paths(**rows, variant=variants, layouts=parts[0].layouts)
+
+
+def _results(loaded, config, task, part, own_limit, out) -> list[EpisodeResult]:
+    """Result rows of a block: every group's episodes, judged at every threshold.
+
+    own_limit: at their own threshold instead, as they acted under it.
+    """
     results = []
     prompted = np.isfinite(out.diagnostics["prompt_ok"])
     seconds = out.align_seconds / max(int(prompted.sum()), 1)
     for group, episode in np.ndindex(out.cost.shape[:2]):
-        own = limits[group % len(limits)]
+        variant, own = divmod(group, len(part.cost_limits))
         judged = enumerate(config.cost_limits)
-        if sees_limit:
-            judged = [(0, own)]  # it acted under its own threshold
+        if own_limit:
+            judged = [(0, part.cost_limits[own])]
         value = float(out.reward[group, episode].sum())
         cost = float(out.cost[group, episode].sum())
         known = {k: x[group, episode] for k, x in out.diagnostics.items()}
@@ -217,7 +263,7 @@ def _results(loaded, config, task, limits, sees_limit, out) -> list[EpisodeResul
                 EpisodeResult(
                     task=task.name,
                     algo=loaded.config.algo,
-                    variant=config.variants[group // len(limits)],
+                    variant=part.variants[variant],
                     cost_limit=float(limit),
                     train_seed=loaded.config.train.seed + config.train_seed,
                     episode_seed=int(out.seeds[episode]),

@@ -222,8 +222,11 @@ def test_cost_tokens_act_on_each_threshold():
 
 
 def test_a_gate_acts_on_each_threshold():
-    """Also with a policy that has no cost token; a gate of 80 accepts everything."""
-    _, table, steps, calls = run(
+    """Also with a policy that has no cost token, whose own episodes still run once.
+
+    A gate of 80 accepts everything.
+    """
+    out, table, steps, calls = run(
         "dt",
         variants=("none", "gate"),
         cost_limits=(1.0, 80.0),
@@ -231,7 +234,9 @@ def test_a_gate_acts_on_each_threshold():
         first_seed=FIRST_SEED,
         num_workers=1,
     )
-    assert steps == 4 * 1000 and calls == {"begin": 1, "act": 2}
+    assert steps == 3 * 1000 and calls == {"begin": 2, "act": 2}
+    assert out.paths.variant == ["none", "gate", "gate"]
+    assert (out.paths.pose[:, 0] == out.paths.pose[0, 0]).all()
     low, high = (table["gate", limit, FIRST_SEED] for limit in (1.0, 80.0))
     none = table["none", 80.0, FIRST_SEED]
     assert low.num_gated > 100 and high.num_gated == none.num_gated == 0
