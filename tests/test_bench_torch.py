@@ -113,6 +113,61 @@ def test_parameters_of_another_size_are_refused(compared):
         load(MLP(sizes[0], (16, 4), 4), params)
 
 
+def test_a_density_from_an_uncut_history_is_the_step_s_own(compared):
+    import torch
+
+    config, spec, _, model = compared
+    rng = np.random.default_rng(1)
+
+    def normal(*shape):
+        return torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
+
+    length, latents = 3, config.model.latent_dim
+    history = (
+        normal(2, length, spec.obs_dim),
+        normal(2, length, spec.action_dim).clamp(-1.0, 1.0),
+        normal(2, length),
+        torch.arange(length),
+    )
+    obs, action, target = (x[:, -1] for x in history[:3])
+    change, noise = normal(2, spec.obs_dim), normal(2, 2, latents)
+    with torch.inference_mode():
+        z = model.hidden(*history, has_action=True)
+        after = model.predict(
+            z, obs, change, action, target, noise[0], normal(2, spec.obs_dim), noise
+        )
+        z = model.hidden(*history, has_action=False)
+        mean, log_std = model.action_distribution(z, obs, target, length - 1)
+        seen = (history, action, obs, change, after.obs, noise, action, length - 1)
+        found = model.truncated_density(*seen)
+    std = log_std.exp()
+    log_prob = torch.distributions.Normal(mean, std).log_prob(action).sum(-1)
+    np.testing.assert_allclose(found, log_prob + after.log_density, rtol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_public_code_s_form_imagines(compared, count):
+    """Three passes see three context lengths; batches leave a trajectory as it is."""
+    import torch
+
+    from experiments.bench import torch_public
+
+    config, spec = compared[:2]
+    model = torch_public.PublicModel(config.model.decoder, spec.obs_dim, 2)
+    obs = torch.linspace(-1.0, 1.0, count * spec.obs_dim).reshape(count, -1)
+    tokens, seen = torch.full((count,), 0.5), []
+    model.register_forward_pre_hook(lambda _, x: seen.append(x[0].shape[1]))
+    out = torch_public.imagine(model, obs, tokens, horizon=4)
+    context = config.model.decoder.context
+    assert seen == 4 * [context, context - 1, context - 2]
+    assert out["action"].shape == (count, 4, 2)
+    np.testing.assert_array_equal(out["obs"][:, 0], obs)
+    assert all(torch.isfinite(x).all() for x in out.values())
+    alone = torch_public.imagine(model, obs[:1], tokens[:1], horizon=4)
+    for name, x in alone.items():
+        np.testing.assert_allclose(out[name][:1], x, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_torch_loop(tmp_path):
     pytest.importorskip("torch")
@@ -127,10 +182,11 @@ def test_torch_loop(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "PyTorch imagined 8 steps, not 9" in done.stdout
     content = json.loads(out.read_text())
-    ours, one, batched = content["rows"]
-    assert [row["horizon"] for row in (ours, one, batched)] == [9, 8, 8]
+    ours, *others = content["rows"]
+    assert [row["horizon"] for row in content["rows"]] == [9, 8, 8, 8, 8]
+    assert [bool(row["target"]) for row in others] == [True, True, False, False]
     assert ours["ratio"]["median"] == 1.0
-    for row in (one, batched):
+    for row in others:
         per_step = row["microseconds_a_step"]["median"]
         assert row["ratio"]["median"] == pytest.approx(
             per_step / ours["microseconds_a_step"]["median"]

@@ -3,10 +3,16 @@
 python -m experiments.bench.torch_loop
 python -m experiments.bench.torch_loop --torch_horizon=100 --repeats=3
 
-The loop is what the public SAS code does: for each trajectory and each step, the last K
-steps go through the whole transformer for the action and once more for the next state.
-Both have the same networks and, up to K steps, the same outputs, which is checked
-before anything is timed. Ours is Algorithm 1's loop of N trajectories in one jit.
+The plain loop re-encodes as the public SAS code does: for each trajectory and each
+step, the last K steps go through the whole transformer for the action and once more for
+the next state. It has the networks of our model and, up to K steps, the same outputs,
+which is checked before anything is timed, and it is as lean as we could make it: fused
+attention, no padding, heads at the last token only, the density from the pass that
+predicts. Two further rows are dearer, as the public code is. One gets the terms of its
+energy as that code does, from histories cut by one and by two steps; the other is that
+code's own, smaller model with its passes, padding and heads (`torch_public`). `work` in
+the JSON says what each row does. Ours is Algorithm 1's loop of N trajectories in one
+jit. The targets are for the lean loop, one trajectory at a time and batched over N.
 
 Needs the extra `torch`. Ratios are formed within a round, per trajectory-step. A
 --torch_horizon below --horizon shortens the PyTorch loops and is written beside the

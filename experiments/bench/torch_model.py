@@ -126,11 +126,11 @@ class Decoder(nn.Module):
             self.add_module(f"blocks_{i}", Block(width, num_heads))
         self.norm = layer_norm(width)
 
-    def forward(self, x):
-        """x `[P, n, D]` -> the last token's hidden state `[P, D]`."""
+    def forward(self, x, num_out: int = 1):
+        """x `[P, n, D]` -> hidden states of the last tokens `[num_out, P, D]`."""
         for i in range(self.depth):
             x = getattr(self, f"blocks_{i}")(x)
-        return self.norm(x[:, -1])
+        return self.norm(x[:, -num_out:]).transpose(0, 1)
 
 
 class TransitionDecoder(nn.Module):

@@ -15,6 +15,17 @@ from sas_jax.spec import DataSpec
 from sas_jax.vae import decoder_log_std
 
 OURS, ONE, BATCHED = "jax, one program", "torch, one at a time", "torch, batched"
+TRUNCATED = "torch, one at a time, energy by truncation"
+PUBLIC = "torch, the public code's model and passes"
+# What a row computes for every step of a trajectory.
+WORK = {
+    OURS: "cached keys, one new step; heads and density at the new step",
+    ONE: "2 passes over up to K steps, fused attention; heads and density at the last",
+    BATCHED: "as one at a time, all trajectories in one pass",
+    TRUNCATED: "as one at a time, and 2 passes over K - 1, K - 2 steps with densities",
+    PUBLIC: "3 padded passes over K, K - 1, K - 2 steps, attention by hand, linear "
+    "heads at all tokens; no VAE, no cost",
+}
 # Largest difference, relative to 1 + |value|, at which both do the same work.
 TOLERANCE = 1e-4
 _TRAJECTORIES = 4
@@ -209,7 +220,9 @@ def require_equal(found: dict[str, float]) -> None:
             )
 
 
-def torch_case(config, spec, model, *, count, horizon, together) -> common.Case:
+def torch_case(
+    config, spec, model, *, count, horizon, together=False, truncations=0
+) -> common.Case:
     """`count` trajectories of `horizon` steps, one after another or `together`."""
     torch = require()
     from experiments.bench import torch_world_model
@@ -231,6 +244,28 @@ def torch_case(config, spec, model, *, count, horizon, together) -> common.Case:
                 num_importance=config.sas.num_importance,
                 decoder_noise=config.sas.decoder_noise,
                 generator=generator,
+                truncations=truncations,
+            )
+
+    return common.timed(run)
+
+
+def public_case(config, spec, *, count, horizon) -> common.Case:
+    """The public code's model and passes, one trajectory after another."""
+    torch = require()
+    from experiments.bench import torch_public
+
+    model = torch_public.PublicModel(
+        config.model.decoder, spec.obs_dim, spec.action_dim
+    )
+    obs = model_cases.make_observations(spec, count)
+    obs = torch.from_numpy((obs - spec.obs_mean) / spec.obs_std)
+    tokens = torch.full((count,), 20.0 / spec.return_scale)
+
+    def run():
+        for i in range(count):
+            torch_public.imagine(
+                model, obs[i : i + 1], tokens[i : i + 1], horizon=horizon
             )
 
     return common.timed(run)
@@ -247,7 +282,7 @@ def measure(
     clock: str,
     threads: int,
 ) -> tuple[list[dict], dict[str, float]]:
-    """Rows of the three cases, and the differences that were found before.
+    """Rows of the five cases, and the differences that were found before.
 
     torch_horizon: T of both PyTorch loops; speeds are per trajectory-step.
     """
@@ -278,9 +313,14 @@ def measure(
             horizon=horizon,
         )
     }
-    for name, together in ((ONE, False), (BATCHED, True)):
-        shape = {"count": count, "horizon": torch_horizon}
-        cases[name] = torch_case(config, spec, model, together=together, **shape)
+    shape = {"count": count, "horizon": torch_horizon}
+    for name, kwargs in (
+        (ONE, {}),
+        (BATCHED, {"together": True}),
+        (TRUNCATED, {"truncations": 2}),
+    ):
+        cases[name] = torch_case(config, spec, model, **kwargs, **shape)
+    cases[PUBLIC] = public_case(config, spec, **shape)
     samples = common.interleave(cases, repeats, "imagination")
     rows = []
     for name, runs in samples.items():
@@ -290,6 +330,7 @@ def measure(
         rows.append(
             {
                 "case": name,
+                "work": WORK[name],
                 "trajectories": count,
                 "horizon": steps,
                 "seconds": common.seconds(runs),

@@ -79,8 +79,14 @@ class TorchWorldModel(nn.Module):
             )
         self.eval()
 
-    def hidden(self, obs, action, return_to_go, timestep, has_action: bool):
-        """Hidden state `[P, D]` at the last token of W whole steps.
+    def hidden(self, *history, has_action: bool):
+        """Hidden state `[P, D]` at the last token of W whole steps; see `encode`."""
+        return self.encode(*history, has_action=has_action, num_out=1)[0]
+
+    def encode(
+        self, obs, action, return_to_go, timestep, *, has_action: bool, num_out: int
+    ):
+        """Hidden states `[num_out, P, D]` at the last tokens of W whole steps.
 
         obs `[P, W, O]`, action `[P, W, A]`, return_to_go `[P, W]` (model units),
         timestep `[W]`. Without `has_action` the last action is not there yet.
@@ -95,7 +101,7 @@ class TorchWorldModel(nn.Module):
         )
         tokens = tokens + self.embed_timestep(timestep)[:, None]
         tokens = self.norm_embedding(tokens).flatten(1, 2)
-        return self.decoder(tokens if has_action else tokens[:, :-1])
+        return self.decoder(tokens if has_action else tokens[:, :-1], num_out)
 
     def action_distribution(self, z, obs, return_to_go, t: int):
         """z `[P, D]`, obs `[P, O]`, return_to_go `[P]` -> mean, log_std `[P, A]`."""
@@ -126,6 +132,22 @@ class TorchWorldModel(nn.Module):
         return_to_go = return_to_go - self.reward_unit * reward
         return Prediction(after, return_to_go, cost, density)
 
+    def truncated_density(
+        self, history, action, obs, change, after, density_noise, sample, t: int
+    ):
+        """log pi + log rho `[P]` of a step whose history `history` was cut short.
+
+        One pass: the states at the state and at the action token are in it both.
+        """
+        z_state, z_action = self.encode(*history, has_action=True, num_out=2)
+        target = history[2][:, -1]
+        mean, log_std = self.action_distribution(z_state, obs, target, t)
+        log_prob = networks.gaussian_log_prob(sample, mean, log_std).sum(-1)
+        context = torch.cat([z_action, obs, action, change], -1)
+        return log_prob + self.transition.log_density(
+            after - obs, context, density_noise, self.transition_log_std, self.active
+        )
+
     def first_log_density(self, obs, noise):
         """The marginal's bound `[P]` of the first state; noise `[n, P, Z]`."""
         empty = obs[..., :0]
@@ -144,6 +166,7 @@ def imagine(
     num_importance: int,
     decoder_noise: float,
     generator: torch.Generator,
+    truncations: int = 0,
 ) -> dict[str, torch.Tensor]:
     """`horizon` steps of P trajectories, each step from its last K steps anew.
 
@@ -151,9 +174,12 @@ def imagine(
       obs: `[P, O]` standardised; return_to_go: `[P]` scaled.
       num_importance: samples of the density's bound.
       decoder_noise: scale of the decoder's noise.
+      truncations: every step's density once more from a history shorter by one step,
+        by two, and so on: how the public code gets the terms of its energy.
 
     Returns:
-      `[P, T, ...]`: obs, action, return_to_go, cost, log_prob and log_density.
+      `[P, T, ...]`: obs, action, return_to_go, cost, log_prob and log_density; and
+      "truncated" `[P, T, truncations]`.
     """
     config, count = model.config, obs.shape[0]
     action_dim = model.embed_action.in_features
@@ -168,6 +194,7 @@ def imagine(
         "log_density": torch.zeros(count, horizon + 1),
         "log_prob": torch.zeros(count, horizon),
         "cost": torch.zeros(count, horizon),
+        "truncated": torch.zeros(count, horizon, truncations),
     }
     out["obs"][:, 0], out["return_to_go"][:, 0] = obs, return_to_go
     first = noise(num_importance, count, config.marginal_latent_dim)
@@ -204,4 +231,16 @@ def imagine(
         out["obs"][:, t + 1] = after.obs
         out["return_to_go"][:, t + 1] = after.return_to_go
         out["log_density"][:, t + 1] = after.log_density
+        for k in range(1, truncations + 1):
+            cut = min(k, history[3].shape[0] - 1)
+            out["truncated"][:, t, k - 1] = model.truncated_density(
+                (*(x[:, cut:] for x in history[:3]), history[3][cut:]),
+                action,
+                obs,
+                change,
+                after.obs,
+                noise(num_importance, count, config.latent_dim),
+                sample,
+                t,
+            )
     return {name: x[:, :horizon] for name, x in out.items()}
