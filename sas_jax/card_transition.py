@@ -105,7 +105,7 @@ def transition_parts(net, spec, variables, rows, seed):
         return {
             "likelihood": likelihood,
             "pit": pit,
-            "posterior_variance": posterior.reshape(-1, shape[-1]).var(0),
+            "posterior_variance": posterior.var((0, 1)),
             "predicted_reward": batch.return_to_go[:, :-1][cut] - next_return,
             "reward": batch.return_to_go[:, :-1][cut] - batch.return_to_go[:, 1:][cut],
             "logit": logit,
