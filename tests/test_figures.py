@@ -6,6 +6,7 @@ from PIL import Image
 
 from sas_jax.errors import UserError
 from sas_jax.report import clip, figures, scene, style
+from sas_jax.settings import VARIANTS
 from tests import report_samples as samples
 
 
@@ -228,8 +229,8 @@ def test_pictures_are_shrunk_until_they_fit(tmp_path):
 
 
 def test_variant_colors_are_fixed_and_distinct():
-    names = ["none", "null", "rand", "u", "sas", "maxmax", "uv_sum", "critic", "gate"]
-    assert len(set(style.variant_colors(names).values())) == len(names)
+    assert len(set(style.variant_colors(VARIANTS).values())) == len(VARIANTS)
+    assert style.variant_colors(["gate", "mine", "none"])["mine"] != style.VERMILION
     assert style.variant_colors(["sas", "mine"])["sas"] == style.BLUE
     assert style.variant_colors(["mine"])["mine"].startswith("#")
 

@@ -5,6 +5,7 @@ touches no global state and works in threads and without a display.
 """
 
 import io
+import itertools
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +22,8 @@ from sas_jax.report.atomic import replacing
 BLACK, ORANGE, SKY, GREEN = "#2B2B2B", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#D4BE00", "#0072B2", "#D55E00", "#CC79A7"
 GREY, LIGHT_GREY = "#8C8C8C", "#D9D9D9"
+# Three of Tol's muted scheme (2021), for more variants than that palette has.
+INDIGO, WINE, SAND = "#332288", "#882255", "#B8A25E"
 
 _VARIANT_COLORS = {
     "none": BLACK,
@@ -33,6 +36,9 @@ _VARIANT_COLORS = {
     "uv_sum": GREEN,
     "critic": YELLOW,
     "gate": VERMILION,
+    "gate_sas": INDIGO,
+    "gate_critic": WINE,
+    "short": SAND,
 }
 _SPARE_COLORS = (GREEN, VERMILION, PURPLE, SKY, YELLOW, ORANGE)
 
@@ -67,7 +73,10 @@ _MAX_BYTES = 150_000
 
 def variant_colors(variants: Iterable[str]) -> dict[str, str]:
     """Colour per variant; known names keep theirs in every figure and clip."""
-    spare = iter(_SPARE_COLORS * 8)
+    variants = list(variants)
+    taken = {_VARIANT_COLORS.get(name) for name in variants}
+    free = [color for color in _SPARE_COLORS if color not in taken] or _SPARE_COLORS
+    spare = itertools.cycle(free)
     return {name: _VARIANT_COLORS.get(name) or next(spare) for name in variants}
 
 
