@@ -85,6 +85,10 @@ def table(found: Landscape, *, title: str) -> Table:
         f"{len(found.x)} x {len(found.y)} places, {len(found.yaws)} direction(s); agent"
         " at rest, first step of an episode, marginal density, mean action",
     ]
+    notes.append(
+        "chance that E in a hazard exceeds E elsewhere (0.5 knows nothing): "
+        f"{told_apart(found):.2f}"
+    )
     for name, path in found.paths.items():
         notes.append(f"{name}: cost {path.costs.sum():.0f} in {len(path.costs)} steps")
     return Table(
@@ -102,19 +106,19 @@ def landscape_figure(
         figure, axes = style.new_figure(12.4, 6.3, ncols=2, sharex=True, sharey=True)
         left, right = axes[0]
         filled = _surface(left, found, found.log_density, "viridis")
-        figure.colorbar(filled, ax=left, shrink=0.8, label="log density (nats)")
+        label = "log density (nats)"
+        figure.colorbar(filled, ax=left, shrink=0.8, format="%.4g", label=label)
         left.set_title("log density of the place")
         filled = _surface(right, found, found.g, "RdYlBu")
-        figure.colorbar(filled, ax=right, shrink=0.8, label="G = level − E (nats)")
+        label = "G = level − E (nats)"
+        figure.colorbar(filled, ax=right, shrink=0.8, format="%.5g", label=label)
         right.set_title(f"G, level {found.level:.4g} nats")
-        lines = right.contour(
-            found.x, found.y, found.g, levels=8, colors="#555555", linewidths=0.5
+        right.contour(
+            found.x, found.y, found.g, levels=8, colors="#555555", linewidths=0.4
         )
-        right.clabel(lines, fontsize=6)
         _region(right, found, found.g, 0.0, style.BLUE, ":")
-        handles["region of attraction, G > 0"] = Line2D(
-            [], [], color=style.BLUE, ls=":", lw=2
-        )
+        label = attraction(found)
+        handles[label] = Line2D([], [], color=style.BLUE, ls=":", lw=2)
         for ax in axes[0]:
             _invalid(ax, found)
             for _, kind, array in scene.objects(found.layout):
@@ -141,6 +145,29 @@ def landscape_figure(
         if title:
             figure.suptitle(title, fontsize=11)
         return style.save_png(figure, path)
+
+
+def attraction(found: Landscape) -> str:
+    """The region of attraction in words, which may have no edge to be drawn."""
+    if found.g.min() > 0:
+        return "G > 0 at every place: no edge of the region"
+    if found.g.max() <= 0:
+        return "G > 0 at no place"
+    return "region of attraction, G > 0"
+
+
+def told_apart(found: Landscape) -> float:
+    """Chance that E of a place in a hazard exceeds E elsewhere; 0.5 knows nothing.
+
+    NaN without places of both kinds.
+    """
+    hazard = found.inside("hazards")
+    inside, outside = found.energy[hazard], np.sort(found.energy[~hazard])
+    if not (len(inside) and len(outside)):
+        return float("nan")
+    below = np.searchsorted(outside, inside, side="left")
+    upto = np.searchsorted(outside, inside, side="right")
+    return float((below + upto).mean() / (2 * len(outside)))
 
 
 def _surface(ax: Axes, found: Landscape, values, cmap: str):

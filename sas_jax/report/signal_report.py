@@ -67,14 +67,27 @@ def _cost_facts(arrays) -> list[Fact]:
             found.append(Fact("a", name, value, "0"))
     within = correlation_within(arrays["peak_first"], arrays["cost_first"])
     name = "corr(max E, predicted cost) within a layout"
-    return [*found, Fact("a", name, within, "0")]
+    found.append(Fact("a", name, within, "0"))
+    ranks = correlation_within(
+        _ranks(arrays["peak_first"]), _ranks(arrays["cost_first"])
+    )
+    return [*found, Fact("a", "  the same by ranks", ranks, "0")]
 
 
 def _second_loop_facts(arrays) -> list[Fact]:
     first, second = arrays["peak_first"], arrays["peak_second"]
     change = _row_mean(second) - _row_mean(first)
     least = _row_extreme(second, np.fmin) - _row_extreme(first, np.fmin)
+    # One imagination that blows up moves a mean by thousands of nats.
+    middle = _row_median(second) - _row_median(first)
     return [
+        Fact(
+            "b",
+            "chance that max E of the second loop exceeds the first's",
+            mean_of(exceeding(second, first)),
+            "0.5",
+        ),
+        Fact("b", "median max E, second minus first loop (nats)", mean_of(middle), "0"),
         Fact("b", "mean max E, second minus first loop (nats)", mean_of(change), "0"),
         Fact("b", "least max E, second minus first loop (nats)", mean_of(least), "0"),
         Fact("b", "mean max E of the first loop (nats)", mean_of(_row_mean(first))),
@@ -182,6 +195,20 @@ def _peak_facts(arrays) -> list[Fact]:
     return found
 
 
+def exceeding(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """`[E]` share of the pairs of `[E, M]`, `[E, N]` whose left one is larger.
+
+    Equals count half; pairs with a member that is not finite are left out, NaN where
+    none remains.
+    """
+    left, right = left[:, :, None], right[:, None, :]
+    known = np.isfinite(left) & np.isfinite(right)
+    with np.errstate(invalid="ignore"):
+        wins = np.where(known, (left > right) + 0.5 * (left == right), 0.0)
+    count = known.sum(axis=(1, 2))
+    return np.where(count > 0, wins.sum(axis=(1, 2)) / np.maximum(count, 1), np.nan)
+
+
 def agreement(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """`[E]` whether `[E, M]` scores name the same best one; NaN if any is not finite.
 
@@ -202,6 +229,21 @@ def _row_mean(x):
     total = np.where(finite, x, 0.0).sum(axis=-1)
     count = finite.sum(axis=-1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _row_median(x):
+    """Median over the last axis of what is finite; NaN where nothing is."""
+    known = np.isfinite(x)
+    x = np.where(known.any(axis=-1, keepdims=True), np.where(known, x, np.nan), 0.0)
+    return np.where(known.any(axis=-1), np.nanmedian(x, axis=-1), np.nan)
+
+
+def _ranks(x):
+    """Ranks within the last axis, equals by their mean rank; NaN where not finite."""
+    known = np.isfinite(x)
+    below = (x[..., :, None] > x[..., None, :]) & known[..., None, :]
+    equal = (x[..., :, None] == x[..., None, :]) & known[..., None, :]
+    return np.where(known, below.sum(axis=-1) + 0.5 * (equal.sum(axis=-1) - 1), np.nan)
 
 
 def _last_mean(x):
