@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from sas_jax.report import style
 from sas_jax.report.resample import correlation
-from sas_jax.report.signal_report import EPISODES, PROMPTS
+from sas_jax.report.signal_report import EPISODES, PROMPTS, exceeding
 
 
 def signal_figure(
@@ -59,12 +59,12 @@ def _peak_panel(ax: Axes, arrays) -> None:
             times, bins=edges, histtype="step", lw=1.8, color=color,
             weights=np.full(len(times), 1 / max(len(times), 1)), label=f"{loop} loop",
         )  # fmt: skip
-    change = np.nanmean(arrays["peak_second"]) - np.nanmean(arrays["peak_first"])
+    higher = np.nanmean(exceeding(arrays["peak_second"], arrays["peak_first"]))
     ax.axhline(1 / 20, ls="--", lw=1, color="#777777", label="spread evenly")
     ax.set_xlabel("place of the peak, t / T")
     ax.set_ylabel("share of imaginations")
     ax.set_title("(b, e) Peaks of the two loops")
-    style.panel_note(ax, f"max E, second minus first: {change:+.3g} nats")
+    style.panel_note(ax, f"P(second > first): {higher:.2f}")
     ax.legend(fontsize=8)
 
 
