@@ -7,7 +7,7 @@ import pytest
 
 from sas_jax.report import signal_report
 from sas_jax.report.signal_figure import signal_figure
-from sas_jax.report.signal_report import agreement, exceeding, facts
+from sas_jax.report.signal_report import agreement, facts
 
 LAYOUTS, N, M, HORIZON, STEPS = 150, 5, 6, 101, 120
 
@@ -142,13 +142,6 @@ def test_table_csv_and_figure(tmp_path):
     assert float(rows[0]["low"]) <= float(rows[0]["value"]) <= float(rows[0]["high"])
     picture = signal_figure(tmp_path / "s.png", sample(), horizon=HORIZON, title="T")
     assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-def test_share_of_pairs_counts_equals_half_and_leaves_out_what_is_not_finite():
-    nan = np.nan
-    left = np.array([[3.0, 1.0, nan], [nan, nan, nan], [2.0, 2.0, 2.0]])
-    right = np.array([[2.0, 1.0], [0.0, 1.0], [2.0, nan]])
-    np.testing.assert_allclose(exceeding(left, right), [2.5 / 4, nan, 0.5])
 
 
 def test_one_imagination_that_blows_up_moves_no_rank_and_no_median():

@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from sas_jax.report import scene, style
 from sas_jax.report.atomic import replacing
 from sas_jax.report.map_figure import draw_object, draw_path, legend_mark
+from sas_jax.report.ranks import auc
 from sas_jax.report.scene import EpisodePath
 from sas_jax.report.tables import Table
 
@@ -84,11 +85,9 @@ def table(found: Landscape, *, title: str) -> Table:
         f"{found.percentile:.4g} nats",
         f"{len(found.x)} x {len(found.y)} places, {len(found.yaws)} direction(s); agent"
         " at rest, first step of an episode, marginal density, mean action",
+        "AUC of E, places in hazards against others (0.5 knows nothing): "
+        f"{auc(found.energy.ravel(), hazard.ravel()):.2f}",
     ]
-    notes.append(
-        "chance that E in a hazard exceeds E elsewhere (0.5 knows nothing): "
-        f"{told_apart(found):.2f}"
-    )
     for name, path in found.paths.items():
         notes.append(f"{name}: cost {path.costs.sum():.0f} in {len(path.costs)} steps")
     return Table(
@@ -154,20 +153,6 @@ def attraction(found: Landscape) -> str:
     if found.g.max() <= 0:
         return "G > 0 at no place"
     return "region of attraction, G > 0"
-
-
-def told_apart(found: Landscape) -> float:
-    """Chance that E of a place in a hazard exceeds E elsewhere; 0.5 knows nothing.
-
-    NaN without places of both kinds.
-    """
-    hazard = found.inside("hazards")
-    inside, outside = found.energy[hazard], np.sort(found.energy[~hazard])
-    if not (len(inside) and len(outside)):
-        return float("nan")
-    below = np.searchsorted(outside, inside, side="left")
-    upto = np.searchsorted(outside, inside, side="right")
-    return float((below + upto).mean() / (2 * len(outside)))
 
 
 def _surface(ax: Axes, found: Landscape, values, cmap: str):

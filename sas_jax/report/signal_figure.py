@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from sas_jax.report import style
+from sas_jax.report.ranks import auc_within
 from sas_jax.report.resample import correlation
-from sas_jax.report.signal_report import EPISODES, PROMPTS, exceeding
+from sas_jax.report.signal_report import EPISODES, PROMPTS
 
 
 def signal_figure(
@@ -59,7 +60,7 @@ def _peak_panel(ax: Axes, arrays) -> None:
             times, bins=edges, histtype="step", lw=1.8, color=color,
             weights=np.full(len(times), 1 / max(len(times), 1)), label=f"{loop} loop",
         )  # fmt: skip
-    higher = np.nanmean(exceeding(arrays["peak_second"], arrays["peak_first"]))
+    higher = np.nanmean(auc_within(arrays["peak_second"], arrays["peak_first"]))
     ax.axhline(1 / 20, ls="--", lw=1, color="#777777", label="spread evenly")
     ax.set_xlabel("place of the peak, t / T")
     ax.set_ylabel("share of imaginations")

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sas_jax.report.atomic import replacing
+from sas_jax.report.ranks import auc_within, ranks
 from sas_jax.report.resample import (
     correlation,
     correlation_within,
@@ -68,10 +69,10 @@ def _cost_facts(arrays) -> list[Fact]:
     within = correlation_within(arrays["peak_first"], arrays["cost_first"])
     name = "corr(max E, predicted cost) within a layout"
     found.append(Fact("a", name, within, "0"))
-    ranks = correlation_within(
-        _ranks(arrays["peak_first"]), _ranks(arrays["cost_first"])
+    by_rank = correlation_within(
+        ranks(arrays["peak_first"]), ranks(arrays["cost_first"])
     )
-    return [*found, Fact("a", "  the same by ranks", ranks, "0")]
+    return [*found, Fact("a", "  the same by ranks", by_rank, "0")]
 
 
 def _second_loop_facts(arrays) -> list[Fact]:
@@ -84,7 +85,7 @@ def _second_loop_facts(arrays) -> list[Fact]:
         Fact(
             "b",
             "chance that max E of the second loop exceeds the first's",
-            mean_of(exceeding(second, first)),
+            mean_of(auc_within(second, first)),
             "0.5",
         ),
         Fact("b", "median max E, second minus first loop (nats)", mean_of(middle), "0"),
@@ -195,20 +196,6 @@ def _peak_facts(arrays) -> list[Fact]:
     return found
 
 
-def exceeding(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """`[E]` share of the pairs of `[E, M]`, `[E, N]` whose left one is larger.
-
-    Equals count half; pairs with a member that is not finite are left out, NaN where
-    none remains.
-    """
-    left, right = left[:, :, None], right[:, None, :]
-    known = np.isfinite(left) & np.isfinite(right)
-    with np.errstate(invalid="ignore"):
-        wins = np.where(known, (left > right) + 0.5 * (left == right), 0.0)
-    count = known.sum(axis=(1, 2))
-    return np.where(count > 0, wins.sum(axis=(1, 2)) / np.maximum(count, 1), np.nan)
-
-
 def agreement(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """`[E]` whether `[E, M]` scores name the same best one; NaN if any is not finite.
 
@@ -236,14 +223,6 @@ def _row_median(x):
     known = np.isfinite(x)
     x = np.where(known.any(axis=-1, keepdims=True), np.where(known, x, np.nan), 0.0)
     return np.where(known.any(axis=-1), np.nanmedian(x, axis=-1), np.nan)
-
-
-def _ranks(x):
-    """Ranks within the last axis, equals by their mean rank; NaN where not finite."""
-    known = np.isfinite(x)
-    below = (x[..., :, None] > x[..., None, :]) & known[..., None, :]
-    equal = (x[..., :, None] == x[..., None, :]) & known[..., None, :]
-    return np.where(known, below.sum(axis=-1) + 0.5 * (equal.sum(axis=-1) - 1), np.nan)
 
 
 def _last_mean(x):
