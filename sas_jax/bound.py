@@ -29,7 +29,7 @@ from sas_jax.progress import SILENT, Progress
 from sas_jax.seam import make_room
 
 LAYOUTS = 8  # a part; their first loops run side by side: one shape, one program
-PROMPTS = 4  # whose second loops run side by side
+SECOND_LOOPS = 4  # run side by side, of whichever layouts
 
 
 class Constants(NamedTuple):
@@ -156,9 +156,9 @@ def make_pools(
         progress.done(layouts * num_firsts[-1] * horizon)
         rows, groups, place = distinct(seeds, first["index"], first["found"])
         levels, blocks = first["level"], []
-        for start in range(0, len(rows), PROMPTS):
-            count = min(PROMPTS, len(rows) - start)
-            fill = start + np.minimum(np.arange(PROMPTS), count - 1)
+        for start in range(0, len(rows), SECOND_LOOPS):
+            count = min(SECOND_LOOPS, len(rows) - start)
+            fill = start + np.minimum(np.arange(SECOND_LOOPS), count - 1)
             row, group = rows[fill], groups[fill]
             segments = jax.tree.map(
                 lambda x, r=row, g=group: x[r, g], first["segments"]

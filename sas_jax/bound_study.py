@@ -44,13 +44,17 @@ def study(
       folder: keeps finished parts. progress: told of every step.
     """
     num_firsts, num_seconds = sorted(set(num_firsts)), sorted(set(num_seconds))
-    count = min(num_episodes, episodes.num_episodes)
-    replayed = count * int(episodes.lengths.max())
+    longest = int(episodes.lengths.max())
+    replayed = min(num_episodes, episodes.num_episodes) * longest
     layout = probe.horizon * (num_firsts[-1] + len(num_firsts) * num_seconds[-1])
     progress.expect(replayed + layout * len(seeds))
     progress.stage("energies of the data")
-    energies = data_energies(probe, episodes, num_episodes=num_episodes)
-    progress.done(replayed)
+    energies = data_energies(
+        probe,
+        episodes,
+        num_episodes=num_episodes,
+        on_done=lambda count: progress.done(count * longest),
+    )
     measure_pools = bound.make_pools(
         probe, tuple(num_firsts), num_seconds[-1], progress=progress
     )

@@ -64,8 +64,9 @@ def make_recorder(
 ) -> Callable[[np.ndarray], Recording]:
     """Builds seeds `[E]` -> `Recording`, E at most `rollout.BLOCK`.
 
-    The episodes are those of `evaluate` with the probe's settings; where something is
-    kept, up to rounding, since that is another program.
+    The episodes are those of `evaluate` with the probe's settings. Where something is
+    kept, alignments are so up to rounding, since `begin` is another program then; what
+    acts is not.
     keep: Alignment of one episode -> what `Recording.kept` shall hold of it.
     """
     learner = sequence.make(

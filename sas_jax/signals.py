@@ -18,12 +18,11 @@ from sas_jax.parts import in_parts
 from sas_jax.probe import Probe
 from sas_jax.progress import SILENT, Progress
 from sas_jax.recording import make_recorder
+from sas_jax.report.signal_report import EPISODES, PROMPTS
 from sas_jax.rollout import BLOCK
 from sas_jax.seam import split_keys
 from sas_jax.shifts import make_shifts, steps_of
 
-EPISODES = ("none", "rand", "sas")
-PROMPTS = ("rand", "sas")
 LAYOUTS = 4  # whose candidates are imagined again at a time: one shape, one program
 FIRST_STEPS = 100  # of an episode, whose cost is looked at by itself
 
@@ -47,6 +46,7 @@ def make_measure(
     waiting = 0  # layouts that are being aligned
 
     def on_step(count):
+        """A part's first step of acting says that its alignments are done."""
         nonlocal waiting
         progress.done(imagined * waiting + count)
         if waiting:
@@ -75,9 +75,12 @@ def make_measure(
         found = {name: values[rows] for name, values in run.kept.items()}
         progress.stage("replaying")
         steps = steps_of(probe, run, EPISODES.index("none"), rows)
-        # The variants' segments `[E, V, L, ...]`, of those that have a prompt.
-        segments = {k: v[:, with_prompt] for k, v in found.items() if "prompt_" in k}
-        segments = {k: np.moveaxis(v, 1, 0) for k, v in segments.items()}
+        # Of the variants that have a prompt: `[P, E, L, ...]`, and whether it is there.
+        segments = {
+            name: np.moveaxis(values[:, with_prompt], 1, 0)
+            for name, values in found.items()
+            if name.startswith("prompt_")
+        }
         shift, scale = shifts(
             probe.variables,
             split_keys(probe.key, len(rows)),
