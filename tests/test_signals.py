@@ -62,10 +62,7 @@ def compiled():
     (variables) -> alignments `[2]`, kept arrays with `repeated`.
     """
     probe = line_probe(num_first=4, num_second=3)
-    keep, scores = (
-        loop_facts.make_keep(probe),
-        loop_facts.make_scores(probe, REPEATS),
-    )
+    keep, scores = loop_facts.make_keep(probe), loop_facts.make_scores(probe, REPEATS)
 
     @jax.jit
     def run(variables):
@@ -201,6 +198,8 @@ def test_episodes_and_alignments_of_a_checkpoint_belong_together(
     monkeypatch.setattr(signals, "BLOCK", 4)
     monkeypatch.setattr(signals, "LAYOUTS", 2)
     probe = make_probe(make_checkpoint())
+    scores = loop_facts.make_scores(probe, 2)  # one function: it compiles once
+    monkeypatch.setattr(signals, "make_scores", lambda *_: scores)
     seeds = np.array([3, 4, 5])
     told, stages = [0, 0, 0], []
 
