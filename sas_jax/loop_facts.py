@@ -4,6 +4,7 @@
 imagined twice; `make_scores` asks what line 14's score would be with other draws.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -16,9 +17,11 @@ from sas_jax.probe import Probe
 from sas_jax.seam import make_room, split_keys
 from sas_jax.types import Trajectory
 
+_FIELDS = tuple(field.name for field in dataclasses.fields(Trajectory))
+
 
 def _known(energies):
-    """`[N, T]` -> which rows are finite, their largest energies and its steps."""
+    """`[N, T]` -> `[N]` each: whether all are finite, the largest energy, its step."""
     valid = jnp.isfinite(energies).all(axis=1)
     clean = jnp.where(valid[:, None], energies, 0.0)
     peak = jnp.where(valid, clean.max(axis=1), jnp.nan)
@@ -89,21 +92,21 @@ def make_keep(probe: Probe) -> Callable[[Alignment], dict[str, jax.Array]]:
 
 def pack(name: str, segment: Trajectory) -> dict[str, jax.Array]:
     """A segment's fields by the names `NAME_...`."""
-    return {f"{name}_{k}": v for k, v in vars(segment).items()}
+    return {f"{name}_{k}": getattr(segment, k) for k in _FIELDS}
 
 
 def unpack(name: str, arrays) -> Trajectory:
     """Inverse of `pack`, out of more arrays."""
-    fields = Trajectory.__dataclass_fields__
-    return Trajectory(**{k: arrays[f"{name}_{k}"] for k in fields})
+    return Trajectory(**{k: arrays[f"{name}_{k}"] for k in _FIELDS})
 
 
 def make_scores(probe: Probe, repeats: int) -> Callable[..., jax.Array]:
-    """Builds (variables, seeds `[E]`, obs `[E, O]`, level `[E]`, candidates `[E, M]`,
-    candidate_ok `[E, M]`) -> `[E, M, repeats]`; to be jitted.
+    """Builds what scores line 14's candidates with other draws; to be jitted.
 
-    The sums of V of imaginations under each candidate's own segment as prompt, with the
-    same `repeats` draws for each of a layout's; NaN where there is none. All
+    (variables, seeds `[E]`, obs `[E, O]`, level `[E]`, candidates `[E, M, L, ...]`,
+    candidate_ok `[E, M]`) -> `[E, M, repeats]` sums of V of imaginations under each
+    candidate's own segment as prompt, with the same `repeats` draws for each of a
+    layout's; NaN where there is no candidate or an energy is not finite. All
     imaginations run side by side.
     """
     model, config, horizon = probe.model, probe.config, probe.horizon

@@ -33,7 +33,7 @@ def make_measure(
     num_workers: int | None = None,
     progress: Progress = SILENT,
 ) -> Callable[[np.ndarray, int], dict[str, np.ndarray]]:
-    """Builds the measurement of one part of episodes, `BLOCK` layouts at most.
+    """Builds the measurement of one part for `parts.in_parts`, `BLOCK` layouts at most.
 
     Besides the arrays of `loop_facts.make_keep`, for V of `EPISODES` and P of
     `PROMPTS`:

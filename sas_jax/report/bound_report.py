@@ -105,7 +105,7 @@ def figure(
             for i, count in enumerate(counts):
                 color = palette[i % len(palette)]
                 own = [r for r in rows if r.upper == name and r.num_first == count]
-                # Side by side: bands of five lines on top of each other show nothing.
+                # Side by side: error bars on top of each other could not be told apart.
                 apart = 1.03 ** (i - (len(counts) - 1) / 2)
                 measured = [r.leaves for r in own]
                 mean = np.array([m.mean for m in measured])
