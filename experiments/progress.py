@@ -1,6 +1,8 @@
-"""What training shows while it runs and when it ends."""
+"""What long runs show while they last, and training when it ends."""
 
 from tqdm import tqdm
+
+from sas_jax.progress import Progress
 
 
 def progress_bar(description: str, *, is_shown: bool = True):
@@ -15,6 +17,27 @@ def progress_bar(description: str, *, is_shown: bool = True):
         bar.set_postfix({n: f"{metrics[n]:.3f}" for n in names}, refresh=False)
 
     return bar, show
+
+
+def work_bar(description: str):
+    """A tqdm bar over the steps of a measurement, and the `Progress` that moves it.
+
+    The estimate is by the mean speed since the start; what an earlier run did is not
+    part of that.
+    """
+    # The mean, since stages differ in speed.
+    bar = tqdm(desc=description, unit="step", unit_scale=True, smoothing=0, total=0)
+
+    def expect(steps):
+        bar.total = steps
+        bar.refresh()
+
+    def skip(steps):
+        bar.initial += steps
+        bar.n += steps
+        bar.refresh()
+
+    return bar, Progress(expect, bar.set_postfix_str, bar.update, skip)
 
 
 def describe_card(values: dict) -> str:

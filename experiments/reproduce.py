@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
-from tqdm import tqdm
 
 from experiments import cli
+from experiments.progress import work_bar
 from experiments.reproductions import FIGURES, NEED_DATA, Request
 from sas_jax import checkpoint, landscape
 from sas_jax import config as config_lib
@@ -88,7 +88,8 @@ def main(argv):
     out = Path(_OUT.value or Path(_CHECKPOINT.value) / "reproduce")
     command = shlex.join(["python", "-m", "experiments.reproduce", *sys.argv[1:]])
     count = 1 if figure == "3" else _LAYOUTS.value
-    with tqdm(total=count, desc=f"figure {figure}", unit="layout") as bar:
+    bar, progress = work_bar(f"figure {figure}")
+    with bar:
         request = Request(
             probe=probe,
             episodes=dsrl.load(_DATA.value) if figure in NEED_DATA else None,
@@ -96,7 +97,7 @@ def main(argv):
             command=command,
             title=f"{probe.task.name}, {loaded.config.algo}, step {loaded.step}",
             seeds=_FIRST_SEED.value + np.arange(count),
-            on_done=bar.update,
+            progress=progress,
             num_workers=_WORKERS.value,
             num_firsts=num_firsts,
             num_seconds=num_seconds,

@@ -1,14 +1,14 @@
 """What `experiments.reproduce` makes: each measures, writes files, gives a table."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from sas_jax import bound_study, landscape, parts, signals
+from sas_jax import bound_study, landscape, signals
 from sas_jax.data.episodes import Episodes
 from sas_jax.probe import Probe
+from sas_jax.progress import Progress
 from sas_jax.report import bound_report, landscape_figure, signal_report
 from sas_jax.report.signal_figure import signal_figure
 from sas_jax.report.tables import Table
@@ -23,7 +23,7 @@ class Request(NamedTuple):
     command: str
     title: str
     seeds: np.ndarray
-    on_done: Callable[[int], None]
+    progress: Progress
     num_workers: int | None
     num_firsts: tuple[int, ...]
     num_seconds: tuple[int, ...]
@@ -44,7 +44,7 @@ def bound(asked: Request) -> Table:
         kappa=asked.kappa,
         folder=asked.out / "parts",
         num_workers=asked.num_workers,
-        on_done=asked.on_done,
+        progress=asked.progress,
     )
     bound_report.write_csv(asked.out / "bound.csv", found.rows, command=asked.command)
     picture, uppers = asked.out / "bound.png", found.constants.uppers
@@ -54,17 +54,13 @@ def bound(asked: Request) -> Table:
 
 def signal(asked: Request) -> Table:
     """What Algorithm 1's signals know: signals.csv and signals.png."""
-    measure = signals.make_measure(
-        asked.probe, repeats=asked.repeats, num_workers=asked.num_workers
-    )
-    settings = asked.probe.settings() | {"what": "signals", "repeats": asked.repeats}
-    arrays = parts.in_parts(
-        asked.out / "parts",
-        settings,
+    arrays = signals.study(
+        asked.probe,
         asked.seeds,
-        signals.PART,
-        measure,
-        on_done=asked.on_done,
+        repeats=asked.repeats,
+        folder=asked.out / "parts",
+        num_workers=asked.num_workers,
+        progress=asked.progress,
     )
     horizon = asked.probe.horizon
     facts = signal_report.facts(arrays, horizon=horizon)
@@ -83,8 +79,8 @@ def figure_3(asked: Request) -> Table:
         resolution=asked.resolution,
         yaw=asked.yaw,
         num_workers=asked.num_workers,
+        progress=asked.progress,
     )
-    asked.on_done(len(asked.seeds))
     landscape_figure.save(asked.out / "figure3.npz", found, command=asked.command)
     title = f"{asked.title}, layout {found.seed}"
     landscape_figure.landscape_figure(asked.out / "figure3.png", found, title=title)

@@ -1,7 +1,6 @@
 """The study of Prop. 4.2 on a checkpoint: pools, constants, rows."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from sas_jax import bound
 from sas_jax.data.episodes import Episodes
 from sas_jax.parts import in_parts
 from sas_jax.probe import Probe, data_energies, first_observations
+from sas_jax.progress import SILENT, Progress
 from sas_jax.report.bound_report import BoundRow
 from sas_jax.report.resample import mean_of
 
@@ -34,23 +34,40 @@ def study(
     num_episodes: int = 64,
     folder: str | Path,
     num_workers: int | None = None,
-    on_done: Callable[[int], None] | None = None,
+    progress: Progress = SILENT,
 ) -> Study:
     """Measures all N and M on the layouts `seeds` and states the bound beside them.
 
     Args:
       probe: the checkpoint. episodes: its data, for D. num_episodes: how many of them.
       kappa: the proposition's undefined constant.
-      folder: keeps finished parts. on_done: called with layouts just done.
+      folder: keeps finished parts. progress: told of every step.
     """
     num_firsts, num_seconds = sorted(set(num_firsts)), sorted(set(num_seconds))
-    energies = data_energies(probe, episodes, num_episodes=num_episodes)
-    measure_pools = bound.make_pools(probe, tuple(num_firsts), num_seconds[-1])
+    longest = int(episodes.lengths.max())
+    replayed = min(num_episodes, episodes.num_episodes) * longest
+    layout = probe.horizon * (num_firsts[-1] + len(num_firsts) * num_seconds[-1])
+    progress.expect(replayed + layout * len(seeds))
+    progress.stage("energies of the data")
+    energies = data_energies(
+        probe,
+        episodes,
+        num_episodes=num_episodes,
+        on_done=lambda count: progress.done(count * longest),
+    )
+    measure_pools = bound.make_pools(
+        probe, tuple(num_firsts), num_seconds[-1], progress=progress
+    )
 
     def measure(filled, count):
+        progress.stage(f"layouts {filled[0]} to {filled[count - 1]}")
         obs = first_observations(probe.task, filled[:count], num_workers=num_workers)
         rows = np.minimum(np.arange(len(filled)), count - 1)
         return measure_pools(filled, obs[rows])
+
+    def on_done(count, is_new):
+        if not is_new:
+            progress.skip(count * layout)
 
     settings = probe.settings() | {
         "N": num_firsts,

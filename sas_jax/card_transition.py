@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sas_jax.report.ranks import auc
 from sas_jax.seam import split_keys
 from sas_jax.vae import decoder_log_std, total_log_std
 from sas_jax.world_model import last_change
@@ -11,18 +12,6 @@ from sas_jax.world_model import last_change
 # A latent counts as active when its posterior mean varies over the data (Burda et al.).
 _ACTIVE_VARIANCE = 0.01
 _PIT_BINS = 10
-
-
-def auc(score, label) -> float:
-    """Area under the ROC curve by ranks; NaN when only one class occurs."""
-    positives = int(label.sum())
-    negatives = label.size - positives
-    if positives == 0 or negatives == 0:
-        return float("nan")
-    _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    total = rank[label > 0].sum() - positives * (positives + 1) / 2
-    return float(total / (positives * negatives))
 
 
 def transition_parts(net, spec, variables, rows, seed):

@@ -25,6 +25,8 @@ class Carry:
     is_gated: `[B]` whether actions pass a gate, num_gated: `[B]` how often it chose
     another one; None unless some variant has a gate. by_risk: static, whether some
     variant's prompt is chosen by a cost critic.
+    kept: name -> `[B, ...]`, what is kept of the alignment at the start; None where
+    nothing is, and in every narrowed carry.
     """
 
     state: ModelState
@@ -39,6 +41,7 @@ class Carry:
     is_gated: jax.Array | None = None
     num_gated: jax.Array | None = None
     by_risk: bool = struct.field(pytree_node=False, default=False)
+    kept: dict[str, jax.Array] | None = None
 
 
 class Policy(NamedTuple):

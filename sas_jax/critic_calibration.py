@@ -7,8 +7,8 @@ seen, over the steps whose horizon lies within the data.
 import numpy as np
 from scipy import optimize, special
 
-from sas_jax.card_transition import auc
 from sas_jax.errors import UserError
+from sas_jax.report.ranks import auc
 
 _BINS = 10
 _RESAMPLES = 2000

@@ -20,6 +20,7 @@ from sas_jax.envs import safety_gym
 from sas_jax.errors import UserError
 from sas_jax.networks import gaussian_log_prob
 from sas_jax.probe import Probe
+from sas_jax.progress import SILENT, Progress
 from sas_jax.recording import Recording, make_recorder
 from sas_jax.report import scene
 from sas_jax.report.landscape_figure import Landscape
@@ -94,7 +95,7 @@ def landscape(
     num_yaws: int = 4,
     num_states: int = 4096,
     num_workers: int | None = None,
-    on_step: Callable[[int], None] | None = None,
+    progress: Progress = SILENT,
 ) -> Landscape:
     """Runs the layout's episodes and looks at every place of a square grid.
 
@@ -104,6 +105,7 @@ def landscape(
       resolution: places along each side. yaw: where the agent looks (radians); None
         averages the densities of `num_yaws` directions.
       num_states: recorded states that are looked at.
+      progress: told of the episodes' steps.
 
     Raises:
       UserError: a probe of another density, data of other sizes, or a task without
@@ -127,8 +129,10 @@ def landscape(
     try:
         env.reset(seed)
         env.observe_at(env.pose()[None, :3])  # tasks without places say so here
+        progress.expect(len(VARIANTS) * probe.loaded.spec.max_timestep)
+        progress.stage("aligning and acting")
         record = make_recorder(
-            probe, VARIANTS, num_workers=num_workers, on_step=on_step
+            probe, VARIANTS, num_workers=num_workers, on_step=progress.done
         )
         run = record(np.array([seed]))
         paths = {v: path_of(run, i) for i, v in enumerate(VARIANTS)}
@@ -143,6 +147,7 @@ def landscape(
         obs = env.observe_at(poses.reshape(-1, 3))
     finally:
         env.close()
+    progress.stage("places")
     places = make_places(probe)
     at = jax.tree.map(
         lambda v: v.reshape(len(turns), resolution, resolution), places(obs)

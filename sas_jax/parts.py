@@ -18,7 +18,7 @@ def in_parts(
     size: int,
     measure: Callable[[np.ndarray, int], dict[str, np.ndarray]],
     *,
-    on_done: Callable[[int], None] | None = None,
+    on_done: Callable[[int, bool], None] | None = None,
 ) -> dict[str, np.ndarray]:
     """Measures layouts part by part; parts that are in `folder` already are read.
 
@@ -28,7 +28,8 @@ def in_parts(
       seeds: `[E]`, measured `size` at a time.
       measure: (seeds `[size]`, count) -> name -> `[size, ...]`. A part that is short is
         filled up with its last seed; only the first `count` rows are kept.
-      on_done: called with the number of layouts just measured or read.
+      on_done: called with the number of layouts, and whether they were measured just
+        now (True) or read (False).
 
     Returns:
       name -> `[E, ...]`.
@@ -39,7 +40,8 @@ def in_parts(
     for first in range(0, len(seeds), size):
         block = seeds[first : first + size]
         path = Path(folder) / name / f"{block[0]}_{len(block)}.npz"
-        if path.exists():
+        is_new = not path.exists()
+        if not is_new:
             with np.load(path, allow_pickle=False) as file:
                 part = dict(file)
         else:
@@ -50,5 +52,5 @@ def in_parts(
                 np.savez_compressed(file, **part)
         found.append(part)
         if on_done:
-            on_done(len(block))
+            on_done(len(block), is_new)
     return {k: np.concatenate([part[k] for part in found]) for k in found[0]}

@@ -171,6 +171,7 @@ def data_energies(
 
     The history is the data's own, actions count as executed. With fewer than
     `num_episodes` in the data all are taken, else a sample without replacement.
+    on_done: called with the number of episodes just done.
 
     Raises:
       UserError: data of other sizes, or a model that cannot score observations.

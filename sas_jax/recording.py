@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from sas_jax import rollout
+from sas_jax.alignment import Alignment
 from sas_jax.envs.vector import StepBatch, VectorEnv
 from sas_jax.learners import sequence
 from sas_jax.probe import Probe
@@ -18,6 +19,7 @@ class Recording(NamedTuple):
     episode's end they repeat or are 0. reward, cost: `[V, E, T]`, 0 after the end.
     pose: `[V, E, T, 6]`. length: `[V, E]`. level: `[E]` E-hat as the episodes report
     it, NaN without a variant that has one. layouts: episode seed -> things.
+    kept: name -> `[E, ...]`, what was kept of the alignments the episodes began with.
     """
 
     obs: np.ndarray
@@ -28,6 +30,7 @@ class Recording(NamedTuple):
     length: np.ndarray
     level: np.ndarray
     layouts: dict[int, dict[str, np.ndarray]]
+    kept: dict[str, np.ndarray]
 
 
 class _Witness:
@@ -55,14 +58,23 @@ def make_recorder(
     probe: Probe,
     variants: tuple[str, ...],
     *,
+    keep: Callable[[Alignment], dict[str, jax.Array]] | None = None,
     num_workers: int | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> Callable[[np.ndarray], Recording]:
     """Builds seeds `[E]` -> `Recording`, E at most `rollout.BLOCK`.
 
-    The episodes are those of `evaluate` with the probe's settings.
+    The episodes are those of `evaluate` with the probe's settings. Where something is
+    kept, alignments are so up to rounding, since `begin` is another program then; what
+    acts is not.
+    keep: Alignment of one episode -> what `Recording.kept` shall hold of it.
     """
-    learner = sequence.make(probe.loaded.config, probe.loaded.spec, variants=variants)
+    learner = sequence.make(
+        probe.loaded.config,
+        probe.loaded.spec,
+        variants=variants,
+        keep=keep,
+    )
     runner = rollout.BlockRunner(
         learner,
         probe.variables,
@@ -97,6 +109,11 @@ def make_recorder(
             length=out.length,
             level=level,
             layouts=out.layouts,
+            kept={
+                name.removeprefix("kept_"): values[0]
+                for name, values in out.diagnostics.items()
+                if name.startswith("kept_")
+            },
         )
 
     return record

@@ -52,6 +52,7 @@ def replay(
     *,
     prompt: Any = None,
     window: int | None = None,
+    is_scored: bool = True,
 ) -> Replay:
     """Runs a policy along real steps.
 
@@ -61,8 +62,9 @@ def replay(
       steps: what happened.
       prompt: batched `[B]`, or shared by all, or None.
       window: steps in sight; None means the model's context.
+      is_scored: False leaves log_density out (NaN), which costs more than the policy.
     """
-    can_score = model.foresee is not None and model.score is not None
+    can_score = is_scored and model.foresee is not None and model.score is not None
     count = steps.obs.shape[0]
     state = model.start(
         variables,

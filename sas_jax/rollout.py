@@ -33,7 +33,8 @@ class BlockRun(NamedTuple):
     seeds: `[E]`. first_obs: `[E, O]`. layouts: episode seed -> layout at the start.
     reward, cost: `[G, E, T]`, 0 after an episode's end. pose: `[G, E, T, 6]` before
     each step. length, terminated: `[G, E]`. diagnostics: name -> `[G, E, ...]`.
-    ended: the same names as the learner knew them at the end.
+    ended: the same names as the learner knew them at the end, less what it keeps of the
+    start only.
     align_seconds: wall time of `begin` for all groups, compilation left out.
     """
 
@@ -57,6 +58,14 @@ def _devices_of(count: int) -> list[jax.Device | None]:
     if count > len(known):
         raise UserError(f"devices: {count}, but there are {len(known)}")
     return [None] if count == 1 else known[:count]
+
+
+def _joined(known):
+    """name -> `[G, D * BLOCK, ...]` from `[D][G]` of name -> `[BLOCK, ...]`."""
+    return {
+        name: np.concatenate([np.stack([g[name] for g in b]) for b in known], 1)
+        for name in known[0][0]
+    }
 
 
 class BlockRunner:
@@ -134,9 +143,12 @@ class BlockRunner:
         ]
 
     def _start(self, seeds, obs):
-        """Carries `[D][G]` at the episodes' first observations, and `begin`'s seconds.
+        """Begins the episodes of D blocks at their first observations.
 
         seeds: `[D, BLOCK]`. obs: `[D, BLOCK, O]`.
+
+        Returns carries `[D][G]`, diagnostics name -> `[G, D * BLOCK, ...]`, seconds of
+        `begin`.
         """
         variants, thresholds = self._num_variants, len(self._cost_limits)
         size = variants * BLOCK
@@ -169,20 +181,25 @@ class BlockRunner:
         ]
         jax.block_until_ready(begun)
         seconds = time.perf_counter() - started
-        parts = [[self._split(carry) for carry in block] for block in begun]
         groups = list(np.ndindex(variants, thresholds))
-        return [[block[t][v] for v, t in groups] for block in parts], seconds
+        # Of the whole carries: what only the start is asked for is not split.
+        known = [
+            [
+                {k: x[v * BLOCK : (v + 1) * BLOCK] for k, x in block[t].items()}
+                for v, t in groups
+            ]
+            for block in self._known(begun)
+        ]
+        parts = [[self._split(carry) for carry in block] for block in begun]
+        carries = [[block[t][v] for v, t in groups] for block in parts]
+        return carries, _joined(known), seconds
 
     def _known(self, carries):
-        """name -> `[G, D * BLOCK, ...]`, what the carries `[D][G]` know."""
-        found = [
+        """`[D][...]` name -> `[B, ...]` on the host, what each of the carries knows."""
+        return [
             jax.device_get([self._learner.diagnostics(carry) for carry in block])
             for block in carries
         ]
-        return {
-            name: np.concatenate([np.stack([g[name] for g in b]) for b in found], 1)
-            for name in found[0][0]
-        }
 
     def run(
         self,
@@ -214,8 +231,7 @@ class BlockRunner:
         batch = envs.reset(slot_seeds, in_use)
         first_obs = by_group(batch.obs)[0, :count].copy()
         layouts = {int(seed): envs.layout(i) for i, seed in enumerate(seeds)}
-        carries, seconds = self._start(seeds[fill], first_obs[fill])
-        diagnostics = self._known(carries)
+        carries, diagnostics, seconds = self._start(seeds[fill], first_obs[fill])
         actions = np.zeros((groups, slots, envs.action_dim), np.float32)
         poses, rewards, costs = [], [], []
         length = np.zeros(envs.num_envs, np.int64)
@@ -250,6 +266,8 @@ class BlockRunner:
                 on_step(int(running.sum()))
             running &= ~batch.is_last
 
+        ended = _joined(self._known(carries))
+
         def of_episodes(steps):
             return by_group(np.stack(steps, 1))[:, :count]
 
@@ -263,6 +281,6 @@ class BlockRunner:
             length=by_group(length)[:, :count],
             terminated=by_group(batch.terminated)[:, :count].copy(),
             diagnostics={name: x[:, :count] for name, x in diagnostics.items()},
-            ended={name: x[:, :count] for name, x in self._known(carries).items()},
+            ended={name: x[:, :count] for name, x in ended.items()},
             align_seconds=seconds,
         )

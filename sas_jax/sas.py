@@ -8,6 +8,7 @@ A row's stream splits by purpose: 0 actions, 1 alignment, 2 re-alignment, 3 drif
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +61,7 @@ def make_policy(
     episode_steps: int | None = None,
     risk_model: RiskModel | None = None,
     tiling: Tiling | None = None,
+    keep: Callable[[Alignment], dict[str, jax.Array]] | None = None,
 ) -> Policy:
     """Builds the acting half of a `Learner`.
 
@@ -77,6 +79,8 @@ def make_policy(
       risk_model: cost critic of the variants in `settings.CRITICAL`.
       tiling: how `begin` works off the imaginations of all rows; None means side by
         side, on one device.
+      keep: what the diagnostics say besides (`kept_...`) of the alignment that an
+        episode began with, the same for all its variants; for measurements.
 
     Raises:
       UserError: an unknown variant, or one that needs a critic, without one; drift of a
@@ -200,6 +204,11 @@ def make_policy(
             return x.reshape(count, *x.shape[2:])
 
         prompts, diagnostics = jax.tree.map(by_row, (found.prompts, found.diagnostics))
+        kept = None
+        if keep is not None:
+            kept = jax.tree.map(
+                lambda x: jnp.concatenate([x] * num_variants), jax.vmap(keep)(found)
+            )
         window = jnp.full(count, model.context)
         if prompts is not None:
             window = jnp.where(prompts.is_present, model.prompt_window, window)
@@ -214,7 +223,11 @@ def make_policy(
         if config.track_drift:
             drift = begin_drift(variables, carry, state, ts.obs, prompts)
         return carry.replace(
-            state=state, prompt=prompts, diagnostics=diagnostics, drift=drift
+            state=state,
+            prompt=prompts,
+            diagnostics=diagnostics,
+            drift=drift,
+            kept=kept,
         )
 
     def limits_of(cost_limit):
@@ -369,7 +382,7 @@ def make_policy(
         found["num_gated"] = none if carry.num_gated is None else carry.num_gated
         if carry.drift is not None:
             found |= drift_lib.summary(carry.drift)
-        return found
+        return found | {f"kept_{k}": v for k, v in (carry.kept or {}).items()}
 
     def narrow(carry: Carry, variant: int) -> Carry:
         name = variants[variant]
@@ -377,6 +390,6 @@ def make_policy(
             carry = carry.replace(prompt=None, rules=None)
         if name not in GATED:
             carry = carry.replace(is_gated=None, num_gated=None)
-        return carry.replace(by_risk=name in BY_RISK)
+        return carry.replace(by_risk=name in BY_RISK, kept=None)
 
     return Policy(initial_carry, begin, act, diagnostics, align_episode, narrow)

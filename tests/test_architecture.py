@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # others; modules and packages that are not listed belong where their imports put them.
 LEVELS = (
     {"errors"},
-    {"types", "config", "envs", "sharding", "tiling", "accumulate", "curves"},
+    {"types", "config", "envs", "sharding", "tiling", "accumulate", "curves"}
+    | {"progress"},
     {"networks", "transformer", "vae"},
     {
         "world_model",
@@ -42,7 +43,8 @@ LEVELS = (
     | {"algorithm", "alignment", "realign", "drift", "aligned", "replay", "carry"},
     {"checkpoint"},
     {"train", "evaluate", "stopping", "token_following"} | {"card", "ceiling"},
-    {"probe", "recording", "bound", "bound_study", "signals", "landscape"},
+    {"probe", "recording", "bound", "bound_study", "signals", "landscape"}
+    | {"loop_facts", "shifts"},
 )
 # What these must not reach besides, though it is no higher than they are.
 NEVER = {

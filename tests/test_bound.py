@@ -167,6 +167,20 @@ def test_pools_are_those_of_algorithm_1(measured):
         assert pools["step"][row] >= steps - 1e-5
 
 
+def test_a_loop_under_the_same_prompt_runs_once():
+    """Layout 7 stands there twice, as a filled-up part has it."""
+    seeds = np.array([7, 8, 7])
+    index = np.array([[4, 4, 2], [4, 1, 1], [4, 4, 2]])
+    found = np.array([[1, 1, 1], [1, 0, 0], [1, 1, 1]], bool)
+    rows, groups, place = bound.distinct(seeds, index, found)
+    assert len(rows) == 4  # (7, 4), (7, 2), (8, 4) and layout 8 without a prompt
+    which = np.where(found, index, -1)
+    for row, group in np.ndindex(index.shape):
+        k = place[row, group]
+        assert seeds[rows[k]] == seeds[row]
+        assert which[rows[k], groups[k]] == which[row, group]
+
+
 def test_a_layout_without_candidates_has_no_level(measured):
     pools = measured[1]
     assert np.isnan(pools["level"]).all()

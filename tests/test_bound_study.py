@@ -6,6 +6,7 @@ import pytest
 from sas_jax import bound, bound_study
 from sas_jax.bound_study import study
 from sas_jax.probe import make_probe
+from tests.model_fixtures import make_episodes
 from tests.test_evaluate import make_checkpoint
 
 SEEDS = np.arange(100, 111)
@@ -16,7 +17,7 @@ def made_up(monkeypatch):
     """Even seeds stay at energy 3, odd ones reach 20; data lie between 0 and 10."""
     parts = []
 
-    def make_pools(probe, num_firsts, num_second):
+    def make_pools(probe, num_firsts, num_second, *, progress):
         def pools(seeds, obs):
             parts.append(len(seeds))
             np.testing.assert_array_equal(obs[:, 0], seeds)
@@ -43,9 +44,14 @@ def made_up(monkeypatch):
 
 
 def test_rows_measure_the_layouts_and_state_the_bound(made_up, tmp_path):
-    probe = make_probe(make_checkpoint())
+    probe, episodes = make_probe(make_checkpoint()), make_episodes((11,) * 4)
     found = study(
-        probe, None, SEEDS, num_firsts=(3, 1), num_seconds=(1, 2, 4), folder=tmp_path
+        probe,
+        episodes,
+        SEEDS,
+        num_firsts=(3, 1),
+        num_seconds=(1, 2, 4),
+        folder=tmp_path,
     )
     assert made_up == [bound.LAYOUTS] * 2  # one shape, the last part filled up
     assert len(found.rows) == 3 * 2 * 3
@@ -66,5 +72,5 @@ def test_rows_measure_the_layouts_and_state_the_bound(made_up, tmp_path):
     paper = [row for row in found.rows if row.upper == "paper"]
     assert all(row.leaves.mean == 0 for row in paper)  # nothing lies above
     assert set(found.notes) >= {"E_D[E]", "c1", "L", "kappa", "T", "c2 paper"}
-    study(probe, None, SEEDS, num_firsts=(1, 3), num_seconds=(4,), folder=tmp_path)
+    study(probe, episodes, SEEDS, num_firsts=(1, 3), num_seconds=(4,), folder=tmp_path)
     assert len(made_up) == 2  # the same pools serve any M up to theirs

@@ -16,7 +16,7 @@ from sas_jax import spec as spec_lib
 from sas_jax.card_episode import whole_episodes
 from sas_jax.card_imagination import correlation, imagine_from
 from sas_jax.card_rows import draw_rows
-from sas_jax.card_transition import auc, transition_parts
+from sas_jax.card_transition import transition_parts
 from sas_jax.data import windows
 from sas_jax.data.episodes import Episodes
 from sas_jax.experiment import make_model
@@ -357,14 +357,6 @@ def test_imagination_goes_on_from_the_real_history():
             checked += 1
         assert outputs.timestep[0, b, 0] == batch.timestep[b, 3]
     assert checked >= 6
-
-
-def test_area_under_the_curve_on_literals():
-    """Of 2 x 2 pairs 3 are in order; a tie counts half; one class has no curve."""
-    label = np.array([0, 1, 0, 1])
-    assert auc(np.array([0.1, 0.4, 0.35, 0.3]), label) == 0.75
-    assert auc(np.array([0.1, 0.1, 0.1, 0.1]), label) == 0.5
-    assert np.isnan(auc(np.array([0.1, 0.2]), np.array([1, 1])))
 
 
 def test_correlation_on_literals():

@@ -90,6 +90,14 @@ def test_g_regions_and_hazards():
     assert 0.4 < float(rows["share with G > 0"][1]) < 0.6
     assert rows["share beyond the dat"][0] == "1"
     assert "none: cost" in text
+    # E grows with x, and hazards lie at x = 1.5: by the places' order.
+    right = found.energy[inside]
+    pairs = right[:, None] - found.energy[~inside]
+    expected = ((pairs > 0) + 0.5 * (pairs == 0)).mean()
+    assert f"(0.5 knows nothing): {expected:.2f}" in text
+    assert landscape_figure.attraction(found) == "region of attraction, G > 0"
+    assert "every place" in landscape_figure.attraction(found._replace(level=99.0))
+    assert "no place" in landscape_figure.attraction(found._replace(level=-99.0))
 
 
 def test_files_of_the_picture(tmp_path):

@@ -16,15 +16,18 @@ def test_parts_are_filled_up_joined_and_kept(tmp_path):
         return {"double": 2 * seeds, "row": np.stack([seeds, -seeds], axis=1)}
 
     def run(settings):
-        return in_parts(tmp_path, settings, SEEDS, 3, measure, on_done=done.append)
+        return in_parts(
+            tmp_path, settings, SEEDS, 3, measure, on_done=lambda *x: done.append(x)
+        )
 
     found = run({"a": 1})
     assert calls == [([10, 11, 12], 3), ([13, 14, 15], 3), ([16, 16, 16], 1)]
-    assert done == [3, 3, 1]
+    assert done == [(3, True), (3, True), (1, True)]
     np.testing.assert_array_equal(found["double"], 2 * SEEDS)
     np.testing.assert_array_equal(found["row"][:, 1], -SEEDS)
     again = run({"a": 1})
     assert len(calls) == 3
+    assert done[3:] == [(3, False), (3, False), (1, False)]
     np.testing.assert_array_equal(again["row"], found["row"])
     run({"a": 2})
     assert len(calls) == 6

@@ -142,3 +142,20 @@ def test_table_csv_and_figure(tmp_path):
     assert float(rows[0]["low"]) <= float(rows[0]["value"]) <= float(rows[0]["high"])
     picture = signal_figure(tmp_path / "s.png", sample(), horizon=HORIZON, title="T")
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_one_imagination_that_blows_up_moves_no_rank_and_no_median():
+    table = sample()
+    table["cost_first"] = table["peak_first"] ** 2  # the same order
+    plain = facts(table, horizon=HORIZON)
+    top = np.arange(LAYOUTS), table["peak_first"].argmax(axis=1)
+    table["peak_first"][top] = 5000.0
+    blown = facts(table, horizon=HORIZON)
+    for found in (plain, blown):
+        assert named(found, "by ranks").mean == pytest.approx(1.0)
+    for words in ("median max E", "exceeds the first's"):
+        left, right = (named(found, words).mean for found in (plain, blown))
+        assert left == pytest.approx(right, abs=0.02)
+    assert named(plain, "mean max E of").mean < 40 < named(blown, "mean max E of").mean
+    # Second energies are lower by 2, one sd of theirs: P = Phi(-2 / sqrt(8)).
+    assert named(plain, "exceeds the first's").mean == pytest.approx(0.24, abs=0.03)

@@ -55,14 +55,6 @@ def test_a_policy_that_ignores_its_tokens():
     assert found.return_within is None and found.cost_within is None
 
 
-def test_spearman_counts_ties_and_constants():
-    assert tokens.spearman([1, 2, 3], [9, 4, 1]) == -1.0
-    assert tokens.spearman([1, 1, 2, 2], [1, 2, 3, 4]) == pytest.approx(
-        scipy_stats.spearmanr([1, 1, 2, 2], [1, 2, 3, 4]).statistic
-    )
-    assert math.isnan(tokens.spearman([1, 1], [1, 2]))
-
-
 def test_unfinished_grids_and_empty_ones_are_named():
     with pytest.raises(UserError, match="20 and 80 were not run on the same layouts"):
         tokens.summarise(OBEDIENT[:-1])

@@ -4,12 +4,14 @@ The two differ by the cost token, which is a field of the model's configuration.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from sas_jax import accumulate, critic, losses, sas, stepping, temperature
+from sas_jax.alignment import Alignment
 from sas_jax.carry import Policy
 from sas_jax.envs.tasks import get_task
 from sas_jax.experiment import ExperimentConfig, TrainConfig, make_model
@@ -109,6 +111,7 @@ def make_policy(
     variants: tuple[str, ...],
     report_limits: tuple[float, ...] | None = None,
     tiling: Tiling | None = None,
+    keep: Callable[[Alignment], dict[str, jax.Array]] | None = None,
 ) -> Policy:
     """The aligned policy under the configuration's settings; see `sas.make_policy`.
 
@@ -126,6 +129,7 @@ def make_policy(
         episode_steps=spec.max_timestep,
         risk_model=make_risk_model(config.sas),
         tiling=tiling,
+        keep=keep,
     )
 
 
@@ -136,6 +140,7 @@ def make(
     variants: tuple[str, ...] = ("none",),
     report_limits: tuple[float, ...] | None = None,
     tiling: Tiling | None = None,
+    keep: Callable[[Alignment], dict[str, jax.Array]] | None = None,
 ) -> Learner:
     """Builds the learner; see `sas.make_policy` for what is no configuration."""
     model = make_model(config, spec)
@@ -192,7 +197,12 @@ def make(
         return state, metrics
 
     policy = make_policy(
-        config, spec, variants=variants, report_limits=report_limits, tiling=tiling
+        config,
+        spec,
+        variants=variants,
+        report_limits=report_limits,
+        tiling=tiling,
+        keep=keep,
     )
     return Learner(
         init=init,

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from sas_jax.report import style
 from sas_jax.report.atomic import replacing
 from sas_jax.report.stats import Interval
@@ -103,15 +105,20 @@ def figure(
             for i, count in enumerate(counts):
                 color = palette[i % len(palette)]
                 own = [r for r in rows if r.upper == name and r.num_first == count]
-                x = [r.num_second for r in own]
+                # Side by side: error bars on top of each other could not be told apart.
+                apart = 1.03 ** (i - (len(counts) - 1) / 2)
                 measured = [r.leaves for r in own]
-                ax.plot(
-                    x, [m.mean for m in measured], "o-", ms=4, color=color,
+                mean = np.array([m.mean for m in measured])
+                spread = np.stack(
+                    [
+                        mean - [m.low for m in measured],
+                        [m.high for m in measured] - mean,
+                    ]
+                )
+                ax.errorbar(
+                    [r.num_second * apart for r in own], mean, yerr=spread.clip(0),
+                    fmt="o-", ms=4, lw=1.2, elinewidth=0.9, color=color,
                     label=f"measured, N={count}",
-                )  # fmt: skip
-                ax.fill_between(
-                    x, [m.low for m in measured], [m.high for m in measured],
-                    color=color, alpha=0.12, lw=0,
                 )  # fmt: skip
             # Least N: its bound is the largest; the terms' sum falls with N and M.
             own = [r for r in rows if r.upper == name and r.num_first == counts[0]]

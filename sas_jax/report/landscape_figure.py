@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from sas_jax.report import scene, style
 from sas_jax.report.atomic import replacing
 from sas_jax.report.map_figure import draw_object, draw_path, legend_mark
+from sas_jax.report.ranks import auc
 from sas_jax.report.scene import EpisodePath
 from sas_jax.report.tables import Table
 
@@ -84,6 +85,8 @@ def table(found: Landscape, *, title: str) -> Table:
         f"{found.percentile:.4g} nats",
         f"{len(found.x)} x {len(found.y)} places, {len(found.yaws)} direction(s); agent"
         " at rest, first step of an episode, marginal density, mean action",
+        "AUC of E, places in hazards against others (0.5 knows nothing): "
+        f"{auc(found.energy.ravel(), hazard.ravel()):.2f}",
     ]
     for name, path in found.paths.items():
         notes.append(f"{name}: cost {path.costs.sum():.0f} in {len(path.costs)} steps")
@@ -102,19 +105,19 @@ def landscape_figure(
         figure, axes = style.new_figure(12.4, 6.3, ncols=2, sharex=True, sharey=True)
         left, right = axes[0]
         filled = _surface(left, found, found.log_density, "viridis")
-        figure.colorbar(filled, ax=left, shrink=0.8, label="log density (nats)")
+        label = "log density (nats)"
+        figure.colorbar(filled, ax=left, shrink=0.8, format="%.4g", label=label)
         left.set_title("log density of the place")
         filled = _surface(right, found, found.g, "RdYlBu")
-        figure.colorbar(filled, ax=right, shrink=0.8, label="G = level − E (nats)")
+        label = "G = level − E (nats)"
+        figure.colorbar(filled, ax=right, shrink=0.8, format="%.5g", label=label)
         right.set_title(f"G, level {found.level:.4g} nats")
-        lines = right.contour(
-            found.x, found.y, found.g, levels=8, colors="#555555", linewidths=0.5
+        right.contour(
+            found.x, found.y, found.g, levels=8, colors="#555555", linewidths=0.4
         )
-        right.clabel(lines, fontsize=6)
         _region(right, found, found.g, 0.0, style.BLUE, ":")
-        handles["region of attraction, G > 0"] = Line2D(
-            [], [], color=style.BLUE, ls=":", lw=2
-        )
+        label = attraction(found)
+        handles[label] = Line2D([], [], color=style.BLUE, ls=":", lw=2)
         for ax in axes[0]:
             _invalid(ax, found)
             for _, kind, array in scene.objects(found.layout):
@@ -141,6 +144,15 @@ def landscape_figure(
         if title:
             figure.suptitle(title, fontsize=11)
         return style.save_png(figure, path)
+
+
+def attraction(found: Landscape) -> str:
+    """The region of attraction in words, which may have no edge to be drawn."""
+    if found.g.min() > 0:
+        return "G > 0 at every place: no edge of the region"
+    if found.g.max() <= 0:
+        return "G > 0 at no place"
+    return "region of attraction, G > 0"
 
 
 def _surface(ax: Axes, found: Landscape, values, cmap: str):

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from sas_jax.report import style
+from sas_jax.report.ranks import auc_within
 from sas_jax.report.resample import correlation
 from sas_jax.report.signal_report import EPISODES, PROMPTS
 
@@ -59,12 +60,12 @@ def _peak_panel(ax: Axes, arrays) -> None:
             times, bins=edges, histtype="step", lw=1.8, color=color,
             weights=np.full(len(times), 1 / max(len(times), 1)), label=f"{loop} loop",
         )  # fmt: skip
-    change = np.nanmean(arrays["peak_second"]) - np.nanmean(arrays["peak_first"])
+    higher = np.nanmean(auc_within(arrays["peak_second"], arrays["peak_first"]))
     ax.axhline(1 / 20, ls="--", lw=1, color="#777777", label="spread evenly")
     ax.set_xlabel("place of the peak, t / T")
     ax.set_ylabel("share of imaginations")
     ax.set_title("(b, e) Peaks of the two loops")
-    style.panel_note(ax, f"max E, second minus first: {change:+.3g} nats")
+    style.panel_note(ax, f"P(second > first): {higher:.2f}")
     ax.legend(fontsize=8)
 
 
@@ -90,21 +91,30 @@ def _coin_panel(ax: Axes, score, pairs: int) -> None:
 
 def _shift_panel(ax: Axes, arrays) -> None:
     colors = style.variant_colors(PROMPTS)
-    steps = np.arange(arrays["shift"].shape[-1]) + 1
     for index, variant in enumerate(PROMPTS):
-        shift = arrays["shift"][:, index]
-        known = np.isfinite(shift).sum(axis=0) > 0
-        mean = np.nanmean(shift[:, known], axis=0)
-        ax.plot(steps[known], mean, lw=1.4, color=colors[variant], label=variant)
-    scale = arrays["scale"][:, -1]
-    known = np.isfinite(scale).sum(axis=0) > 0
-    ax.plot(
-        steps[known], np.nanmean(scale[:, known], axis=0), ls="--", lw=1.2,
-        color="#777777", label="the policy's own sd",
-    )  # fmt: skip
+        steps, mean = _over_time(arrays["shift"][:, index])
+        ax.plot(steps, mean, "o-", ms=3, lw=1.4, color=colors[variant], label=variant)
+    steps, mean = _over_time(arrays["scale"][:, -1])
+    ax.plot(steps, mean, ls="--", lw=1.2, color="#777777", label="the policy's own sd")
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel("time since the start, t + 1")
     ax.set_ylabel("mean |dμ| by the prompt")
     ax.set_title("(d) How far a prompt moves the actions")
     ax.legend(fontsize=8)
+
+
+def _over_time(values, bins: int = 24) -> tuple[np.ndarray, np.ndarray]:
+    """Means of `[E, T]` over layouts and over bins that widen with time.
+
+    Returns the bins' middles, t + 1, and the means of those that hold anything.
+    """
+    length = values.shape[1]
+    edges = np.unique(np.geomspace(1, length + 1, bins + 1).astype(int))
+    place, mean = [], []
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        inside = values[:, start - 1 : stop - 1]
+        if np.isfinite(inside).any():
+            place.append(np.sqrt(start * (stop - 1)))
+            mean.append(np.nanmean(inside))
+    return np.array(place), np.array(mean)

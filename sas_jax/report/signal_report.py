@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sas_jax.report.atomic import replacing
+from sas_jax.report.ranks import auc_within, ranks
 from sas_jax.report.resample import (
     correlation,
     correlation_within,
@@ -67,14 +68,27 @@ def _cost_facts(arrays) -> list[Fact]:
             found.append(Fact("a", name, value, "0"))
     within = correlation_within(arrays["peak_first"], arrays["cost_first"])
     name = "corr(max E, predicted cost) within a layout"
-    return [*found, Fact("a", name, within, "0")]
+    found.append(Fact("a", name, within, "0"))
+    by_rank = correlation_within(
+        ranks(arrays["peak_first"]), ranks(arrays["cost_first"])
+    )
+    return [*found, Fact("a", "  the same by ranks", by_rank, "0")]
 
 
 def _second_loop_facts(arrays) -> list[Fact]:
     first, second = arrays["peak_first"], arrays["peak_second"]
     change = _row_mean(second) - _row_mean(first)
     least = _row_extreme(second, np.fmin) - _row_extreme(first, np.fmin)
+    # One imagination that blows up moves a mean by thousands of nats.
+    middle = _row_median(second) - _row_median(first)
     return [
+        Fact(
+            "b",
+            "chance that max E of the second loop exceeds the first's",
+            mean_of(auc_within(second, first)),
+            "0.5",
+        ),
+        Fact("b", "median max E, second minus first loop (nats)", mean_of(middle), "0"),
         Fact("b", "mean max E, second minus first loop (nats)", mean_of(change), "0"),
         Fact("b", "least max E, second minus first loop (nats)", mean_of(least), "0"),
         Fact("b", "mean max E of the first loop (nats)", mean_of(_row_mean(first))),
@@ -202,6 +216,13 @@ def _row_mean(x):
     total = np.where(finite, x, 0.0).sum(axis=-1)
     count = finite.sum(axis=-1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _row_median(x):
+    """Median over the last axis of what is finite; NaN where nothing is."""
+    known = np.isfinite(x)
+    x = np.where(known.any(axis=-1, keepdims=True), np.where(known, x, np.nan), 0.0)
+    return np.where(known.any(axis=-1), np.nanmedian(x, axis=-1), np.nan)
 
 
 def _last_mean(x):

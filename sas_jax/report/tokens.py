@@ -10,11 +10,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from scipy.stats import rankdata
-
 from sas_jax.errors import UserError
 from sas_jax.report.atomic import replacing
+from sas_jax.report.ranks import spearman
 from sas_jax.report.stats import Interval, mean_interval
 from sas_jax.report.tables import Table
 
@@ -92,17 +90,6 @@ def read_tokens(path: str | os.PathLike) -> list[TokenResult]:
         except ValueError as error:
             raise UserError(f"{str(path)!r}, line {number}: {error}") from error
     return rows
-
-
-def spearman(x, y) -> float:
-    """Spearman's rank correlation, ties at their mean rank; NaN where one is constant.
-
-    x, y: `[S]`.
-    """
-    x, y = rankdata(x), rankdata(y)
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return math.nan
-    return float(np.corrcoef(x, y)[0, 1])
 
 
 @dataclasses.dataclass(frozen=True)
