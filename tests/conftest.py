@@ -1,7 +1,7 @@
 """Settings that hold before any test module imports JAX, and in subprocesses too.
 
 Tests run on the CPU, and arrays of different rank never broadcast silently. Tests that
-need several devices start a subprocess with their own XLA_FLAGS.
+need several devices start a subprocess that sees more of them.
 """
 
 import atexit
@@ -9,10 +9,13 @@ import os
 import shutil
 import tempfile
 
+from tests import xla_flags
+
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 # Tests compile far more than they compute. Set it to 0 to test optimised code.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":
+    os.environ["XLA_FLAGS"] = xla_flags.quick(os.environ.get("XLA_FLAGS", ""))
 os.environ.setdefault("MPLBACKEND", "agg")
 
 # What one test has compiled, another one and its subprocesses need not compile again.

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests import xla_flags
+
 
 def output_of(module: str, *arguments: str, devices: int = 1, optimised=False) -> str:
     """Standard output of `python -m tests.<module>`, which must end well.
@@ -12,13 +14,13 @@ def output_of(module: str, *arguments: str, devices: int = 1, optimised=False) -
     devices: virtual CPU devices that it sees. optimised: whether XLA's optimisations
     are on there; else as in the calling test.
     """
-    changed = {}
-    if devices > 1:
-        flags = os.environ.get("XLA_FLAGS", "")
-        flags += f" --xla_force_host_platform_device_count={devices}"
-        changed["XLA_FLAGS"] = flags
+    flags, changed = os.environ.get("XLA_FLAGS", ""), {}
     if optimised:
+        flags = xla_flags.plain(flags)
         changed["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "0"
+    if devices > 1:
+        flags = xla_flags.with_devices(flags, devices)
+    changed["XLA_FLAGS"] = flags
     done = subprocess.run(
         [sys.executable, "-m", f"tests.{module}", *arguments],
         cwd=Path(__file__).parent.parent,

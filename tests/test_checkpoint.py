@@ -19,6 +19,7 @@ from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.learners import sequence
 from sas_jax.types import Rows, TimeStep
+from tests import xla_flags
 from tests.model_fixtures import make_config, make_episodes, make_spec, make_variables
 
 # Said of the other reads of a restore that has failed.
@@ -180,10 +181,10 @@ writer.close()
 
 def test_a_state_saved_on_a_device_that_is_not_here_loads(tmp_path):
     """As one trained on a GPU does on a machine without: here, a second CPU device."""
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    flags = xla_flags.with_devices(os.environ.get("XLA_FLAGS", ""), 2)
     subprocess.run(
         [sys.executable, "-c", _ON_SECOND_DEVICE, str(tmp_path)],
-        env=os.environ | flags | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags},
         cwd=ROOT,
         check=True,
     )

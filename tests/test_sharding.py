@@ -13,18 +13,20 @@ import pytest
 
 from sas_jax import checkpoint, sharding, train
 from sas_jax.errors import UserError
+from tests import xla_flags
 from tests.model_fixtures import make_episodes
 from tests.sharded_run import LENGTHS, config_of
 
 ROOT = Path(__file__).resolve().parent.parent
-EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
 
 
-def start(workdir, devices, *hosts, **environment):
+def start(workdir, devices, *hosts, local):
+    """A run over `devices` (0: all), in a process that sees `local` of its own."""
+    flags = xla_flags.with_devices(os.environ.get("XLA_FLAGS", ""), local)
     command = [sys.executable, "-m", "tests.sharded_run", str(workdir), str(devices)]
     return subprocess.Popen(
         [*command, *map(str, hosts)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags},
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -71,19 +73,18 @@ def assert_same_losses(workdir, alone):
 
 @pytest.mark.slow
 def test_eight_devices_have_the_losses_of_one(alone, tmp_path):
-    finish(start(tmp_path, 8, **EIGHT))
+    finish(start(tmp_path, 8, local=8))
     assert_same_losses(tmp_path, alone)
 
 
 @pytest.mark.slow
 def test_two_hosts_have_the_losses_of_one(alone, tmp_path):
     """Two processes of two devices each, one folder; then the run is already done."""
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     for _ in range(2):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             address = f"localhost:{free.getsockname()[1]}"
-        finish(*(start(tmp_path, 0, address, 2, i, **flags) for i in range(2)))
+        finish(*(start(tmp_path, 0, address, 2, i, local=2) for i in range(2)))
         assert_same_losses(tmp_path, alone)
         assert checkpoint.load(tmp_path).card == {"step": 12, "episodes": 2}
 
