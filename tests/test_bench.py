@@ -1,11 +1,16 @@
 """The model's benchmarks run at tiny sizes and write what they measured."""
 
 import json
+import os
 import pathlib
+import signal
 import subprocess
 import sys
 
 import pytest
+
+from experiments.bench.child import Child
+from sas_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = [
@@ -115,6 +120,15 @@ def test_training_of_cdt(tmp_path):
     rows, _ = measured(tmp_path, "training", *seeds, CDT, "--seeds=1,2", "--nofit")
     assert [row["seeds"] for row in rows] == [1, 2]
     assert 1.0 < rows[0]["xla_flops"] / rows[0]["model_flops"] < 1.6
+
+
+def killed_by_the_system():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_the_system_killed_is_told_in_one_line():
+    with pytest.raises(UserError, match="was killed, .* memory; measure fewer cases"):
+        Child(killed_by_the_system)
 
 
 @pytest.mark.slow

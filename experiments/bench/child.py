@@ -2,6 +2,7 @@
 
 import multiprocessing
 import resource
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.bench.common import Case, Sample
+from sas_jax.errors import UserError
 
 
 def peak_bytes() -> int:
@@ -30,7 +32,8 @@ class Child:
 
     The child inherits the cores that its parent is pinned to. `facts` holds what
     `build` reported; `peak_bytes()` asks for the peak so far and `base_bytes` is what
-    the interpreter and its imports took before.
+    the interpreter and its imports took before. Whoever waits for a child that the
+    system has killed gets a UserError.
     """
 
     def __init__(self, build: Callable[..., tuple[Case, dict]], **kwargs: Any):
@@ -64,6 +67,11 @@ class Child:
             is_good, value = self._pipe.recv()
         except EOFError:
             self._process.join()
+            if self._process.exitcode == -signal.SIGKILL:
+                raise UserError(
+                    "a benchmark process was killed, probably for want of memory; "
+                    "measure fewer cases at a time (training: --algos, --seeds)"
+                ) from None
             raise RuntimeError(
                 f"benchmark process died (exit {self._process.exitcode})"
             ) from None

@@ -1,9 +1,12 @@
-"""Statistics by rank: no monotonic change of the values moves them."""
+"""Statistics by rank: no monotonic change of the values moves them.
+
+scipy.stats takes longer to import than JAX, so it is imported where ranks are asked
+for: what only starts, or prints its help, does without.
+"""
 
 import math
 
 import numpy as np
-from scipy.stats import rankdata
 
 
 def ranks(x) -> np.ndarray:
@@ -11,6 +14,8 @@ def ranks(x) -> np.ndarray:
 
     NaN where a value is not finite, which counts for no other's rank.
     """
+    from scipy.stats import rankdata
+
     x = np.asarray(x, np.float64)
     known = np.where(np.isfinite(x), x, np.nan)
     return rankdata(known, axis=-1, nan_policy="omit")
@@ -21,7 +26,7 @@ def spearman(x, y) -> float:
 
     x, y: `[S]`.
     """
-    x, y = rankdata(x), rankdata(y)
+    x, y = ranks(x), ranks(y)
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
     return float(np.corrcoef(x, y)[0, 1])
@@ -37,7 +42,7 @@ def auc(score, label) -> float:
     negatives = is_positive.size - positives
     if positives == 0 or negatives == 0:
         return math.nan
-    total = rankdata(score)[is_positive].sum() - positives * (positives + 1) / 2
+    total = ranks(score)[is_positive].sum() - positives * (positives + 1) / 2
     return float(total / (positives * negatives))
 
 
