@@ -122,6 +122,8 @@ def test_growth_and_figure(tmp_path):
     assert found["T"] == pytest.approx({"time": 1.0, "temporary_bytes": 0.0}, abs=1e-9)
     assert found["B"] == pytest.approx({"time": 2.0, "temporary_bytes": 1.0})
     assert found["M"] == {"time": None, "temporary_bytes": None}
+    # Along N, in N + M: the second loop's two imaginations cost the same.
+    assert found["N"] == pytest.approx({"time": 1.0, "temporary_bytes": 0.0}, abs=1e-9)
     path = scaling_figure(tmp_path / "growth.png", axes, rows, found, "cpu")
     with Image.open(path) as picture:
         assert picture.width > 500

@@ -6,8 +6,9 @@ python -m experiments.bench.scaling --first=5,10 --second= --horizons= --episode
 Each size is swept alone around N = M = 5, T = 1000, B = 20. Counted bytes: the rings of
 K - 1 steps, one a trajectory, and the imagined steps; measured beside them: the
 temporary memory of the compiled program. The exponent of time is the slope of a
-straight line through the medians on log-log axes; 1 is linear growth. The headline is
-B = 60 episodes at once, in seconds an episode.
+straight line through the medians on log-log axes; 1 is linear growth. Along N and M it
+is the exponent in N + M. The headline is B = 60 episodes at once, in seconds an
+episode.
 """
 
 import itertools
@@ -79,7 +80,7 @@ def main(argv):
     print(_table(rows.values(), clock))
     for axis, found in exponents.items():
         words = (f"{k} {v:.2f}" for k, v in found.items() if v is not None)
-        print(f"exponents in {axis}: {', '.join(words) or 'one size only'}")
+        print(f"exponents along {axis}: {', '.join(words) or 'one size only'}")
     best = rows[headline]["seconds_an_episode"]
     print(
         f"{headline.name}: {best['median']:.2f} [{best['low']:.2f}-{best['high']:.2f}] "

@@ -100,10 +100,13 @@ def measure(
 def growth(
     axes: Mapping[str, Sequence[Point]], rows: Mapping[Point, dict], clock: str
 ) -> dict[str, dict[str, float | None]]:
-    """Axis -> exponents of the time and of the temporary memory in it."""
+    """Axis -> exponents of the time and of the temporary memory in it.
+
+    Along N and M, in N + M: the other loop is there all the same.
+    """
     found = {}
     for axis, points in axes.items():
-        sizes = [getattr(point, axis) for point in points]
+        sizes = [p.N + p.M if axis in "NM" else getattr(p, axis) for p in points]
         values = {
             "time": [rows[p]["seconds"][clock]["median"] for p in points],
             "temporary_bytes": [rows[p]["temporary_bytes"] or 0 for p in points],
