@@ -62,8 +62,11 @@ def act_program(*given, **settings):
     return jax.jit(act, donate_argnums=1).lower(*arguments).as_text()
 
 
-@pytest.mark.parametrize("sas", [PLAIN, ALL], ids=["plain", "all"])
-@pytest.mark.parametrize("variant", ["none", "sas", "gate"])
+@pytest.mark.parametrize(
+    "variant, sas",
+    [("none", PLAIN), ("none", ALL), ("sas", ALL), ("gate", ALL)],
+    ids=["none-plain", "none-all", "sas-all", "gate-all"],
+)
 def test_a_variant_acts_in_a_program_of_its_own(variant, sas):
     """Line for line, alone and beside all the others, critics and gates included."""
     alone = act_program((variant,), variant, sas=sas)

@@ -99,6 +99,7 @@ def test_a_model_that_runs_off_the_map_gives_errors_of_a_bounded_size(problem):
     assert np.abs(errors).max() == 3.0
 
 
+@pytest.mark.slow
 def test_training_takes_the_errors_that_its_settings_name():
     spec, batch = make_spec(), jax.tree.map(jnp.asarray, draw_batch(make_spec()))
 
