@@ -2,10 +2,13 @@
 
 All of it is measured on held-out episodes that neither training nor early stopping has
 seen, over the steps whose horizon lies within the data.
+
+scipy.optimize is imported where something is fitted: evaluation, which reads a critic
+from a file, starts sooner without.
 """
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from sas_jax.errors import UserError
 from sas_jax.report.ranks import auc
@@ -27,6 +30,8 @@ def fit_platt(logits: np.ndarray, label: np.ndarray) -> tuple[float, float]:
       logits: `[K, n]` uncalibrated log-odds of the members.
       label: `[n]` bool, or shares in [0, 1].
     """
+    from scipy import optimize
+
     logits, label = logits.astype(np.float64), np.asarray(label, np.float64)
     positives = label.sum()
     target = label * (positives + 1) / (positives + 2)
@@ -103,6 +108,8 @@ def level_table(
 
 
 def _nondecreasing(values, weights):
+    from scipy import optimize
+
     return optimize.isotonic_regression(values, weights=weights.astype(float)).x
 
 
