@@ -142,6 +142,29 @@ class BlockRunner:
             for v in range(self._num_variants)
         ]
 
+    def _arguments(self, block, threshold, seeds, obs):
+        """Of `begin`, for all variants' rows of a block at a threshold.
+
+        block: index of its device. seeds: `[BLOCK]`. obs: `[BLOCK, O]`.
+        """
+        variables, key = self._shared[block]
+        size = self._num_variants * BLOCK
+        rows = Rows(
+            variant=np.repeat(np.arange(self._num_variants, dtype=np.int32), BLOCK),
+            cost_limit=np.full(size, self._cost_limits[threshold]),
+            episode_seed=np.tile(np.asarray(seeds, np.uint32), self._num_variants),
+        )
+        if self._target_returns is not None:
+            target = np.full(size, self._target_returns[threshold])
+            rows = rows.replace(target_return=target)
+        first = TimeStep(
+            obs=np.tile(obs, (self._num_variants, 1)),
+            reward=np.zeros(size, np.float32),
+            cost=np.zeros(size, np.float32),
+            is_first=np.ones(size, bool),
+        )
+        return variables, self._initial_carry(variables, rows, key), first, key
+
     def _start(self, seeds, obs):
         """Begins the episodes of D blocks at their first observations.
 
@@ -151,27 +174,13 @@ class BlockRunner:
         `begin`.
         """
         variants, thresholds = self._num_variants, len(self._cost_limits)
-        size = variants * BLOCK
-        given = []
-        for block, threshold in np.ndindex(len(seeds), thresholds):
-            variables, key = self._shared[block]
-            rows = Rows(
-                variant=np.repeat(np.arange(variants, dtype=np.int32), BLOCK),
-                cost_limit=np.full(size, self._cost_limits[threshold]),
-                episode_seed=np.tile(np.asarray(seeds[block], np.uint32), variants),
-            )
-            if self._target_returns is not None:
-                target = np.full(size, self._target_returns[threshold])
-                rows = rows.replace(target_return=target)
-            carry = self._initial_carry(variables, rows, key)
-            first = TimeStep(
-                obs=np.tile(obs[block], (variants, 1)),
-                reward=np.zeros(size, np.float32),
-                cost=np.zeros(size, np.float32),
-                is_first=np.ones(size, bool),
-            )
-            given.append((variables, carry, first, key))
-        given = [given[i : i + thresholds] for i in range(0, len(given), thresholds)]
+        given = [
+            [
+                self._arguments(block, t, seeds[block], obs[block])
+                for t in range(thresholds)
+            ]
+            for block in range(len(seeds))
+        ]
         for calls in given[len(self._begin_compiled) :]:
             self._begin_compiled.append(self._begin.lower(*calls[0]).compile())
         started = time.perf_counter()
