@@ -13,7 +13,7 @@ from flax import traverse_util
 
 from sas_jax import config as config_lib
 from sas_jax.critic import Critic, CriticConfig, network
-from sas_jax.critic_training import ring_scales_of, scaling_of
+from sas_jax.critic_training import scaling_of
 from sas_jax.errors import UserError
 from sas_jax.report.atomic import replacing
 from sas_jax.spec import DataSpec
@@ -65,7 +65,7 @@ def load_critic(path: str | os.PathLike, spec: DataSpec) -> Critic:
         ("observation and action size", sizes, (spec.obs_dim, spec.action_dim)),
         ("lidars", rings, tuple(tuple(ring) for ring in spec.rings)),
         ("standardisation of observations", scaling, scaling_of(spec)),
-        ("scales of the lidars", scales, ring_scales_of(spec)),
+        ("scales of the lidars", scales, spec.ring_scales),
     ):
         if mine != theirs:
             raise UserError(

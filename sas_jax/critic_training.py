@@ -99,14 +99,6 @@ def scaling_of(spec: DataSpec) -> str:
     return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:16]
 
 
-def ring_scales_of(spec: DataSpec) -> tuple[tuple[float, float], ...]:
-    """(mean, standard deviation) of each lidar: its bins share them."""
-    return tuple(
-        (float(spec.obs_mean[first]), float(spec.obs_std[first]))
-        for first, _ in spec.rings
-    )
-
-
 def fit_critic(
     episodes: Episodes,
     spec: DataSpec,
@@ -174,7 +166,7 @@ def fit_critic(
 def _untrained(spec: DataSpec, config: CriticConfig, seed: int) -> Critic:
     """A critic with fresh members; slope, offset and levels say nothing yet."""
     rings = tuple(tuple(ring) for ring in spec.rings)
-    scales = ring_scales_of(spec)
+    scales = spec.ring_scales
     net = network(config, spec.obs_dim, rings, scales)
     keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0), config.members)
     obs, action = jnp.zeros((1, spec.obs_dim)), jnp.zeros((1, spec.action_dim))

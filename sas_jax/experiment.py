@@ -6,7 +6,7 @@ from sas_jax.alignment import SASConfig
 from sas_jax.data.augment import AugmentConfig
 from sas_jax.data.sampling import DataConfig
 from sas_jax.data.windows import Prompting
-from sas_jax.envs.tasks import get_task
+from sas_jax.envs.tasks import TASKS, get_task
 from sas_jax.errors import UserError, nearest
 from sas_jax.spec import DataSpec
 from sas_jax.transformer import DecoderConfig
@@ -210,12 +210,35 @@ def default_config(task: str, algo: str = "dt") -> ExperimentConfig:
 
 
 def make_model(config: ExperimentConfig, spec: DataSpec) -> WorldModel:
-    """The networks for a data set's sizes."""
+    """The networks for a data set's sizes.
+
+    Raises:
+      UserError: `model.policy_blind` names a group that the task does not have.
+    """
     return WorldModel(
         config=config.model,
         obs_dim=spec.obs_dim,
         action_dim=spec.action_dim,
         active=tuple(bool(x) for x in spec.obs_active),
         reward_unit=spec.reward_std / spec.return_scale,
+        seen=_seen(config.model.policy_blind, spec),
         rings=spec.rings,
+        ring_scales=spec.ring_scales,
+        ring_single=spec.ring_single or (False,) * len(spec.rings),
     )
+
+
+def _seen(blind: tuple[str, ...], spec: DataSpec) -> tuple[bool, ...] | None:
+    """Marks the observations `[O]` outside the groups `blind`; None if that is all."""
+    if not blind:
+        return None
+    groups = TASKS[spec.task].obs_groups if spec.task in TASKS else {}
+    seen = [True] * spec.obs_dim
+    for name in blind:
+        if name not in groups:
+            raise UserError(
+                f"model.policy_blind: {spec.task} has no observations {name!r}; "
+                f"expected some of {', '.join(groups) or 'none'}"
+            )
+        seen[groups[name]] = [False] * len(range(*groups[name].indices(spec.obs_dim)))
+    return tuple(seen)

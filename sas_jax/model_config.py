@@ -16,6 +16,9 @@ class WorldModelConfig:
       their step in either case.
     policy_history: False keeps the hidden state from the policy, which then knows the
       present state and its targets only; prompts do not reach it either.
+    policy_blind: groups of observations (names of `Task.obs_groups`) that neither the
+      tokens nor the policy see; predictions read them all the same. An accelerometer
+      and a gyro show the last action, so that without them there is less to copy.
     max_timestep: rows of the learned time-step embedding (longest episode).
     log_std_min, log_std_max: range of the policy's log standard deviation.
     latent_dim: of the transition's VAE; 0 makes it a Gaussian given (z, s, a).
@@ -43,6 +46,7 @@ class WorldModelConfig:
     cost_token: bool = False
     action_history: bool = True
     policy_history: bool = True
+    policy_blind: tuple[str, ...] = ()
     max_timestep: int = 1000
     policy_hidden: tuple[int, ...] = (128,)
     head_hidden: tuple[int, ...] = (128,)

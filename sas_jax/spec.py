@@ -27,7 +27,8 @@ class DataSpec:
     return_range, cost_range: smallest and largest return and cost of an episode;
       None in what was written before they were known.
     rings: (first, size) of each lidar among the observations: its bins share one mean
-      and one standard deviation.
+      and one standard deviation. ring_single: whether each shows one object at most,
+      as far as the data tell.
     """
 
     task: str
@@ -45,6 +46,13 @@ class DataSpec:
     return_range: tuple[float, float] | None = None
     cost_range: tuple[float, float] | None = None
     rings: tuple[tuple[int, int], ...] = ()
+    ring_single: tuple[bool, ...] = ()
+
+    @property
+    def ring_scales(self) -> tuple[tuple[float, float], ...]:
+        """(mean, standard deviation) of each lidar's readings."""
+        firsts = [first for first, _ in self.rings]
+        return tuple((float(self.obs_mean[f]), float(self.obs_std[f])) for f in firsts)
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers; floats survive the round trip exactly."""
@@ -63,6 +71,7 @@ class DataSpec:
             raise UserError(f"data spec: missing or unknown fields {sorted(wrong)}")
         values = dict(values)
         values["rings"] = tuple(tuple(ring) for ring in values.get("rings", ()))
+        values["ring_single"] = tuple(values.get("ring_single", ()))
         for name in ("return_range", "cost_range"):
             if values.get(name) is not None:
                 values[name] = tuple(values[name])
@@ -133,7 +142,23 @@ def from_episodes(
         return_range=(float(returns.min()), float(returns.max())),
         cost_range=(float(costs.min()), float(costs.max())),
         rings=rings,
+        ring_single=_single(obs, rings),
     )
+
+
+def _single(obs: np.ndarray, rings) -> tuple[bool, ...]:
+    """Whether each lidar has at most one peak, but for one observation in a thousand.
+
+    A peak that stands exactly between two bins counts twice.
+    """
+    some = obs[:: max(len(obs) // 100_000, 1)]
+    single = []
+    for first, size in rings:
+        bins = some[:, first : first + size]
+        before, after = np.roll(bins, 1, axis=1), np.roll(bins, -1, axis=1)
+        peaks = (bins > 1e-3) & (bins >= before) & (bins >= after)
+        single.append(bool((peaks.sum(axis=1) > 1).mean() < 1e-3))
+    return tuple(single)
 
 
 def lidar_rings(task: str, obs_dim: int) -> tuple[tuple[int, int], ...]:

@@ -33,6 +33,7 @@ class WorldModel(nn.Module):
     active: `[O]` marks the state dimensions that vary in the data.
     reward_unit: standard deviation of a step's reward in scaled return units; the
       reward head's output is multiplied by it.
+    seen: `[O]` marks what tokens and policy see of an observation; None is all.
     """
 
     config: WorldModelConfig
@@ -40,7 +41,10 @@ class WorldModel(nn.Module):
     action_dim: int
     active: tuple[bool, ...]
     reward_unit: float = 1.0
+    seen: tuple[bool, ...] | None = None
     rings: tuple[tuple[int, int], ...] = ()
+    ring_scales: tuple[tuple[float, float], ...] = ()
+    ring_single: tuple[bool, ...] = ()
 
     def setup(self):
         config = self.config
@@ -76,6 +80,8 @@ class WorldModel(nn.Module):
                 hidden=config.vae_hidden,
                 rings=self.rings,
                 ring_hidden=config.ring_hidden,
+                ring_scales=self.ring_scales,
+                ring_single=self.ring_single,
                 scale_range=config.scale_range,
                 dtype=dtype,
             ),
@@ -97,6 +103,12 @@ class WorldModel(nn.Module):
         tokens = self.norm_embedding(tokens + time[..., None, :])
         return self.drop(tokens, deterministic=deterministic)
 
+    def _visible(self, obs):
+        """obs `[..., O]` with what tokens and policy must not see at its mean."""
+        if self.seen is None:
+            return obs
+        return jnp.where(jnp.asarray(self.seen), obs, 0.0)
+
     def observation_tokens(
         self, obs, return_to_go, cost_to_go, timestep, deterministic=True
     ):
@@ -108,7 +120,7 @@ class WorldModel(nn.Module):
         tokens = [self.embed_return(return_to_go[..., None])]
         if self.config.cost_token:
             tokens.append(self.embed_cost(cost_to_go[..., None]))
-        tokens.append(self.embed_obs(obs))
+        tokens.append(self.embed_obs(self._visible(obs)))
         tokens = jnp.stack(tokens, axis=-2)
         return self._finish_tokens(tokens, timestep, deterministic)
 
@@ -133,7 +145,9 @@ class WorldModel(nn.Module):
             targets.append(jnp.log1p(50.0 * cost_to_go) / 4.0)
         if not self.config.policy_history:
             z_state = jnp.zeros_like(z_state)
-        out = self.policy(_join(z_state, obs, jnp.stack(targets, axis=-1)))
+        out = self.policy(
+            _join(z_state, self._visible(obs), jnp.stack(targets, axis=-1))
+        )
         mean, log_std = jnp.split(out, 2, axis=-1)
         return mean, jnp.clip(log_std, self.config.log_std_min, self.config.log_std_max)
 

@@ -11,7 +11,7 @@ import pytest
 from sas_jax import critic as critic_lib
 from sas_jax.critic import Critic, CriticConfig, gate_level, member_risk, risk
 from sas_jax.critic_file import load_critic, load_report, save_critic
-from sas_jax.critic_training import ring_scales_of, scaling_of
+from sas_jax.critic_training import scaling_of
 from sas_jax.errors import UserError
 from sas_jax.spec import DataSpec
 from tests.model_fixtures import random_params
@@ -47,7 +47,7 @@ def make_spec(rings=RINGS, obs_dim=OBS):
 
 def make_critic(config=CONFIG, rings=RINGS, **values):
     spec = make_spec(rings)
-    net = critic_lib.network(config, OBS, rings, ring_scales_of(spec))
+    net = critic_lib.network(config, OBS, rings, spec.ring_scales)
     members = [
         random_params(net, jnp.zeros((1, OBS)), jnp.zeros((1, ACTION)), seed=k)
         for k in range(config.members)
@@ -66,7 +66,7 @@ def make_critic(config=CONFIG, rings=RINGS, **values):
         obs_dim=OBS,
         action_dim=ACTION,
         rings=rings,
-        ring_scales=ring_scales_of(spec),
+        ring_scales=spec.ring_scales,
         scaling=scaling_of(spec),
     )
 

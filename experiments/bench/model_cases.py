@@ -26,6 +26,7 @@ def numbers(name: str, values: list[str], least: int = 1) -> list[int]:
 def make_spec(config: ExperimentConfig) -> DataSpec:
     """Unit statistics of the task's sizes."""
     task = get_task(config.task)
+    rings = lidar_rings(task.name, task.obs_dim)
     return DataSpec(
         task=task.name,
         obs_dim=task.obs_dim,
@@ -39,7 +40,9 @@ def make_spec(config: ExperimentConfig) -> DataSpec:
         reward_std=0.02,
         target_return=20.0,
         fingerprint="0" * 16,
-        rings=lidar_rings(task.name, task.obs_dim),
+        rings=rings,
+        # The goal's, which comes first, shows one thing.
+        ring_single=tuple(i == 0 for i in range(len(rings))),
     )
 
 

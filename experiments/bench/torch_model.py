@@ -141,57 +141,133 @@ class TransitionDecoder(nn.Module):
         width, obs_dim = config.decoder.width, spec.obs_dim
         self.scale_range = config.scale_range
         self.rings = spec.rings if config.ring_hidden else ()
+        single = spec.ring_single or (False,) * len(spec.rings)
         self.cuts = [width, obs_dim, spec.action_dim, obs_dim]
         inputs = config.latent_dim + sum(self.cuts)
-        self.dense = MLP(inputs, config.vae_hidden, 2 * obs_dim)
-        if not self.rings:
-            return
         bins = [first + i for first, size in self.rings for i in range(size)]
         others = [i for i in range(obs_dim) if i not in set(bins)]
+        self.jumping = [i for i in range(len(self.rings)) if single[i]]
+        self.parts = [len(others), obs_dim, 4 * len(self.jumping)]
+        self.dense = MLP(inputs, config.vae_hidden, sum(self.parts))
+        if not self.rings:
+            return
         features, *hidden = config.ring_hidden
         self.near = nn.Linear(2 * _REACH + 4, features)
-        motion = config.latent_dim + len(others) + spec.action_dim + width
+        motion = config.latent_dim + 3 * len(others) + spec.action_dim + width
         self.motion = nn.Linear(motion, 3 * features)
+        self.ego = nn.Linear(motion, 3)
         self.kind = nn.Parameter(torch.zeros(len(self.rings), 1, features))
         self.num_shared = len(hidden) + 1
-        for i, (a, b) in enumerate(zip((features, *hidden), (*hidden, 2), strict=True)):
+        for i, (a, b) in enumerate(zip((features, *hidden), (*hidden, 9), strict=True)):
             self.add_module(f"Dense_{i}", nn.Linear(a, b))
+        if self.jumping:
+            self.reached_slope = nn.Parameter(torch.zeros(len(self.jumping)))
+            self.reached_bias = nn.Parameter(torch.zeros(len(self.jumping)))
         self.register_buffer("bins", torch.tensor(bins))
         self.register_buffer("others", torch.tensor(others, dtype=torch.long))
         size = self.rings[0][1]
         angle = (torch.arange(size) + 0.5) * (2 * math.pi / size)
         self.register_buffer("turn", torch.stack([angle.cos(), angle.sin()])[..., None])
+        scales = torch.tensor(spec.ring_scales)
+        self.register_buffer("middle", scales[:, :1])
+        self.register_buffer("unit", scales[:, 1:])
+        self.register_buffer("single", torch.tensor(single)[:, None])
 
     def forward(self, latent, context):
         """latent `[..., Z]`, context `[..., C]` -> mean, log-scale `[..., O]`."""
         out = self.dense(torch.cat([latent, context], -1))
-        mean, scale = out.chunk(2, dim=-1)
+        mean, scale, jump = out.split(self.parts, dim=-1)
         if self.rings:
-            ring = self._rings(latent, context)
-            mean = mean.index_add(-1, self.bins, ring[0])
+            ring = self._rings(latent, context, mean, jump)
+            mean = torch.zeros_like(scale).index_copy(-1, self.others, mean)
+            mean = mean.index_copy(-1, self.bins, ring[0])
             scale = scale.index_add(-1, self.bins, ring[1])
         if not self.scale_range:
             return mean, torch.zeros_like(scale)
         return mean, self.scale_range * torch.tanh(scale / self.scale_range)
 
-    def _rings(self, latent, context):
+    def _by_ring(self, x):
+        return x[..., self.bins].unflatten(-1, (len(self.rings), -1))
+
+    def _rings(self, latent, context, plain, jump):
         z, obs, action, change = context.split(self.cuts, dim=-1)
 
         def neighbours(x, reach):
-            x = x[..., self.bins].unflatten(-1, (len(self.rings), -1))
             shifts = range(-reach, reach + 1)
-            return torch.stack([x.roll(s, dims=-1) for s in shifts], -1)
+            return torch.stack([self._by_ring(x).roll(s, dims=-1) for s in shifts], -1)
 
         near = torch.cat([neighbours(obs, _REACH), neighbours(change, 1) / 0.1], -1)
-        motion = torch.cat([latent, obs[..., self.others], action, z], -1)
+        own = obs[..., self.others]
+        motion = torch.cat([latent, own, own + plain, 5.0 * plain, action, z], -1)
+        ego = 0.02 * self.ego(motion)[..., None, None, :]
         motion = self.motion(motion)[..., None, None, :]
         still, ahead, aside = motion.chunk(3, dim=-1)
         turned = still + self.turn[0] * ahead + self.turn[1] * aside
         x = functional.relu(self.near(near) + turned + self.kind)
         for i in range(self.num_shared - 1):
             x = functional.relu(getattr(self, f"Dense_{i}")(x))
-        out = getattr(self, f"Dense_{self.num_shared - 1}")(x)
-        return out[..., 0].flatten(-2), out[..., 1].flatten(-2)
+        said = getattr(self, f"Dense_{self.num_shared - 1}")(x).unbind(-1)
+        here = self.middle + self.unit * self._by_ring(obs)
+        after = self._law(here.clamp(0.0, 1.0), said, ego)
+        if self.jumping:
+            after = self._jumped(after, jump)
+        share = after / _around(after).clamp(min=5e-3)
+        dark = torch.exp(-after / 0.015)
+        scale = said[6] + share**8 * said[7] + dark * said[8]
+        return ((after - here) / self.unit).flatten(-2), scale.flatten(-2)
+
+    def _law(self, readings, said, ego):
+        """What is read after a step; see `sas_jax.lidar`."""
+        size = readings.shape[-1]
+        width = 2.0 * math.pi / size
+        bright = readings.clamp(min=1e-3)
+        least = 1.0 - (readings.roll(1, -1) / bright).clamp(max=1.0)
+        most = (readings.roll(-1, -1) / bright).clamp(max=1.0)
+        place = (0.5 * (least + most) + 0.3 * said[2]).clamp(0.0, 1.0)
+        angle = (torch.arange(size) + place) * width
+        cos, sin = angle.cos(), angle.sin()
+        turn, ahead, aside = ego.unbind(-1)
+        along = 3.0 * (1.0 - readings) + 0.01 * said[3] - (ahead * cos + aside * sin)
+        along = along.clamp(min=0.05)
+        across = 0.01 * said[4] + ahead * sin - aside * cos
+        place = place + (torch.arctan(across / along) - turn) / width
+        is_own = (readings > 1e-3) & (readings >= _around(readings) - 1e-6)
+        kept, found = (1.2 + said[5]).clamp(0.0, 1.0), torch.sigmoid(said[5] - 3.0)
+        brightest = readings >= readings.amax(-1, keepdim=True) - 1e-6
+        presence = torch.where(is_own, kept, found)
+        presence = torch.where(self.single, brightest.float(), presence)
+        shown = (1.0 - torch.hypot(along, across) / 3.0).clamp(0.0, 1.0) * presence
+        moved = torch.stack(
+            [
+                (shown * _share(place - bins)).roll(bins, -1)
+                for bins in range(-_REACH, _REACH + 1)
+            ]
+        ).amax(0)
+        peak = _around(moved) + 0.025 * functional.softplus(4.0 * said[1] - 4.0)
+        share = ((moved + 0.1 * said[0]) / peak.clamp(min=5e-3)).clamp(0.0, 1.0)
+        share = share / _around(share).clamp(min=0.8)
+        return torch.where(self.single, moved, (peak * share).clamp(max=1.0))
+
+    def _jumped(self, readings, jump):
+        size = readings.shape[-1]
+        odds, away, y, x = jump.unflatten(-1, (-1, 4)).unbind(-1)
+        angle = torch.atan2(y, 1.0 + x) * (size / (2.0 * math.pi))
+        offset = (angle[..., None] - torch.arange(size) + 1.0) % size - 1.0
+        there = _share(offset) * (1.0 - torch.sigmoid(away))[..., None]
+        here = readings[..., self.jumping, :]
+        reached = 400.0 * (self.reached_slope * here.amax(-1) + self.reached_bias)
+        there = torch.sigmoid(8.0 * odds + reached)[..., None] * (there - here)
+        where = torch.tensor(self.jumping)
+        return readings.index_add(-2, where, there)
+
+
+def _around(x):
+    return torch.maximum(x, torch.maximum(x.roll(1, -1), x.roll(-1, -1)))
+
+
+def _share(offset):
+    """What an object shows in a bin, by its angle from the bin's start in bins."""
+    return torch.minimum(1.0 + offset, 2.0 - offset).clamp(0.0, 1.0)
 
 
 class GaussianVAE(nn.Module):
