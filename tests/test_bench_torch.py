@@ -73,7 +73,8 @@ def _spec(config):
 def test_both_models_say_the_same(compared):
     found = torch_timing.differences(*compared)
     assert {"mean", "obs", "cost", "return_to_go", "log_density"} < set(found)
-    assert max(found.values()) < 2e-5
+    # An object's place is a quotient of readings down to a thousandth.
+    assert max(found.values()) < torch_timing.TOLERANCE
 
 
 @pytest.mark.parametrize(
