@@ -232,13 +232,14 @@ def _seen(blind: tuple[str, ...], spec: DataSpec) -> tuple[bool, ...] | None:
     """Marks the observations `[O]` outside the groups `blind`; None if that is all."""
     if not blind:
         return None
-    groups = TASKS[spec.task].obs_groups if spec.task in TASKS else {}
+    task = TASKS.get(spec.task)
+    groups = task.obs_groups if task and task.obs_dim == spec.obs_dim else {}
     seen = [True] * spec.obs_dim
     for name in blind:
         if name not in groups:
             raise UserError(
-                f"model.policy_blind: {spec.task} has no observations {name!r}; "
-                f"expected some of {', '.join(groups) or 'none'}"
+                f"model.policy_blind: {spec.task} has no observations {name!r}"
+                f"{nearest(name, groups)}; it has {', '.join(groups) or 'no groups'}"
             )
-        seen[groups[name]] = [False] * len(range(*groups[name].indices(spec.obs_dim)))
+        seen[groups[name]] = [False] * len(seen[groups[name]])
     return tuple(seen)

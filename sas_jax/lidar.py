@@ -41,9 +41,24 @@ class Objects(NamedTuple):
     distance: jax.Array
 
 
+def wrapped(x: jax.Array, reach: int) -> list[jax.Array]:
+    """x `[..., S]` turned by reach, ..., -reach bins: the last bin follows the first.
+
+    Slices of one array that goes round further: XLA copies for every roll.
+    """
+    size = x.shape[-1]
+    longer = jnp.concatenate([x[..., size - reach :], x, x[..., :reach]], axis=-1)
+    return [longer[..., i : i + size] for i in range(2 * reach + 1)]
+
+
 def around(x: jax.Array) -> jax.Array:
     """The largest of each bin and its two neighbours."""
-    return jnp.maximum(x, jnp.maximum(jnp.roll(x, 1, -1), jnp.roll(x, -1, -1)))
+    longer = jnp.concatenate([x[..., -1:], x, x[..., :1]], axis=-1)
+    window = (1,) * (x.ndim - 1) + (3,)
+    # A window, not three slices: XLA would compute x anew for each of them.
+    return jax.lax.reduce_window(
+        longer, -jnp.inf, jax.lax.max, window, (1,) * x.ndim, "VALID"
+    )
 
 
 def is_own(readings: jax.Array) -> jax.Array:
@@ -66,9 +81,10 @@ def objects_of(readings: jax.Array) -> Objects:
     Its neighbours allow an interval of places, a point for a lone object; the middle is
     taken. readings are in [0, 1].
     """
-    own = jnp.maximum(readings, _DARK)
-    least = 1.0 - jnp.minimum(jnp.roll(readings, 1, -1) / own, 1.0)
-    most = jnp.minimum(jnp.roll(readings, -1, -1) / own, 1.0)
+    before, own, after = wrapped(readings, 1)
+    own = jnp.maximum(own, _DARK)
+    least = 1.0 - jnp.minimum(before / own, 1.0)
+    most = jnp.minimum(after / own, 1.0)
     return Objects(0.5 * (least + most), RANGE * (1.0 - readings))
 
 
@@ -88,18 +104,23 @@ def moved(objects: Objects, turn, ahead, aside, outward=0.0, around=0.0) -> Obje
     along = jnp.maximum(along, _NEAREST)
     across = around + ahead * sin - aside * cos
     angle = jnp.arctan(across / along) - turn
-    return Objects(objects.place + angle / width, jnp.hypot(along, across))
+    # Not `hypot`, whose care about overflow costs more than all the rest.
+    distance = jnp.sqrt(along * along + across * across)
+    return Objects(objects.place + angle / width, distance)
 
 
 def read(objects: Objects, presence=1.0) -> jax.Array:
     """Readings `[..., S]`; presence `[..., S]` scales what each object shows."""
     shown = jnp.clip(1.0 - objects.distance / RANGE, 0.0, 1.0) * presence
-    seen = []
-    for bins in range(-_REACH, _REACH + 1):
-        here = objects.place - bins
+    seen = jnp.zeros_like(shown)
+    turned = zip(wrapped(shown, _REACH), wrapped(objects.place, _REACH), strict=True)
+    for bins, (light, place) in zip(
+        range(_REACH, -_REACH - 1, -1), turned, strict=True
+    ):
+        here = place - bins
         share = jnp.clip(jnp.minimum(1.0 + here, 2.0 - here), 0.0, 1.0)
-        seen.append(jnp.roll(shown * share, bins, axis=-1))
-    return jnp.stack(seen).max(axis=0)
+        seen = jnp.maximum(seen, light * share)
+    return seen
 
 
 def lone(angle: jax.Array, distance: jax.Array, size: int) -> jax.Array:

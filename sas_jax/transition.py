@@ -175,13 +175,9 @@ class TransitionDecoder(nn.Module):
         count, size = bins.shape[-2:]
         features = self.ring_hidden[0]
 
-        def neighbours(x, reach):
-            shifts = range(-reach, reach + 1)
-            return jnp.stack([jnp.roll(x, s, axis=-1) for s in shifts], axis=-1)
-
-        near = jnp.concatenate(
-            [neighbours(bins, _REACH), neighbours(change, 1) / 0.1], axis=-1
-        )
+        near = [*lidar.wrapped(bins, _REACH)[::-1]]
+        near += [x / 0.1 for x in lidar.wrapped(change, 1)[::-1]]
+        near = jnp.stack(near, axis=-1)
         near = nn.Dense(features, dtype=self.dtype, name="near")(near)
         motion = nn.Dense(3 * features, dtype=self.dtype, name="motion")(motion)
         still, ahead, aside = jnp.split(motion[..., None, None, :], 3, axis=-1)

@@ -8,6 +8,7 @@ import pytest
 from sas_jax import config as config_lib
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig, default_config, make_model
+from experiments.bench.model_cases import make_spec as case_spec
 from tests.model_fixtures import make_config, make_spec
 
 
@@ -139,3 +140,16 @@ def test_models_take_their_sizes_from_the_data():
     assert model.active == (True, True, True, True, False)
     assert model.reward_unit == spec.reward_std / spec.return_scale
     hash(model)  # static under jit
+
+
+def test_a_policy_is_kept_from_groups_of_observations_by_name():
+    config = make_config(model={"policy_blind": ("accelerometer", "gyro")})
+    spec = case_spec(config)
+    seen = make_model(config, spec).seen
+    assert [i for i, is_seen in enumerate(seen) if not is_seen] == [0, 1, 2, 6, 7, 8]
+    assert make_model(make_config(), spec).seen is None
+    config = make_config(model={"policy_blind": ("giro",)})
+    with pytest.raises(UserError, match="no observations 'giro'; did you mean 'gyro'"):
+        make_model(config, spec)
+    with pytest.raises(UserError, match="it has no groups"):
+        make_model(config, make_spec())  # not the task's observations

@@ -107,10 +107,14 @@ def test_heads_read_the_right_tokens(algo):
     np.testing.assert_allclose(out["cost_logit"], logit, rtol=1e-4, atol=2e-5)
 
 
-def gradients_of(config):
-    """Gradient norms `[heads, step of the head, step of the input]` for every input."""
+def gradients_of(config, **fields):
+    """Gradient norms `[heads, step of the head, step of the input]` for every input.
+
+    fields: of the model, replaced.
+    """
     spec = make_spec()
-    model, params = make_model(config, spec), make_variables(config, spec)["params"]
+    model = make_model(config, spec).clone(**fields)
+    params = make_variables(config, spec)["params"]
     row = draw_row(spec)
     timestep = jnp.asarray(row.pop("timestep"))
     row["cost_to_go"] = np.abs(row["cost_to_go"])  # below 0 it is 0
@@ -170,6 +174,17 @@ def test_without_policy_history_the_policy_reads_the_present_only():
         np.testing.assert_array_equal(policy, np.eye(STEPS, dtype=bool))
         assert prediction.sum() > STEPS
     assert not norms["action"][0].any()
+
+
+def test_what_a_policy_is_blind_to_reaches_the_prediction_of_its_step_only():
+    """Blind to everything here, so that any dependence would show."""
+    seen = (False,) * make_spec().obs_dim
+    _, norms = gradients_of(make_config(), seen=seen)
+    policy, prediction = norms["obs"] > 0
+    assert not policy.any()
+    # The present state, and the one before, by their difference.
+    expected = np.eye(STEPS, dtype=bool) | np.eye(STEPS, k=-1, dtype=bool)
+    np.testing.assert_array_equal(prediction, expected)
 
 
 @pytest.mark.parametrize(
