@@ -18,7 +18,7 @@ from sas_jax import config as config_lib
 from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
 from sas_jax.evaluate import EvaluationConfig
-from sas_jax.experiment import ExperimentConfig, TrainConfig
+from sas_jax.experiment import ExperimentConfig, TrainConfig, action_sensors
 from sas_jax.report import tables
 from sas_jax.transformer import DecoderConfig
 from sas_jax.world_model import WorldModelConfig
@@ -34,7 +34,10 @@ _SET = flags.DEFINE_multi_string("set", [], "Setting, e.g. --set=sas.num_first=1
 
 
 def demo_config(task: str, steps: int, seed: int) -> ExperimentConfig:
-    """A model a quarter of the paper's width squared, trained fast and briefly."""
+    """A model a quarter of the paper's width squared, trained fast and briefly.
+
+    Its policy does not see what shows its last action, which it would copy.
+    """
     config = ExperimentConfig(
         task=task,
         model=WorldModelConfig(
@@ -42,6 +45,9 @@ def demo_config(task: str, steps: int, seed: int) -> ExperimentConfig:
             vae_hidden=(256, 256),
             latent_dim=16,
             marginal_latent_dim=16,
+            policy_hidden=(256, 256),
+            action_history=False,
+            policy_blind=action_sensors(task),
         ),
         train=TrainConfig(
             num_steps=steps,

@@ -209,6 +209,15 @@ def default_config(task: str, algo: str = "dt") -> ExperimentConfig:
     return ExperimentConfig(task=task, algo=algo)
 
 
+def action_sensors(task: str) -> tuple[str, ...]:
+    """The groups of a task's observations that show its last action.
+
+    For `model.policy_blind`: a policy that sees them copies itself (BUILD_NOTES.md).
+    """
+    groups = get_task(task).obs_groups
+    return tuple(name for name in ("accelerometer", "gyro") if name in groups)
+
+
 def make_model(config: ExperimentConfig, spec: DataSpec) -> WorldModel:
     """The networks for a data set's sizes.
 
