@@ -5,10 +5,10 @@ import json
 
 import pytest
 
+from experiments.bench.model_cases import make_spec as case_spec
 from sas_jax import config as config_lib
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig, default_config, make_model
-from experiments.bench.model_cases import make_spec as case_spec
 from tests.model_fixtures import make_config, make_spec
 
 
