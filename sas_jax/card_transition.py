@@ -20,7 +20,7 @@ def transition_parts(net, spec, variables, rows, seed):
     active = jnp.asarray(spec.obs_active)
 
     @jax.jit
-    def measure(variables, key):
+    def measure(variables, batch, key):
         params = {"params": variables["params"]}
         log_std = decoder_log_std(
             variables["variances"]["transition"], floor=net.config.decoder_floor
@@ -104,7 +104,7 @@ def transition_parts(net, spec, variables, rows, seed):
             "action_std": jnp.exp(action_log_std).mean(-1),
         }
 
-    out = jax.device_get(measure(variables, jax.random.key(seed)))
+    out = jax.device_get(measure(variables, batch, jax.random.key(seed)))
     valid = out["valid"]
     pit = out["pit"][valid][:, np.asarray(active)]
     counts = np.histogram(pit, bins=_PIT_BINS, range=(0.0, 1.0))[0]

@@ -123,6 +123,15 @@ def read(objects: Objects, presence=1.0) -> jax.Array:
     return seen
 
 
+def of_one_object(readings: jax.Array) -> jax.Array:
+    """What the brightest object of the readings `[..., S]` reads by itself.
+
+    The nearest lidar of a single object, as it were; such a lidar stays as it is.
+    """
+    readings = jnp.clip(readings, 0.0, 1.0)
+    return read(objects_of(readings), is_brightest(readings))
+
+
 def lone(angle: jax.Array, distance: jax.Array, size: int) -> jax.Array:
     """Readings `[..., size]` of an object: angle in radians, distance in metres."""
     bins = jnp.arange(size).reshape((1,) * angle.ndim + (size,))

@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from sas_jax import lidar
 from sas_jax.model_config import WorldModelConfig
 from sas_jax.networks import MLP, NoisyOr, gaussian_log_prob
 from sas_jax.transformer import Decoder, Dropout, Memory
@@ -172,7 +173,8 @@ class WorldModel(nn.Module):
         """Samples s_{t+1}: decodes the change and adds `noise` of the decoder's std.
 
         latent `[..., Z]`, noise `[..., O]` standard normal (zero for the mean),
-        log_std `[O]` -> `[..., O]`; constant dimensions are copied.
+        log_std `[O]` -> `[..., O]`; constant dimensions are copied, and a lidar of a
+        single object reads one object.
         """
         mean, log_scale = self.transition.decode(
             latent, _join(z_action, obs, action, change)
@@ -183,7 +185,16 @@ class WorldModel(nn.Module):
         # the state: samples leave it out.
         std = jnp.sqrt(jnp.maximum(jnp.exp(2.0 * log_std) - floor**2, 0.0))
         active = jnp.asarray(self.active).reshape((1,) * (mean.ndim - 1) + (-1,))
-        return obs + jnp.where(active, mean + noise * std, 0.0)
+        after = obs + jnp.where(active, mean + noise * std, 0.0)
+        # Noise of single bins would make several objects of one.
+        for (first, size), (middle, unit), single in zip(
+            self.rings, self.ring_scales, self.ring_single, strict=True
+        ):
+            if single and self.config.ring_hidden:
+                ring = slice(first, first + size)
+                seen = lidar.of_one_object(middle + unit * after[..., ring])
+                after = after.at[..., ring].set((seen - middle) / unit)
+        return after
 
     def transition_log_density(
         self, z_action, obs, change, action, next_obs, noise, log_std

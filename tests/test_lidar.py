@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sas_jax import lidar
-from sas_jax.envs import lean_lidar
+from sas_jax.envs import lean_lidar, safety_gym
 
 SIZE = lean_lidar.NUM_BINS
 LEVEL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -104,6 +104,19 @@ def test_one_object_is_read_wherever_it_is():
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_noise_leaves_one_object():
+    """Readings of one object stay; with noise on all bins, the brightest is kept."""
+    rng = np.random.default_rng(6)
+    readings = np.stack([scan([p]) for p in draw_places(rng, 200)])
+    run = jax.jit(lidar.of_one_object)
+    np.testing.assert_allclose(run(readings), readings, atol=1e-5)
+    noisy = readings + 0.03 * rng.normal(size=readings.shape)
+    cleared = np.asarray(run(noisy))
+    assert ((cleared > 0).sum(-1) <= 3).all()
+    np.testing.assert_allclose(cleared.max(-1), noisy.max(-1), atol=1e-6)
+    np.testing.assert_allclose(run(cleared), cleared, atol=1e-5)
+
+
 def test_presence_scales_what_an_object_shows():
     rng = np.random.default_rng(3)
     readings = np.stack([scan([p]) for p in draw_places(rng, 20)])
@@ -116,3 +129,9 @@ def test_around_is_the_largest_of_three():
     x = np.random.default_rng(4).normal(size=(3, SIZE))
     expected = np.maximum(x, np.maximum(np.roll(x, 1, -1), np.roll(x, -1, -1)))
     np.testing.assert_array_equal(lidar.around(jnp.asarray(x)), expected.astype("f4"))
+
+
+def test_the_range_is_the_suites():
+    env = safety_gym.make("PointGoal1")
+    assert env.unwrapped.task.lidar_conf.max_dist == lidar.RANGE
+    env.close()

@@ -186,6 +186,17 @@ class TransitionDecoder(nn.Module):
             return mean, torch.zeros_like(scale)
         return mean, self.scale_range * torch.tanh(scale / self.scale_range)
 
+    def settle(self, obs):
+        """obs `[..., O]` with one object in the lidars that never show two."""
+        if not self.jumping:
+            return obs
+        here = self.middle + self.unit * self._by_ring(obs)
+        readings = here.clamp(0.0, 1.0)
+        seen = _read(readings, _place(readings), _brightest(readings).float())
+        settled = (seen - self.middle) / self.unit
+        settled = torch.where(self.single, settled, self._by_ring(obs))
+        return obs.index_copy(-1, self.bins, settled.flatten(-2))
+
     def _by_ring(self, x):
         return x[..., self.bins].unflatten(-1, (len(self.rings), -1))
 
@@ -220,10 +231,7 @@ class TransitionDecoder(nn.Module):
         """What is read after a step; see `sas_jax.lidar`."""
         size = readings.shape[-1]
         width = 2.0 * math.pi / size
-        bright = readings.clamp(min=1e-3)
-        least = 1.0 - (readings.roll(1, -1) / bright).clamp(max=1.0)
-        most = (readings.roll(-1, -1) / bright).clamp(max=1.0)
-        place = (0.5 * (least + most) + 0.3 * said[2]).clamp(0.0, 1.0)
+        place = (_place(readings) + 0.3 * said[2]).clamp(0.0, 1.0)
         angle = (torch.arange(size) + place) * width
         cos, sin = angle.cos(), angle.sin()
         turn, ahead, aside = ego.unbind(-1)
@@ -263,6 +271,24 @@ class TransitionDecoder(nn.Module):
 
 def _around(x):
     return torch.maximum(x, torch.maximum(x.roll(1, -1), x.roll(-1, -1)))
+
+
+def _place(readings):
+    bright = readings.clamp(min=1e-3)
+    least = 1.0 - (readings.roll(1, -1) / bright).clamp(max=1.0)
+    return 0.5 * (least + (readings.roll(-1, -1) / bright).clamp(max=1.0))
+
+
+def _brightest(readings):
+    return readings >= readings.amax(-1, keepdim=True) - 1e-6
+
+
+def _read(shown, place, presence):
+    turned = [
+        (shown * presence * _share(place - bins)).roll(bins, -1)
+        for bins in range(-_REACH, _REACH + 1)
+    ]
+    return torch.stack(turned).amax(0)
 
 
 def _share(offset):

@@ -124,6 +124,7 @@ class TorchWorldModel(nn.Module):
         std = torch.exp(self.transition_log_std + log_scale).clamp(min=floor)
         std = (std.square() - floor**2).clamp(min=0.0).sqrt()
         after = obs + torch.where(self.active, mean + obs_noise * std, 0.0)
+        after = self.transition.decoder.settle(after)
         density = self.transition.log_density(
             after - obs, context, density_noise, self.transition_log_std, self.active
         )
