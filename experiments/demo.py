@@ -18,7 +18,12 @@ from sas_jax import config as config_lib
 from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
 from sas_jax.evaluate import EvaluationConfig
-from sas_jax.experiment import ExperimentConfig, TrainConfig, action_sensors
+from sas_jax.experiment import (
+    ExperimentConfig,
+    PolicyConfig,
+    TrainConfig,
+    action_sensors,
+)
 from sas_jax.report import tables
 from sas_jax.transformer import DecoderConfig
 from sas_jax.world_model import WorldModelConfig
@@ -36,7 +41,8 @@ _SET = flags.DEFINE_multi_string("set", [], "Setting, e.g. --set=sas.num_first=1
 def demo_config(task: str, steps: int, seed: int) -> ExperimentConfig:
     """A model a quarter of the paper's width squared, trained fast and briefly.
 
-    Its policy does not see what shows its last action, which it would copy.
+    Its policy does not see what shows its last action, which it would copy, and has
+    seen prompts in training, by which it would lose its way.
     """
     config = ExperimentConfig(
         task=task,
@@ -58,6 +64,7 @@ def demo_config(task: str, steps: int, seed: int) -> ExperimentConfig:
             checkpoint_every=500,
             seed=seed,
         ),
+        policy=PolicyConfig(prompt_prob=0.5),
     )
     return config_lib.override(config, _SET.value)
 
