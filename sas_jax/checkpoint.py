@@ -20,8 +20,9 @@ from sas_jax.learners import sequence
 from sas_jax.spec import DataSpec
 from sas_jax.types import TrainState
 
-# Raised whenever a field that loading relies on changes its meaning.
-SCHEMA = 1
+# Raised whenever a field that loading relies on changes its meaning, or the networks
+# their layers. 2: lidars move by their law.
+SCHEMA = 2
 _FOLDER = "checkpoints"
 
 
@@ -208,7 +209,7 @@ def _read_meta(workdir: Path, step: int) -> dict[str, Any]:
     if schema != SCHEMA:
         raise UserError(
             f"checkpoint {str(folder.parent)!r} has schema {schema!r}; this version "
-            f"reads schema {SCHEMA}"
+            f"reads schema {SCHEMA}: train again, or use the version that wrote it"
         )
     return meta
 
