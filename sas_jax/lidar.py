@@ -88,11 +88,11 @@ def objects_of(readings: jax.Array) -> Objects:
     return Objects(0.5 * (least + most), RANGE * (1.0 - readings))
 
 
-def moved(objects: Objects, turn, ahead, aside, outward=0.0, around=0.0) -> Objects:
+def moved(objects: Objects, turn, ahead, aside, outward=0.0, leftward=0.0) -> Objects:
     """The objects as the agent sees them after a step.
 
     turn: rotation of the agent, radians, to the left. ahead, aside: its displacement in
-    its old frame, metres, aside to the left; all `[..., 1]`. outward, around: the
+    its old frame, metres, aside to the left; all `[..., 1]`. outward, leftward: the
     objects' own motion, away from the agent and to its left, metres `[..., S]`.
     """
     size = objects.place.shape[-1]
@@ -102,7 +102,7 @@ def moved(objects: Objects, turn, ahead, aside, outward=0.0, around=0.0) -> Obje
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     along = objects.distance + outward - (ahead * cos + aside * sin)
     along = jnp.maximum(along, _NEAREST)
-    across = around + ahead * sin - aside * cos
+    across = leftward + ahead * sin - aside * cos
     angle = jnp.arctan(across / along) - turn
     # Not `hypot`, whose care about overflow costs more than all the rest.
     distance = jnp.sqrt(along * along + across * across)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sas_jax import lidar
 from sas_jax.data.episodes import Episodes
 from sas_jax.envs.tasks import TASKS
 from sas_jax.errors import UserError
@@ -154,9 +155,7 @@ def _single(obs: np.ndarray, rings) -> tuple[bool, ...]:
     some = obs[:: max(len(obs) // 100_000, 1)]
     single = []
     for first, size in rings:
-        bins = some[:, first : first + size]
-        before, after = np.roll(bins, 1, axis=1), np.roll(bins, -1, axis=1)
-        peaks = (bins > 1e-3) & (bins >= before) & (bins >= after)
+        peaks = np.asarray(lidar.is_own(some[:, first : first + size]))
         single.append(bool((peaks.sum(axis=1) > 1).mean() < 1e-3))
     return tuple(single)
 

@@ -147,35 +147,33 @@ class TransitionDecoder(nn.Module):
 
     def _jumped(self, readings, jump):
         """Readings `[..., G, S]` where a single object may have gone elsewhere."""
-        where = [i for i, single in enumerate(self.ring_single) if single]
-        if not where:
+        if not any(self.ring_single):
             return readings
-        jump = jump.reshape(*jump.shape[:-1], len(where), _JUMP)
+        where = jnp.asarray([i for i, single in enumerate(self.ring_single) if single])
+        jump = jump.reshape(*jump.shape[:-1], where.size, _JUMP)
         angle = jnp.arctan2(jump[..., 2], 1.0 + jump[..., 3])
         distance = lidar.RANGE * nn.sigmoid(jump[..., 1])
         elsewhere = lidar.lone(angle, distance, readings.shape[-1])
-        readings_there = readings[..., jnp.asarray(where), :]
+        here = readings[..., where, :]
         # A goal moves on when it is reached, at one distance exactly: a threshold, at a
         # gain that lets an optimiser find it (as `networks.NoisyOr`'s).
         slope, bias = (
-            self.param(name, nn.initializers.constant(value), (len(where),))
+            self.param(name, nn.initializers.constant(value), (where.size,))
             for name, value in (("reached_slope", 0.01), ("reached_bias", -0.02))
         )
-        lead = (1,) * (readings_there.ndim - 2)
-        reached = readings_there.max(axis=-1) * slope.reshape(*lead, -1)
+        lead = (1,) * (here.ndim - 2)
+        reached = here.max(axis=-1) * slope.reshape(*lead, -1)
         reached = _REACHED * (reached + bias.reshape(*lead, -1))
         # Steep: half here and half there is nowhere.
         odds = nn.sigmoid(8.0 * jump[..., 0] + reached)[..., None]
-        where = jnp.asarray(where)
-        away = odds * (elsewhere - readings_there)
-        return readings.at[..., where, :].add(away)
+        return readings.at[..., where, :].add(odds * (elsewhere - here))
 
     def _network(self, bins, change, motion):
         """The network that all bins share: `[..., G, S, 9]`."""
         count, size = bins.shape[-2:]
         features = self.ring_hidden[0]
 
-        near = [*lidar.wrapped(bins, _REACH)[::-1]]
+        near = lidar.wrapped(bins, _REACH)[::-1]
         near += [x / 0.1 for x in lidar.wrapped(change, 1)[::-1]]
         near = jnp.stack(near, axis=-1)
         near = nn.Dense(features, dtype=self.dtype, name="near")(near)

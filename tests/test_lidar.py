@@ -11,7 +11,6 @@ from sas_jax import lidar
 from sas_jax.envs import lean_lidar, safety_gym
 
 SIZE = lean_lidar.NUM_BINS
-LEVEL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
 def scan(points, at=(0.0, 0.0), heading=0.0):

@@ -139,8 +139,8 @@ def test_bins_against_loops(problem):
     expected_mean = np.concatenate([dense[:, :3], ring_mean.reshape(4, -1)], -1)
     expected_scale = dense[:, 3 : 3 + OBS].copy()
     expected_scale[:, 3:] += ring_scale.reshape(4, -1)
-    np.testing.assert_allclose(mean, expected_mean, atol=1e-4)
-    np.testing.assert_allclose(scale, 2 * np.tanh(expected_scale / 2), atol=1e-4)
+    np.testing.assert_allclose(mean, expected_mean, atol=2e-5)
+    np.testing.assert_allclose(scale, 2 * np.tanh(expected_scale / 2), atol=2e-5)
     assert np.abs(scale).max() < 2
 
 

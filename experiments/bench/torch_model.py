@@ -241,16 +241,10 @@ class TransitionDecoder(nn.Module):
         place = place + (torch.arctan(across / along) - turn) / width
         is_own = (readings > 1e-3) & (readings >= _around(readings) - 1e-6)
         kept, found = (1.2 + said[5]).clamp(0.0, 1.0), torch.sigmoid(said[5] - 3.0)
-        brightest = readings >= readings.amax(-1, keepdim=True) - 1e-6
         presence = torch.where(is_own, kept, found)
-        presence = torch.where(self.single, brightest.float(), presence)
-        shown = (1.0 - torch.hypot(along, across) / 3.0).clamp(0.0, 1.0) * presence
-        moved = torch.stack(
-            [
-                (shown * _share(place - bins)).roll(bins, -1)
-                for bins in range(-_REACH, _REACH + 1)
-            ]
-        ).amax(0)
+        presence = torch.where(self.single, _brightest(readings).float(), presence)
+        shown = (1.0 - torch.hypot(along, across) / 3.0).clamp(0.0, 1.0)
+        moved = _read(shown, place, presence)
         peak = _around(moved) + 0.025 * functional.softplus(4.0 * said[1] - 4.0)
         share = ((moved + 0.1 * said[0]) / peak.clamp(min=5e-3)).clamp(0.0, 1.0)
         share = share / _around(share).clamp(min=0.8)
