@@ -11,11 +11,12 @@ import jax
 from absl import flags
 
 from experiments import cli
-from sas_jax import card, checkpoint
+from sas_jax import checkpoint
 from sas_jax import config as config_lib
+from sas_jax.card import measure
 from sas_jax.data import dsrl
 from sas_jax.errors import UserError
-from sas_jax.report import atomic
+from sas_jax.files import atomic
 from sas_jax.report.card_table import card_table
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of experiments.train.")
@@ -50,7 +51,7 @@ def main(argv):
             f"--data {_DATA.value}: not the file that {_CHECKPOINT.value} was trained "
             "on; its held-out episodes may have been seen"
         )
-    measured = card.make_card(
+    measured = measure.make_card(
         config,
         loaded.spec,
         jax.tree.map(lambda x: x[_TRAIN_SEED.value], loaded.state),

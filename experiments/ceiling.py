@@ -14,11 +14,11 @@ from absl import flags
 
 from experiments import cli
 from sas_jax import checkpoint
-from sas_jax.ceiling import ceiling
+from sas_jax.card.ceiling import ceiling
 from sas_jax.data import dsrl, hdf5
 from sas_jax.errors import UserError
+from sas_jax.files import atomic
 from sas_jax.learners import sequence
-from sas_jax.report import atomic
 from sas_jax.report.tables import Table
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of experiments.train.")

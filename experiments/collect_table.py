@@ -15,11 +15,12 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import cli
-from sas_jax.data import behaviours, collect
+from sas_jax.data import collect
+from sas_jax.data.behaviours import dials
 from sas_jax.data.episodes import Episodes
 from sas_jax.envs import tasks
 from sas_jax.errors import UserError
-from sas_jax.report import atomic
+from sas_jax.files import atomic
 
 _TASKS = flags.DEFINE_list("tasks", None, "Tasks (default: all with a behaviour).")
 _EPISODES = flags.DEFINE_integer("episodes", 16, "Episodes of each task.")
@@ -81,7 +82,7 @@ def _csv(rows: list[dict]) -> str:
     text = io.StringIO()
     text.write(
         f"# python -m experiments.collect_table --episodes={_EPISODES.value} "
-        f"--seed={_SEED.value} (behaviours {behaviours.VERSION}, mujoco {mujoco})\n"
+        f"--seed={_SEED.value} (behaviours {dials.VERSION}, mujoco {mujoco})\n"
     )
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()

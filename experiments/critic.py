@@ -15,12 +15,12 @@ from tqdm import tqdm
 from experiments import cli
 from sas_jax import checkpoint
 from sas_jax import config as config_lib
-from sas_jax.critic import CriticConfig
-from sas_jax.critic_file import save_critic
-from sas_jax.critic_training import fit_critic
+from sas_jax.critic.file import save_critic
+from sas_jax.critic.fit import fit_critic
+from sas_jax.critic.network import CriticConfig
 from sas_jax.data import dsrl
 from sas_jax.errors import UserError
-from sas_jax.report import atomic
+from sas_jax.files import atomic
 from sas_jax.report.critic_table import critic_tables
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of experiments.train.")

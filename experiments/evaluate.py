@@ -9,17 +9,20 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import cli
-from sas_jax import alignment, checkpoint, critic_file
+from sas_jax import checkpoint
 from sas_jax import config as config_lib
+from sas_jax.alignment import algorithm1
+from sas_jax.critic import file as critic_file
 from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
-from sas_jax.evaluate import EvaluationConfig, evaluate, passes_of
-from sas_jax.report import results, tables
+from sas_jax.evaluation.evaluate import EvaluationConfig, evaluate, passes_of
+from sas_jax.files import results
+from sas_jax.report import tables
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of experiments.train.")
 _STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
 _VARIANTS = flags.DEFINE_list(
-    "variants", ["none", "rand", "sas"], f"Out of {', '.join(alignment.VARIANTS)}."
+    "variants", ["none", "rand", "sas"], f"Out of {', '.join(algorithm1.VARIANTS)}."
 )
 _LIMITS = flags.DEFINE_list("cost_limits", None, "Thresholds (default: the task's).")
 _EPISODES = flags.DEFINE_integer("episodes", 20, "Layouts per variant.")

@@ -14,9 +14,10 @@ from sas_jax import checkpoint
 from sas_jax import config as config_lib
 from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
-from sas_jax.report import atomic, tokens
+from sas_jax.evaluation.token_following import TokenConfig, follow_tokens, grid_of
+from sas_jax.files import atomic
+from sas_jax.report import tokens
 from sas_jax.report.token_figure import token_figure
-from sas_jax.token_following import TokenConfig, follow_tokens, grid_of
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of experiments.train.")
 _STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")

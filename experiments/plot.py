@@ -9,7 +9,8 @@ from absl import flags
 
 from experiments import cli
 from sas_jax.errors import UserError, nearest
-from sas_jax.report import atomic, figures, matched, results, tables, tokens
+from sas_jax.files import atomic, results
+from sas_jax.report import figures, matched, tables, tokens
 
 _RESULTS = flags.DEFINE_string("results", None, "CSV of episodes (required).")
 _OUT = flags.DEFINE_string("out", None, "Folder to write (default: beside the CSV).")

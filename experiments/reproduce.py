@@ -16,12 +16,13 @@ from absl import flags
 from experiments import cli
 from experiments.progress import work_bar
 from experiments.reproductions import FIGURES, NEED_DATA, Request
-from sas_jax import checkpoint, landscape
+from sas_jax import checkpoint
 from sas_jax import config as config_lib
 from sas_jax.data import dsrl
 from sas_jax.errors import UserError, nearest
-from sas_jax.probe import make_probe
-from sas_jax.report import atomic
+from sas_jax.files import atomic
+from sas_jax.studies import landscape
+from sas_jax.studies.probe import make_probe
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of experiments.train.")
 _STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sas_jax import bound_study, landscape, signals
 from sas_jax.data.episodes import Episodes
-from sas_jax.probe import Probe
 from sas_jax.progress import Progress
 from sas_jax.report import bound_report, landscape_figure, signal_report
 from sas_jax.report.signal_figure import signal_figure
 from sas_jax.report.tables import Table
+from sas_jax.studies import bound_rows, landscape, signals
+from sas_jax.studies.probe import Probe
 
 
 class Request(NamedTuple):
@@ -35,7 +35,7 @@ class Request(NamedTuple):
 
 def bound(asked: Request) -> Table:
     """Prop. 4.2: bound.csv and bound.png."""
-    found = bound_study.study(
+    found = bound_rows.study(
         asked.probe,
         asked.episodes,
         asked.seeds,

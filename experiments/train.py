@@ -11,12 +11,14 @@ from absl import flags
 
 from experiments import cli
 from experiments.progress import describe_card, progress_bar
-from sas_jax import card, sharding, train
 from sas_jax import config as config_lib
+from sas_jax.card import measure
 from sas_jax.data import dsrl
 from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
 from sas_jax.experiment import ALGORITHMS, default_config
+from sas_jax.training import devices
+from sas_jax.training import fit as training_fit
 
 _TASK = flags.DEFINE_string("task", "PointGoal1", "Task that the data is of.")
 _DATA = flags.DEFINE_string("data", None, "DSRL file, or none to look it up by task.")
@@ -47,19 +49,19 @@ def main(argv):
     config = config_lib.override(default_config(task, _ALGO.value), _SET.value)
     hosts = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     if _HOSTS.value or any(x is not None for x in hosts):
-        sharding.start_hosts(*hosts)
+        devices.start_hosts(*hosts)
     episodes = dsrl.load(_DATA.value or task, task=task)
     name = f"train {config.algo} on {task}"
-    bar, show = progress_bar(name, is_shown=sharding.is_first_host())
+    bar, show = progress_bar(name, is_shown=devices.is_first_host())
     with bar:
-        result = train.fit(
+        result = training_fit.fit(
             config,
             episodes,
             _WORKDIR.value,
-            make_card=card.make_card if _CARD.value else None,
+            make_card=measure.make_card if _CARD.value else None,
             progress=show,
         )
-    if not sharding.is_first_host():
+    if not devices.is_first_host():
         return
     for index, steps in sorted(result.run.get("failed", {}).items()):
         print(

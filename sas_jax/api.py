@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 import jax
 
 from sas_jax import checkpoint
-from sas_jax.alignment import check_variants
-from sas_jax.carry import Policy
-from sas_jax.critic_file import load_critic
+from sas_jax.alignment.algorithm1 import check_variants
+from sas_jax.alignment.carry import Policy
+from sas_jax.alignment.config import CRITICAL
+from sas_jax.critic.file import load_critic
+from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.learners import sequence
-from sas_jax.settings import CRITICAL
-from sas_jax.spec import DataSpec
 
 
 class LoadedPolicy(NamedTuple):

@@ -14,10 +14,10 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
 from sas_jax import config as config_lib
+from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig, TrainConfig
 from sas_jax.learners import sequence
-from sas_jax.spec import DataSpec
 from sas_jax.types import TrainState
 
 # Raised whenever a field that loading relies on changes its meaning, or the networks

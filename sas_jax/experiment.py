@@ -2,15 +2,15 @@
 
 import dataclasses
 
-from sas_jax.alignment import SASConfig
+from sas_jax.alignment.algorithm1 import SASConfig
 from sas_jax.data.augment import AugmentConfig
+from sas_jax.data.device_rows import Prompting
 from sas_jax.data.sampling import DataConfig
-from sas_jax.data.windows import Prompting
+from sas_jax.data.spec import DataSpec
 from sas_jax.envs.tasks import TASKS, get_task
 from sas_jax.errors import UserError, nearest
-from sas_jax.spec import DataSpec
-from sas_jax.transformer import DecoderConfig
-from sas_jax.world_model import WorldModel, WorldModelConfig
+from sas_jax.models.transformer import DecoderConfig
+from sas_jax.models.world_model import WorldModel, WorldModelConfig
 
 ALGORITHMS = ("dt", "cdt")
 

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 
-from tests import xla_flags
+from tests.helpers import xla_flags
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"

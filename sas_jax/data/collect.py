@@ -20,9 +20,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sas_jax.data import behaviours, dsrl, hdf5
+from sas_jax.data import dsrl, hdf5
+from sas_jax.data.behaviours import dials as behaviours_dials
 from sas_jax.data.episodes import Episodes
-from sas_jax.envs import shared, tasks
+from sas_jax.envs import tasks
+from sas_jax.envs.vector import shared
 from sas_jax.errors import UserError
 
 _ARRAYS = ("observations", "actions", "rewards", "costs", "terminated")
@@ -47,8 +49,8 @@ class Plan:
     mixture: str = "varied"
 
     def __post_init__(self):
-        behaviours.family(self.task)
-        behaviours.check_mixture(self.mixture, self.task)
+        behaviours_dials.family(self.task)
+        behaviours_dials.check_mixture(self.mixture, self.task)
         object.__setattr__(self, "task", tasks.get_task(self.task).name)
         if self.episodes < 1:
             raise UserError(f"episodes {self.episodes}: expected at least 1")
@@ -94,17 +96,19 @@ def collect(
     dials = [_dials(plan, e) for e in range(plan.episodes)]
     columns = {
         field.name: np.array([getattr(d, field.name) for d in dials])
-        for field in dataclasses.fields(behaviours.Behaviour)
+        for field in dataclasses.fields(behaviours_dials.Behaviour)
     }
-    seeds = [behaviours.environment_seed(plan.seed, e) for e in range(plan.episodes)]
+    seeds = [
+        behaviours_dials.environment_seed(plan.seed, e) for e in range(plan.episodes)
+    ]
     columns["seed"] = np.array(seeds, dtype=np.int64)
     dsrl.write(out, episodes, _header(plan), columns=columns)
     shutil.rmtree(parts, ignore_errors=True)
     return episodes
 
 
-def _dials(plan: Plan, episode: int) -> behaviours.Behaviour:
-    return behaviours.sample(plan.task, plan.seed, episode, plan.mixture)
+def _dials(plan: Plan, episode: int) -> behaviours_dials.Behaviour:
+    return behaviours_dials.sample(plan.task, plan.seed, episode, plan.mixture)
 
 
 def record(env, plan: Plan, episode: int) -> dict[str, np.ndarray]:
@@ -115,8 +119,8 @@ def record(env, plan: Plan, episode: int) -> dict[str, np.ndarray]:
       and terminated `[]` bool.
     """
     dials = _dials(plan, episode)
-    observation = env.reset(behaviours.environment_seed(plan.seed, episode))
-    act = behaviours.start(env, plan.task, dials, plan.seed, episode)
+    observation = env.reset(behaviours_dials.environment_seed(plan.seed, episode))
+    act = behaviours_dials.start(env, plan.task, dials, plan.seed, episode)
     observations, actions, rewards, costs = [observation], [], [], []
     while True:
         action = act(observation)
@@ -161,7 +165,7 @@ def _header(plan: Plan) -> dict[str, str | int]:
     header = {
         "task": plan.task,
         "collection_seed": plan.seed,
-        "behaviour_version": behaviours.VERSION,
+        "behaviour_version": behaviours_dials.VERSION,
         "simulator": json.dumps(versions, sort_keys=True),
     }
     # "varied" came first, and its files say nothing.
@@ -288,10 +292,10 @@ _worker_state: tuple | None = None
 def _start_worker(plan: Plan, parts: str, parent: int) -> None:
     """Runs once in each worker process."""
     global _worker_state
-    from sas_jax.envs import safety_gym
+    from sas_jax.envs.make import make as make_env
 
     shared.exit_with(parent)
-    _worker_state = (safety_gym.make(plan.task), plan, pathlib.Path(parts))
+    _worker_state = (make_env(plan.task), plan, pathlib.Path(parts))
 
 
 def _record_part(episode: int) -> None:

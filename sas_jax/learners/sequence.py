@@ -10,19 +10,23 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sas_jax import accumulate, critic, losses, sas, stepping, temperature
-from sas_jax.alignment import Alignment
-from sas_jax.carry import Policy
+from sas_jax.alignment import policy as aligned_policy
+from sas_jax.alignment.algorithm1 import Alignment
+from sas_jax.alignment.carry import Policy
+from sas_jax.alignment.config import SASConfig
+from sas_jax.alignment.gate import RiskModel
+from sas_jax.alignment.tiles import Tiling
+from sas_jax.critic import network as critic_network
+from sas_jax.data.spec import DataSpec
 from sas_jax.envs.tasks import get_task
 from sas_jax.experiment import ExperimentConfig, TrainConfig, make_model
-from sas_jax.free_run import make_free_run
-from sas_jax.losses import Batch
-from sas_jax.risk import RiskModel
-from sas_jax.settings import SASConfig
-from sas_jax.spec import DataSpec
-from sas_jax.tiling import Tiling
+from sas_jax.learners import accumulate
+from sas_jax.models import losses, temperature
+from sas_jax.models.losses import Batch
+from sas_jax.models.world_model import WorldModel
+from sas_jax.policies import cached
+from sas_jax.policies.free_run import make_free_run
 from sas_jax.types import Key, Learner, TrainState
-from sas_jax.world_model import WorldModel
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
@@ -73,9 +77,9 @@ def temperature_of(state: TrainState) -> jax.Array | None:
 
 def make_sequence_model(
     config: ExperimentConfig, spec: DataSpec
-) -> stepping.SequenceModel:
+) -> cached.SequenceModel:
     """The step functions of a trained model under the alignment's settings."""
-    return stepping.make(
+    return cached.make(
         make_model(config, spec),
         spec,
         prompt_length=config.sas.prompt_steps,
@@ -90,10 +94,10 @@ def make_sequence_model(
 def make_risk_model(config: SASConfig) -> RiskModel:
     """The cost critic in `variables["critic"]`, under the alignment's settings."""
     return RiskModel(
-        risk=lambda variables, obs, action: critic.risk(
+        risk=lambda variables, obs, action: critic_network.risk(
             variables["critic"], obs, action
         ),
-        level=lambda variables, limit: critic.gate_level(
+        level=lambda variables, limit: critic_network.gate_level(
             variables["critic"], limit, config.gate_rule
         ),
     )
@@ -118,7 +122,7 @@ def make_policy(
     Variants that need a cost critic find it in `variables["critic"]`.
     """
     target = config.sas.target_return
-    return sas.make_policy(
+    return aligned_policy.make_policy(
         make_sequence_model(config, spec),
         config.sas,
         variants=variants,

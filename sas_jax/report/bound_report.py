@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sas_jax.files.atomic import replacing
 from sas_jax.report import style
-from sas_jax.report.atomic import replacing
-from sas_jax.report.stats import Interval
 from sas_jax.report.tables import Table
+from sas_jax.stats.intervals import Interval
 
 
 @dataclasses.dataclass(frozen=True)

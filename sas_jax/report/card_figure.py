@@ -1,6 +1,6 @@
 """The world-model card as a picture: is this model worth imagining with?
 
-The card is a dict (see `card_table`); a panel whose part is missing is left out, and
+The card is a dict (see `card.verdict`); a panel whose part is missing is left out, and
 the picture says which.
 """
 
@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from sas_jax.card.verdict import COST_CORRELATION, SPREAD
 from sas_jax.errors import UserError
 from sas_jax.report import style
-from sas_jax.report.card_table import COST_CORRELATION, SPREAD
 
 
 def card_figure(path: str | os.PathLike, card: Mapping, *, title: str = "") -> Path:
     """Writes the card's curves as a PNG and returns its path.
 
-    card: see `card_table`; the parts drawn are ``log_density``, ``spread``,
+    card: see `card.verdict`; the parts drawn are ``log_density``, ``spread``,
     ``cost`` and ``pit``. Raises `UserError` if the card has none of them, or a part
     whose arrays disagree in length.
     """
@@ -50,7 +50,7 @@ def card_figure(path: str | os.PathLike, card: Mapping, *, title: str = "") -> P
             except (KeyError, ValueError, TypeError) as error:
                 raise UserError(
                     f"world-model card, part {name!r}: {error!r}; expected the arrays "
-                    "named in sas_jax.report.card_table, of equal length"
+                    "named in sas_jax.card.verdict, of equal length"
                 ) from error
         words = [title] if title else []
         if missing:

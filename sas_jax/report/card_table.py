@@ -1,116 +1,16 @@
-"""The world-model card as a table: values, targets, and an honest mark.
+"""The world-model card as a table."""
 
-A card is a dict of parts, any of which may be absent:
-  log_density: steps, imagined_mean, imagined_sd, real_mean, real_sd (lists over the
-    horizon; nats), spread: steps, ratio (imagined over real),
-  cost: horizons, correlation, rate_imagined, rate_real (per step, per horizon),
-  pit: counts (histogram), ks_mean, independent (how many independent steps),
-  transition: log_likelihood, per_dimension; latents: active, total,
-  whole_episode: see `sas_jax.card_episode`,
-  next_return: rmse, reward_sd, r2; cost_head: auc, bce, bce_of_base_rate,
-  metrics: further lines, each a dict with name, value, and optionally low and high.
-Other parts are ignored. `sas_jax.card` measures all but the last.
-"""
+from collections.abc import Mapping
 
-import dataclasses
-import math
-import warnings
-from collections.abc import Iterable, Mapping
-
+from sas_jax.card.verdict import card_lines, text_of
 from sas_jax.report.tables import NO_VALUE, Table
-
-# What makes a model worth imagining with. Least correlation of predicted and real cost
-# over a horizon; the rest is explained by its name.
-COST_CORRELATION = {10: 0.70, 25: 0.50, 50: 0.35}
-_COST_RATE = (0.75, 1.25)
-SPREAD = (0.8, 1.25)
-_DENSITY_SDS = (-2.0, 2.0)
-_LATENT_SHARE = 0.5
-# Ours: "like the data's" in numbers, as a Kolmogorov-Smirnov distance.
-_SPEED_DISTANCE = 0.1
-# Kolmogorov's 95 % point: sup |F_n - F| < 1.36 / sqrt(n) for a calibrated model.
-_KOLMOGOROV = 1.36
-
-
-@dataclasses.dataclass(frozen=True)
-class CardLine:
-    """One number of the card. low, high: its target range; None is unbounded."""
-
-    name: str
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def mark(self) -> str:
-        """``ok`` or ``poor`` where there is a target, else nothing.
-
-        A value that is not finite is poor: the model, or the measurement, broke.
-        """
-        if self.low is None and self.high is None:
-            return ""
-        low = -math.inf if self.low is None else self.low
-        high = math.inf if self.high is None else self.high
-        return (
-            "ok" if math.isfinite(self.value) and low <= self.value <= high else "poor"
-        )
-
-    @property
-    def target(self) -> str:
-        """The target in words."""
-        if self.low is None and self.high is None:
-            return ""
-        if self.high is None:
-            return f">= {self.low:.3g}"
-        if self.low is None:
-            return f"<= {self.high:.3g}"
-        return f"{self.low:.3g} to {self.high:.3g}"
-
-
-def card_lines(card: Mapping) -> list[CardLine]:
-    """The card's numbers with their targets, in a fixed order, absent parts skipped."""
-    lines = [
-        *_cost_lines(card.get("cost") or {}),
-        *_imagination_lines(card),
-        *_whole_lines(card.get("whole_episode") or {}),
-        *_one_step_lines(card),
-    ]
-    for extra in card.get("metrics") or ():
-        value = float(extra["value"])
-        lines.append(
-            CardLine(extra["name"], value, extra.get("low"), extra.get("high"))
-        )
-    return lines
-
-
-def poor_lines(card: Mapping) -> list[CardLine]:
-    """The numbers that miss their targets: why imagination should not be trusted."""
-    return [line for line in card_lines(card) if line.mark == "poor"]
-
-
-class PoorCardWarning(UserWarning):
-    """Alignment over an imagination that does not match the data."""
-
-
-def warn_poor(card: Mapping | None) -> None:
-    """One `PoorCardWarning` that counts and names the missed targets, if any."""
-    judged = [line for line in card_lines(card or {}) if line.mark]
-    poor = [line for line in judged if line.mark == "poor"]
-    if poor:
-        names = "; ".join(f"{line.name} {_text(line.value)}" for line in poor)
-        warnings.warn(
-            f"world-model card: {len(poor)} of {len(judged)} targets missed; prompts "
-            f"are chosen over an imagination unlike the data ({names})",
-            PoorCardWarning,
-            stacklevel=3,
-        )
 
 
 def card_table(card: Mapping, title: str = "World-model card") -> Table:
     """The card as a table of number, value, target and mark."""
     lines = card_lines(card)
     rows = tuple(
-        (line.name, _text(line.value), line.target or NO_VALUE, line.mark or NO_VALUE)
+        (line.name, text_of(line.value), line.target or NO_VALUE, line.mark or NO_VALUE)
         for line in lines
     )
     judged = [line for line in lines if line.mark]
@@ -122,85 +22,3 @@ def card_table(card: Mapping, title: str = "World-model card") -> Table:
             "not match the data in these respects.",
         )
     return Table(title, ("held-out episodes", "value", "target", "mark"), rows, notes)
-
-
-def _cost_lines(cost: Mapping) -> Iterable[CardLine]:
-    for horizon, value in zip(
-        cost.get("horizons", ()), cost.get("correlation", ()), strict=False
-    ):
-        name = f"predicted against real cost, correlation over {horizon} steps"
-        yield CardLine(name, float(value), COST_CORRELATION.get(horizon))
-    if "rate_real" in cost and "rate_imagined" in cost:
-        horizon = cost["horizons"][-1]
-        real, imagined = cost["rate_real"][-1], cost["rate_imagined"][-1]
-        name = f"cost rate over {horizon} steps, imagined / real"
-        # Without any real cost a ratio says nothing; it stays unmarked.
-        yield (
-            CardLine(name, imagined / real, *_COST_RATE)
-            if real > 0
-            else CardLine(name, math.nan)
-        )
-
-
-def _imagination_lines(card: Mapping) -> Iterable[CardLine]:
-    if density := card.get("log_density"):
-        step = density.get("steps", range(1, len(density["real_mean"]) + 1))[-1]
-        gap = density["imagined_mean"][-1] - density["real_mean"][-1]
-        if density.get("real_sd") is not None:
-            sd = density["real_sd"][-1]
-            name = f"log-density of imagined states at step {step}, sd from real"
-            yield CardLine(name, gap / sd if sd else math.nan, *_DENSITY_SDS)
-        name = f"log-density of imagined states at step {step}, nats from real"
-        yield CardLine(name, gap)
-    if spread := card.get("spread"):
-        step = spread.get("steps", range(1, len(spread["ratio"]) + 1))[-1]
-        name = f"state spread at step {step}, imagined / real"
-        yield CardLine(name, float(spread["ratio"][-1]), *SPREAD)
-
-
-def _whole_lines(whole: Mapping) -> Iterable[CardLine]:
-    if not whole:
-        return
-    steps = whole["horizon"]
-    yield CardLine(
-        f"share of {steps}-step imaginations that blow up", whole["blown_up"], None, 0.0
-    )
-    if whole["cost_real"] > 0:
-        ratio = whole["cost_imagined"] / whole["cost_real"]
-        yield CardLine(f"cost of {steps} steps, imagined / real", ratio, *_COST_RATE)
-    yield CardLine(f"return of {steps} steps, imagined", whole["return_imagined"])
-    yield CardLine(f"return of {steps} steps, real", whole["return_real"])
-    if speed := whole.get("speed"):
-        name = "speed, distance of imagined from real distribution"
-        yield CardLine(name, speed["distance"], None, _SPEED_DISTANCE)
-
-
-def _one_step_lines(card: Mapping) -> Iterable[CardLine]:
-    pit = card.get("pit") or {}
-    if "ks_mean" in pit:
-        count = pit.get("independent", sum(pit.get("counts", ())))
-        bound = _KOLMOGOROV / math.sqrt(count) if count else None
-        name = "transition calibration, distance of PIT from uniform"
-        yield CardLine(name, pit["ks_mean"], None, bound)
-    if transition := card.get("transition"):
-        name = "transition log-likelihood a step, nats"
-        yield CardLine(name, transition["log_likelihood"])
-    if (latents := card.get("latents")) and latents["total"]:
-        name = f"active latents of {latents['total']}"
-        least = _LATENT_SHARE * latents["total"]
-        yield CardLine(name, float(latents["active"]), least)
-    if next_return := card.get("next_return"):
-        yield CardLine("next return, share of variance explained", next_return["r2"])
-    if head := card.get("cost_head"):
-        yield CardLine("cost from the next state, AUC", head["auc"])
-        name = "cost from the next state, cross-entropy / base rate's"
-        base = head["bce_of_base_rate"]
-        yield CardLine(name, head["bce"] / base if base else math.nan)
-
-
-def _text(value: float) -> str:
-    if not math.isfinite(value):
-        return "not finite"
-    return (
-        f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
-    )

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from sas_jax.errors import UserError
+from sas_jax.files.atomic import replacing
 from sas_jax.report import scene, style
-from sas_jax.report.atomic import replacing
 from sas_jax.report.scene import EpisodePath, Kind
 
 _SCALE = 3

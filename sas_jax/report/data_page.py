@@ -8,8 +8,8 @@ import numpy as np
 from sas_jax.data import quality
 from sas_jax.data.episodes import Episodes
 from sas_jax.envs import tasks
+from sas_jax.files.atomic import write_text
 from sas_jax.report import style
-from sas_jax.report.atomic import write_text
 
 _MAX_POINTS = 20_000  # steps from which the plane of states is drawn
 

@@ -15,12 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from sas_jax.errors import UserError
+from sas_jax.files.results import EpisodeResult, variants_of
 from sas_jax.report import style
 from sas_jax.report.card_figure import card_figure
 from sas_jax.report.map_figure import map_figure
-from sas_jax.report.results import EpisodeResult, variants_of
-from sas_jax.report.stats import Interval, layouts_of, mean_interval
 from sas_jax.report.training_figure import training_figure
+from sas_jax.stats.intervals import Interval, layouts_of, mean_interval
 
 __all__ = [
     "card_figure",

@@ -5,9 +5,9 @@ Every sentence is computed from the data; none is written beforehand.
 
 from collections.abc import Sequence
 
-from sas_jax.report.results import EpisodeResult
-from sas_jax.report.stats import FEW_LAYOUTS, PairedDifference
+from sas_jax.files.results import EpisodeResult
 from sas_jax.report.tables import interval_text
+from sas_jax.stats.intervals import FEW_LAYOUTS, PairedDifference
 
 # Effect on cost whose price in layouts is quoted: what the field would call small.
 _SMALL_COST_EFFECT = 5.0

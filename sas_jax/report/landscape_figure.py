@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from sas_jax.files.atomic import replacing
 from sas_jax.report import scene, style
-from sas_jax.report.atomic import replacing
 from sas_jax.report.map_figure import draw_object, draw_path, legend_mark
-from sas_jax.report.ranks import auc
 from sas_jax.report.scene import EpisodePath
 from sas_jax.report.tables import Table
+from sas_jax.stats.ranks import auc
 
 
 class Landscape(NamedTuple):

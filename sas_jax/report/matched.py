@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from sas_jax.errors import UserError
-from sas_jax.report.results import EpisodeResult, variants_of
-from sas_jax.report.stats import LEVEL, NUM_RESAMPLES, Interval
+from sas_jax.files.results import EpisodeResult, variants_of
 from sas_jax.report.tables import INTERVAL_NOTE, Table, interval_text
 from sas_jax.report.tokens import TokenResult
+from sas_jax.stats.intervals import LEVEL, NUM_RESAMPLES, Interval
 
 _HEADER = (
     "variant",

@@ -4,10 +4,12 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sas_jax.card.verdict import poor_lines
 from sas_jax.errors import nearest
-from sas_jax.report import atomic, findings, machine, tables
-from sas_jax.report.card_table import card_table, poor_lines
-from sas_jax.report.results import EpisodeResult, variants_of
+from sas_jax.files import atomic, machine
+from sas_jax.files.results import EpisodeResult, variants_of
+from sas_jax.report import findings, tables
+from sas_jax.report.card_table import card_table
 
 _SECTIONS = (
     "title",
@@ -37,7 +39,7 @@ def write_report(path: str | os.PathLike, sections: Mapping) -> Path:
       commit: str or None, by default the checkout's.
       results: result rows, for tables, paired differences and findings.
       references: variants to compare with, default (none, rand) as far as they occur.
-      card: the world-model card (see `card_table`).
+      card: the world-model card (see `card.verdict`).
       figures: [(path, caption)]; paths become relative to the page.
       notes: further sentences for the end.
     Raises `UserError` for rows that cannot be paired, ValueError for a section that is

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from sas_jax.report import style
-from sas_jax.report.ranks import auc_within
-from sas_jax.report.resample import correlation
 from sas_jax.report.signal_report import EPISODES, PROMPTS
+from sas_jax.stats.ranks import auc_within
+from sas_jax.stats.resample import correlation
 
 
 def signal_figure(
@@ -22,7 +22,7 @@ def signal_figure(
 ) -> Path:
     """Level against real cost, peaks of both loops, sum V against a coin, shifts.
 
-    arrays: of `sas_jax.signals`, one row per layout. Returns the path written.
+    arrays: of `sas_jax.studies.signals`, one row per layout. Returns the path written.
     """
     with style.styled():
         figure, axes = style.new_figure(10.4, 7.4, nrows=2, ncols=2)

@@ -1,7 +1,7 @@
 """Does Algorithm 1 know what it does? Statistics of its signals, with intervals.
 
 All are 95 % bootstrap intervals over layouts; nothing is corrected for their number.
-Arrays are those of `sas_jax.signals`: one row per layout.
+Arrays are those of `sas_jax.studies.signals`: one row per layout.
 """
 
 import csv
@@ -12,16 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sas_jax.report.atomic import replacing
-from sas_jax.report.ranks import auc_within, ranks
-from sas_jax.report.resample import (
-    correlation,
-    correlation_within,
-    interval_of,
-    mean_of,
-)
-from sas_jax.report.stats import Interval
+from sas_jax.files.atomic import replacing
 from sas_jax.report.tables import Table
+from sas_jax.stats.intervals import Interval
+from sas_jax.stats.ranks import auc_within, ranks
+from sas_jax.stats.resample import correlation, correlation_within, interval_of, mean_of
 
 EPISODES = ("none", "rand", "sas")
 PROMPTS = ("rand", "sas")

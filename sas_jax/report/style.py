@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sas_jax.report.atomic import replacing
+from sas_jax.files.atomic import replacing
 
 # Okabe and Ito's palette (2008), readable with any common colour vision.
 BLACK, ORANGE, SKY, GREEN = "#2B2B2B", "#E69F00", "#56B4E9", "#009E73"

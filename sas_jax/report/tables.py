@@ -8,8 +8,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from sas_jax.report.results import EpisodeResult, variants_of
-from sas_jax.report.stats import (
+from sas_jax.files.results import EpisodeResult, variants_of
+from sas_jax.stats.intervals import (
     LEVEL,
     METRICS,
     MIN_LAYOUTS,

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sas_jax.errors import UserError
-from sas_jax.report.atomic import replacing
-from sas_jax.report.ranks import spearman
-from sas_jax.report.stats import Interval, mean_interval
+from sas_jax.files.atomic import replacing
 from sas_jax.report.tables import Table
+from sas_jax.stats.intervals import Interval, mean_interval
+from sas_jax.stats.ranks import spearman
 
 COLUMNS = ("target_return", "cost_limit", "episode_seed", "return", "cost", "run")
 # The thresholds that are compared where the grid has them.

@@ -1,0 +1,197 @@
+"""A policy with Algorithm 1 around it, as an object for a simulator's loop."""
+
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from sas_jax.alignment import policy as aligned_policy
+from sas_jax.alignment.config import SASConfig
+from sas_jax.alignment.gate import RiskModel
+from sas_jax.alignment.sequence_model import SequenceModel, window_beside
+from sas_jax.errors import UserError
+from sas_jax.types import Rows, TimeStep
+
+
+class AlignedPolicy:
+    """Aligns when episodes begin, then acts, one episode or a batch of them at a time.
+
+        policy = sas_jax.AlignedPolicy(model, variables, config, episode_steps=1000)
+        policy.reset(obs, seed=7, target_return=30.0, cost_limit=20.0)
+        action = policy.act(obs)
+        action = policy.act(obs, reward, cost)  # of the step just made, and so on
+
+    An episode depends on its seed and what it was shown; batches of another size round
+    differently. Arrays in and out are numpy's.
+    """
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        variables: Any,
+        config: SASConfig | None = None,
+        *,
+        variant: str = "sas",
+        episode_steps: int | None = None,
+        target_return: float = 0.0,
+        cost_limit: float = 0.0,
+        max_cost: float = 1.0,
+        seed: int = 0,
+        risk_model: RiskModel | None = None,
+    ):
+        """Builds the programs; they compile at the first episode.
+
+        Args:
+          model: any sequence policy that offers the step functions. variables: its
+            parameters, handed to them as they are.
+          config: settings of Algorithm 1. Those of the model's own (density,
+            num_importance, prompt_mode, prompt_extra, decoder_noise, target_return)
+            are not looked at.
+          variant: one of `settings.VARIANTS`.
+          episode_steps: longest episode; T where config.horizon is 0.
+          target_return, cost_limit: tokens at the start, and the threshold d at which
+            the invariant set is reported, where `reset` names no others.
+          max_cost: C_max, the largest cost of a step.
+          seed: base of every draw.
+          risk_model: cost critic of the variants in `settings.CRITICAL`.
+
+        Raises:
+          UserError: no horizon, an unknown variant, or a model made for another prompt.
+        """
+        config = SASConfig() if config is None else config
+        horizon = config.horizon or episode_steps
+        if not horizon:
+            raise UserError(
+                "horizon: expected config.horizon or episode_steps to be given"
+            )
+        expected = window_beside(model, config.prompt_steps)
+        if model.prompt_window != expected or expected < 1:
+            raise UserError(
+                f"config: prompts of {config.prompt_steps} steps, but the model keeps "
+                f"{model.context - model.prompt_window} of its {model.context} steps "
+                "for one; expected the same number"
+            )
+        self._policy = aligned_policy.make_policy(
+            model,
+            config,
+            variants=(variant,),
+            horizon=horizon,
+            target_return=target_return,
+            max_cost=max_cost,
+            episode_steps=episode_steps,
+            risk_model=risk_model,
+        )
+        self._variables = variables
+        self._defaults = (target_return, cost_limit)
+        self._key = jax.random.key(seed)
+        self._begin = {}
+        self._initial_carry = jax.jit(
+            self._policy.initial_carry, static_argnames="obs_dim"
+        )
+        self._act = jax.jit(self._policy.act, donate_argnums=1)
+        self._carry = None
+
+    def reset(
+        self,
+        obs: np.ndarray,
+        *,
+        seed: Any = 0,
+        target_return: Any = None,
+        cost_limit: Any = None,
+    ) -> None:
+        """Begins episodes at their first observation: imagines and chooses a prompt.
+
+        Args:
+          obs: `[O]`, or `[B, O]` for B episodes.
+          seed: of the episode's draws; one number for a batch means seed, seed + 1, ...
+          target_return, cost_limit: tokens at the start, a number or `[B]`; None means
+            the policy's.
+
+        Raises:
+          UserError: shapes that do not fit.
+        """
+        obs = np.asarray(obs, np.float32)
+        if obs.ndim not in (1, 2):
+            raise UserError(f"obs of shape {obs.shape}: expected (O,) or (B, O)")
+        self._is_single = obs.ndim == 1
+        obs = np.atleast_2d(obs)
+        count = obs.shape[0]
+        seeds = np.asarray(seed, np.uint32)
+        if seeds.ndim == 0:
+            seeds = seeds + np.arange(count, dtype=np.uint32)
+        given = [
+            np.asarray(default if value is None else value, np.float32)
+            for value, default in zip(
+                (target_return, cost_limit), self._defaults, strict=True
+            )
+        ]
+        for name, x in zip(
+            ("seed", "target_return", "cost_limit"), (seeds, *given), strict=True
+        ):
+            if x.shape not in ((), (count,)):
+                raise UserError(
+                    f"{name} of shape {x.shape}: expected a number or ({count},)"
+                )
+        target, limit = (np.broadcast_to(x, (count,)) for x in given)
+        rows = Rows(
+            variant=np.zeros(count, np.int32),
+            cost_limit=limit,
+            episode_seed=seeds,
+            target_return=target,
+        )
+        carry = self._initial_carry(
+            self._variables, rows, self._key, obs_dim=obs.shape[1]
+        )
+        arguments = (self._variables, carry, self._time_step(obs, 0, 0), self._key)
+        if obs.shape not in self._begin:
+            jitted = jax.jit(self._policy.begin, donate_argnums=1)
+            self._begin[obs.shape] = jitted.lower(*arguments).compile()
+        started = time.perf_counter()
+        self._carry = jax.block_until_ready(self._begin[obs.shape](*arguments))
+        self._seconds = time.perf_counter() - started
+        self._shape, self._is_first = obs.shape, True
+
+    def _time_step(self, obs, reward, cost, is_first=True) -> TimeStep:
+        count = obs.shape[0]
+        reward, cost = (
+            np.broadcast_to(np.asarray(x, np.float32), (count,)) for x in (reward, cost)
+        )
+        return TimeStep(obs, reward, cost, np.full(count, is_first))
+
+    def act(self, obs: np.ndarray, reward: Any = 0.0, cost: Any = 0.0) -> np.ndarray:
+        """The next action `[A]`, or `[B, A]`, inside the box [-1, 1].
+
+        Args:
+          obs: the present observation, of `reset`'s shape; at first `reset`'s own.
+          reward, cost: of the step just made, a number or `[B]`; not looked at in the
+            first step.
+
+        Raises:
+          UserError: no episode has begun, or shapes that do not fit.
+        """
+        if self._carry is None:
+            raise UserError("act: no episode has begun; expected reset(obs) first")
+        obs = np.asarray(obs, np.float32)
+        expected = self._shape[1:] if self._is_single else self._shape
+        if obs.shape != expected:
+            raise UserError(f"obs of shape {obs.shape}: expected {expected}")
+        now = self._time_step(np.atleast_2d(obs), reward, cost, self._is_first)
+        action, self._carry = self._act(self._variables, self._carry, now, self._key)
+        self._is_first = False
+        return np.asarray(action)[0] if self._is_single else np.asarray(action)
+
+    def diagnostics(self) -> dict[str, np.ndarray]:
+        """What is known of the episodes so far: see `Diagnostics` and `drift.summary`.
+
+        align_seconds: wall time of the alignment of all of them, compilation left out.
+
+        Raises:
+          UserError: no episode has begun.
+        """
+        if self._carry is None:
+            raise UserError("diagnostics: no episode has begun; expected reset(obs)")
+        found = jax.device_get(self._policy.diagnostics(self._carry))
+        if self._is_single:
+            found = {name: x[0] for name, x in found.items()}
+        return found | {"align_seconds": np.float64(self._seconds)}

@@ -1,0 +1,1 @@
+"""The world-model card: is this model worth imagining with?"""

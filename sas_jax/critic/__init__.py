@@ -1,0 +1,1 @@
+"""The cost critic: what the next steps will cost, regressed on data."""

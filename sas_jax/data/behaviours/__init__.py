@@ -1,0 +1,1 @@
+"""Scripted drivers that record data of the navigation tasks."""

@@ -1,0 +1,229 @@
+"""Safety-Gymnasium behind a small interface; the only importer of `safety_gymnasium`.
+
+safety-gymnasium 1.0.0 was written for older Pythons. `import_safety_gymnasium` lets it
+run on current ones without touching its files, and takes out two things that cost time
+or noise and change no number: the 24 MB sky that every reset decodes, and a notice
+about Adroit hands.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import functools
+import inspect
+import io
+import math
+import sys
+import types
+
+import numpy as np
+
+from sas_jax.envs import tasks
+from sas_jax.envs.interface import POSE_SIZE, check_action, check_seed
+from sas_jax.envs.suites import velocity
+from sas_jax.errors import UserError
+
+# A flat gradient in place of six star pictures; seen only in rendered frames.
+_SKY = {
+    "@type": "skybox",
+    "@builtin": "gradient",
+    "@rgb1": "0.3 0.5 0.7",
+    "@rgb2": "0 0 0",
+    "@width": 32,
+    "@height": 192,
+}
+
+
+@contextlib.contextmanager
+def _array_defaults_allowed():
+    """Lets dataclasses have numpy arrays as defaults, as Python < 3.11 did."""
+    original = dataclasses.dataclass
+
+    def dataclass(cls=None, /, **options):
+        def decorate(cls):
+            for name in inspect.get_annotations(cls):
+                default = cls.__dict__.get(name)
+                if isinstance(default, np.ndarray):
+                    setattr(cls, name, dataclasses.field(default_factory=default.copy))
+            return original(cls, **options)
+
+        return decorate if cls is None else decorate(cls)
+
+    dataclasses.dataclass = dataclass
+    try:
+        yield
+    finally:
+        dataclasses.dataclass = original
+
+
+@contextlib.contextmanager
+def _without_adroit_notice():
+    """Holds stderr back and passes on every line that is not the notice."""
+    held = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(held):
+            yield
+    finally:
+        for line in held.getvalue().splitlines():
+            if "AdroitHand" not in line:
+                print(line, file=sys.stderr)
+
+
+def _cached_yaml(yaml):
+    """A stand-in for the yaml module that reads each asset file once."""
+    cache = {}
+
+    def load(stream, Loader=None):
+        if stream.name not in cache:
+            content = yaml.load(stream, Loader=Loader)
+            if "skybox" in content.get("textures", {}):
+                content["textures"]["skybox"] = _SKY
+            cache[stream.name] = content
+        return copy.deepcopy(cache[stream.name])
+
+    return types.SimpleNamespace(load=load, FullLoader=yaml.FullLoader)
+
+
+@functools.cache
+def import_safety_gymnasium() -> types.ModuleType:
+    """Imports safety-gymnasium with fast resets and without its notices.
+
+    Raises:
+      UserError: safety-gymnasium is not installed.
+    """
+    try:
+        with _array_defaults_allowed(), _without_adroit_notice():
+            import safety_gymnasium
+            from safety_gymnasium import world
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"safety-gymnasium cannot be imported ({error}); expected the environment "
+            "extras to be installed, see README"
+        ) from error
+    world.yaml = _cached_yaml(world.yaml)
+    return safety_gymnasium
+
+
+def resampling_error() -> type[Exception]:
+    """The suite's error for a layout without room."""
+    import_safety_gymnasium()
+    from safety_gymnasium.utils.common_utils import ResamplingError
+
+    return ResamplingError
+
+
+class PlainEnv:
+    """One environment of Safety-Gymnasium as it comes.
+
+    In the shape descriptions O is the observation size, A the action size.
+    """
+
+    def __init__(self, task: tasks.Task):
+        safety_gymnasium = import_safety_gymnasium()
+        self.task = task
+        # The constructor draws a seed from numpy's global generator; every reset here
+        # is seeded, so the draw is undone.
+        state = np.random.get_state()  # noqa: NPY002
+        try:
+            if task.obs_groups:
+                self._env = safety_gymnasium.make(task.env_id, disable_env_checker=True)
+            else:
+                self._env = velocity.make_env(task.env_id)
+        finally:
+            np.random.set_state(state)  # noqa: NPY002
+        self._ended = True
+
+    @property
+    def unwrapped(self):
+        """The suite's own environment object (for rendering and diagnostics)."""
+        return self._env.unwrapped
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Starts the episode that `seed` names. Returns `[O]` float64."""
+        observation, _ = self._env.reset(seed=check_seed(seed))
+        self._ended = False
+        return np.asarray(observation, dtype=np.float64)
+
+    def step(self, action):
+        """One step.
+
+        action: `[A]`, clipped to [-1, 1] by the suite.
+        Returns (observation `[O]` float64, reward, cost, terminated, truncated).
+        """
+        if self._ended:
+            raise RuntimeError("the episode has ended; call reset(seed) first")
+        action = check_action(action, self.task)
+        observation, reward, cost, terminated, truncated, _ = self._env.step(action)
+        self._ended = bool(terminated or truncated)
+        return (
+            np.asarray(observation, dtype=np.float64),
+            float(reward),
+            float(cost),
+            bool(terminated),
+            bool(truncated),
+        )
+
+    def pose(self) -> np.ndarray:
+        """Returns `[6]`: agent x, y, yaw, goal x, y, 0; NaN where there is none."""
+        pose = np.full(POSE_SIZE, np.nan)
+        pose[5] = 0.0
+        data = self._data()
+        if not self.task.obs_groups:
+            pose[:2] = data.body("torso").xpos[:2]
+            return pose
+        agent = data.body("agent")
+        pose[:2] = agent.xpos[:2]
+        pose[2] = math.atan2(agent.xmat[3], agent.xmat[0])
+        if "goal_lidar" in self.task.obs_groups:
+            pose[3:5] = data.body("goal").xpos[:2]
+        return pose
+
+    def observe_at(self, poses: np.ndarray) -> np.ndarray:
+        """What an agent at rest would observe at other poses, all else as it is now.
+
+        poses: `[G, 3]` x, y, yaw. Returns `[G, O]` float64; the running episode does
+        not notice.
+
+        Raises:
+          UserError: a task whose agent is not placed on a plane.
+        """
+        if not self.task.obs_groups:
+            raise UserError(
+                f"task {self.task.name}: expected a navigation task, such as PointGoal1"
+            )
+        if self._ended:
+            raise RuntimeError("no episode is running; call reset(seed) first")
+        from sas_jax.envs.suites import placing  # needs MuJoCo
+
+        return placing.observe_at(self.unwrapped.task, poses)
+
+    def layout(self) -> dict[str, np.ndarray]:
+        """Where things stand now: name -> `[k, 3]` x, y, radius.
+
+        Boxes give half their side as radius, the walls of Circle half their length.
+        """
+        if not self.task.obs_groups:
+            return {}
+        data, things = self._data(), {}
+        for thing in self.unwrapped.task._obstacles:
+            if thing.name == "circle":
+                things["circle"] = np.array([[0.0, 0.0, thing.radius]])
+                continue
+            suffix = "obj" if thing.name == "gremlins" else ""
+            names = (
+                [f"{thing.name[:-1]}{i}{suffix}" for i in range(thing.num)]
+                if hasattr(thing, "num")
+                else [thing.name]
+            )
+            rows = [[*data.body(name).xpos[:2], thing.size] for name in names]
+            things[thing.name] = np.array(rows, dtype=np.float64)
+        return things
+
+    def close(self) -> None:
+        """Releases the environment."""
+        self._env.close()
+
+    def _data(self):
+        """MuJoCo's state of the running episode."""
+        unwrapped = self.unwrapped
+        return unwrapped.task.data if self.task.obs_groups else unwrapped.data

@@ -1,0 +1,235 @@
+"""Many episodes at once, in worker processes, with results that depend on seeds only.
+
+Slots are dealt to workers round-robin. There is no reset within a step: the row whose
+`is_last` is set carries that episode's own last reward, cost and observation, and the
+caller starts the next episode when it wants to (safety-gymnasium's own vector
+environment mixes the two, and last costs get lost).
+"""
+
+import json
+import os
+import weakref
+from typing import NamedTuple
+
+import numpy as np
+
+from sas_jax.envs import tasks
+from sas_jax.envs.interface import check_seed
+from sas_jax.envs.vector import pool, shared
+from sas_jax.errors import UserError
+
+
+class StepBatch(NamedTuple):
+    """One time step of B slots with observation size O.
+
+    obs: `[B, O]` float32. After the last step of an episode its final observation.
+    reward, cost: `[B]` float64; 0 on a reset and where the episode has ended before.
+    is_first: `[B]` bool, the slot has just been reset.
+    is_last: `[B]` bool, this step has ended the episode, or it had ended before.
+    terminated: `[B]` bool, it ended by itself and not by the time limit.
+    pose: `[B, 6]` float64: agent x, y, yaw, goal x, y, 0; NaN where there is none.
+    """
+
+    obs: np.ndarray
+    reward: np.ndarray
+    cost: np.ndarray
+    is_first: np.ndarray
+    is_last: np.ndarray
+    terminated: np.ndarray
+    pose: np.ndarray
+
+
+class VectorEnv:
+    """B environments of one task, spread over worker processes.
+
+    In the shape descriptions B is the number of slots, A the action size.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        num_envs: int,
+        *,
+        num_workers: int | None = None,
+        python: str | None = None,
+        lean: bool = True,
+    ):
+        """Starts the workers.
+
+        num_workers: processes; default one per usable core, never more than slots.
+        python: interpreter for the workers; default this one, or for Bullet tasks the
+            one named by ``$SAS_JAX_BULLET_PYTHON``.
+        lean: use the fast simulation path where there is one.
+
+        Raises:
+          UserError: unknown task, fewer than one slot or worker, or workers that
+            cannot start.
+        """
+        self.task = tasks.get_task(task)
+        self.num_envs = _positive(num_envs, "num_envs")
+        if num_workers is None:
+            num_workers = len(os.sched_getaffinity(0))
+        self.num_workers = min(_positive(num_workers, "num_workers"), self.num_envs)
+        if python is None and self.task.suite == "bullet-safety-gym":
+            python = os.environ.get("SAS_JAX_BULLET_PYTHON")
+        self.obs_dim = self.task.obs_dim
+        self.action_dim = self.task.action_dim
+        batch = self.num_envs
+        self._slots = shared.SharedSlots(
+            batch, self.num_workers, self.obs_dim, self.action_dim
+        )
+        # Seeds (-1: no episode) and actions: enough to run the episodes again.
+        self._seeds = np.full(batch, -1, np.int64)
+        self._actions = np.zeros((batch, self.task.episode_steps, self.action_dim))
+        self._lengths = np.zeros(batch, np.int64)
+        self._live = np.zeros(batch, bool)
+        self._pool = pool.WorkerPool(
+            self.task.name,
+            self._slots,
+            num_envs=batch,
+            num_workers=self.num_workers,
+            python=python,
+            lean=lean,
+        )
+        self._finalizer = weakref.finalize(self, self._pool.close)
+        with self._closing_on_error():
+            self._pool.start()
+
+    def reset(self, seeds, mask=None) -> StepBatch:
+        """Starts the episode `seeds[i]` in every slot i of the mask.
+
+        seeds: `[B]` integers in [0, 2**32); those outside the mask are not looked at.
+        mask: `[B]` bool; default all slots.
+
+        Raises:
+          UserError: wrong shapes, or a seed out of range.
+          WorkerError: the environment refuses a seed (the masked slots then have no
+            episode), or keeps killing its worker (the vector environment is closed).
+        """
+        mask = self._check_mask(mask)
+        seeds = np.asarray(seeds)
+        if seeds.shape != (self.num_envs,):
+            raise UserError(
+                f"seeds of shape {seeds.shape}: expected ({self.num_envs},), one a slot"
+            )
+        for slot in np.flatnonzero(mask):
+            self._slots.seeds[slot] = check_seed(seeds[slot].item())
+        self._slots.mask[:] = mask
+        self._live[mask] = False  # until the workers have answered
+        self._seeds[mask] = -1
+        with self._closing_on_error():
+            self._pool.run(shared.RESET, mask, self._history)
+        self._live[mask] = True
+        self._seeds[mask] = self._slots.seeds[mask]
+        self._lengths[mask] = 0
+        return self._batch(is_first=mask, moved=mask)
+
+    def step(self, actions) -> StepBatch:
+        """Steps every slot whose episode runs; the others stay put.
+
+        actions: `[B, A]` floats, clipped to [-1, 1] by the suite. Rows of slots that
+        have ended must be finite and are not used.
+
+        Raises:
+          UserError: wrong shape, NaN or infinity.
+          WorkerError: the environment raises or keeps killing its worker; the vector
+            environment is closed.
+        """
+        actions = np.asarray(actions)
+        expected = (self.num_envs, self.action_dim)
+        if actions.shape != expected:
+            raise UserError(f"actions of shape {actions.shape}: expected {expected}")
+        actions = actions.astype(np.float64)
+        live = self._live.copy()
+        bad = live & ~np.isfinite(actions).all(axis=1)
+        if bad.any():
+            slot = int(bad.argmax())
+            raise UserError(f"action of slot {slot} is not finite: expected floats")
+        self._slots.actions[:] = actions
+        self._slots.mask[:] = live
+        with self._closing_on_error():
+            try:
+                self._pool.run(shared.STEP, live, self._history)
+            except pool.WorkerError:
+                self.close()  # some slots have moved and others have not
+                raise
+        self._actions[live, self._lengths[live]] = actions[live]
+        self._lengths[live] += 1
+        self._live &= ~self._slots.ended
+        return self._batch(is_first=np.zeros(self.num_envs, bool), moved=live)
+
+    def layout(self, slot: int) -> dict[str, np.ndarray]:
+        """Where things stand in a slot: name -> `[k, 3]` x, y, radius.
+
+        Raises:
+          UserError: no such slot, or no episode has been started in it.
+        """
+        if not 0 <= slot < self.num_envs or self._seeds[slot] < 0:
+            raise UserError(f"slot {slot}: expected one with an episode")
+        with self._closing_on_error():
+            things = self._pool.ask_layout(slot, self._history)
+        return {name: np.array(rows).reshape(-1, 3) for name, rows in things.items()}
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Process ids of the workers."""
+        return self._pool.pids
+
+    def close(self) -> None:
+        """Ends the workers. Safe to call twice."""
+        self._finalizer()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self.close()
+
+    def _closing_on_error(self):
+        """An interrupted exchange leaves answers in the pipes: end the workers then."""
+        return pool.closing_unless_finished(self.close)
+
+    def _check_mask(self, mask) -> np.ndarray:
+        """Returns the mask as `[B]` bool."""
+        if mask is None:
+            return np.ones(self.num_envs, bool)
+        mask = np.asarray(mask)
+        if mask.shape != (self.num_envs,) or mask.dtype != bool:
+            raise UserError(
+                f"mask of shape {mask.shape} and type {mask.dtype}: "
+                f"expected ({self.num_envs},) bool"
+            )
+        return mask
+
+    def _history(self, slots) -> bytes:
+        """Packs the episodes of some slots for `Worker.replay`."""
+        header, actions = [], []
+        for slot in slots:
+            if self._seeds[slot] < 0:
+                continue
+            length = int(self._lengths[slot])
+            header.append([int(slot), int(self._seeds[slot]), length])
+            actions.append(self._actions[slot, :length].tobytes())
+        return json.dumps(header).encode() + b"\n" + b"".join(actions)
+
+    def _batch(self, is_first, moved) -> StepBatch:
+        """Copies the slots' results; slots that did not move have no reward or cost."""
+        slots = self._slots
+        return StepBatch(
+            obs=slots.observations.copy(),
+            reward=np.where(moved, slots.rewards, 0.0),
+            cost=np.where(moved, slots.costs, 0.0),
+            is_first=is_first.copy(),
+            is_last=~self._live,
+            terminated=slots.terminated.copy(),
+            pose=slots.poses.copy(),
+        )
+
+
+def _positive(value, name: str) -> int:
+    """Returns `value` as an int >= 1 or raises UserError."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise UserError(f"{name}={value!r}: expected an integer >= 1")
+    if value < 1:
+        raise UserError(f"{name}={value}: expected an integer >= 1")
+    return int(value)

@@ -1,0 +1,155 @@
+"""The process that runs environments for `VectorEnv`. Numpy and a simulator, no JAX.
+
+It is started by path, ``python worker.py '<json>'``, so that the interpreter may be
+another one, with other pins, than the parent's. It serves messages until its pipe
+closes or its parent is gone.
+"""
+
+import json
+import os
+import signal
+import sys
+
+
+class Worker:
+    """Environments of some slots, driven by messages.
+
+    In the shape descriptions A is the action size.
+    """
+
+    def __init__(self, make, slots, shared, index: int):
+        """make: () -> environment. slots: slot numbers served. index: own number."""
+        self._shared = shared
+        self._index = index
+        self._envs = {}
+        for slot in slots:
+            self._note(slot)
+            self._envs[slot] = make()
+
+    def reset(self) -> None:
+        """Starts the episode `seeds[slot]` in every masked slot."""
+        for slot in self._envs:
+            if self._shared.mask[slot]:
+                self._begin(slot, int(self._shared.seeds[slot]))
+
+    def step(self) -> None:
+        """Steps every masked slot by its row of `actions`."""
+        for slot in self._envs:
+            if self._shared.mask[slot]:
+                self._advance(slot, self._shared.actions[slot])
+
+    def replay(self, payload: bytes) -> None:
+        """Runs episodes again from their seeds and actions, up to where they were.
+
+        payload: JSON line ``[[slot, seed, number of actions], ...]``, then the actions
+        of all of them, `[sum, A]` float64.
+        """
+        import numpy as np
+
+        header, _, body = payload.partition(b"\n")
+        size = self._shared.actions.shape[1]
+        actions = np.frombuffer(body, np.float64).reshape(-1, size)
+        for slot, seed, count in json.loads(header):
+            self._begin(slot, seed)
+            for action in actions[:count]:
+                self._advance(slot, action)
+            actions = actions[count:]
+
+    def layout(self, slot: int) -> dict[str, list]:
+        """The slot's things as lists of ``[x, y, radius]``."""
+        layout = self._envs[slot].layout()
+        return {name: rows.tolist() for name, rows in layout.items()}
+
+    def _note(self, slot):
+        """Tells the parent what is being worked at, and that work goes on."""
+        self._shared.busy[self._index] = slot
+        self._shared.beats[self._index] += 1
+
+    def _begin(self, slot, seed):
+        self._note(slot)
+        observation = self._envs[slot].reset(seed)
+        self._publish(slot, observation, 0.0, 0.0, False, False)
+
+    def _advance(self, slot, action):
+        self._note(slot)
+        observation, reward, cost, terminated, truncated = self._envs[slot].step(action)
+        ended = terminated or truncated
+        self._publish(slot, observation, reward, cost, terminated, ended)
+
+    def _publish(self, slot, observation, reward, cost, terminated, ended):
+        shared = self._shared
+        shared.observations[slot] = observation
+        shared.rewards[slot] = reward
+        shared.costs[slot] = cost
+        shared.terminated[slot] = terminated
+        shared.ended[slot] = ended
+        shared.poses[slot] = self._envs[slot].pose()
+
+
+def serve(config: dict) -> None:
+    """Answers messages; EOFError when the parent has closed its end.
+
+    config: task, lean, slots, index, num_envs, num_workers, obs_dim, action_dim, the
+    descriptors commands, replies and memory, and the parent's process id.
+    """
+    from sas_jax.envs.make import make as make_env
+    from sas_jax.envs.vector import shared
+
+    commands, replies = config["commands"], config["replies"]
+    slots = shared.SharedSlots(
+        config["num_envs"],
+        config["num_workers"],
+        config["obs_dim"],
+        config["action_dim"],
+        fd=config["memory"],
+    )
+
+    def answer(action):
+        try:
+            result = action()
+            shared.send(replies, shared.OK, json.dumps(result).encode())
+        except BrokenPipeError:
+            raise SystemExit(0) from None
+        except Exception as error:  # reported to the parent, whose user it concerns
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            shared.send(replies, shared.FAILED, text.encode())
+
+    worker = None
+
+    def start():
+        nonlocal worker
+        worker = Worker(
+            lambda: make_env(config["task"], lean=config["lean"]),
+            config["slots"],
+            slots,
+            config["index"],
+        )
+
+    shared.exit_with(config["parent"])
+    answer(start)
+    while True:
+        kind, payload = shared.receive(commands)
+        if kind == shared.RESET:
+            answer(worker.reset)
+        elif kind == shared.STEP:
+            answer(worker.step)
+        elif kind == shared.REPLAY:
+            answer(lambda payload=payload: worker.replay(payload))
+        elif kind == shared.LAYOUT:
+            answer(lambda payload=payload: worker.layout(int(payload)))
+
+
+def main() -> None:
+    """Entry point of the process."""
+    # Ctrl-C reaches the whole foreground group; the parent decides what to do.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        serve(json.loads(sys.argv[1]))
+    except (EOFError, BrokenPipeError):
+        pass  # the parent has closed its end
+
+
+if __name__ == "__main__":
+    # Started by path: put the package's root, not its folder, on the import path.
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    main()

@@ -1,0 +1,1 @@
+"""Episodes on shared layouts: which ones, in which blocks, with which targets."""

@@ -1,0 +1,303 @@
+"""Evaluation: all variants, thresholds and episodes of a task on the same layouts.
+
+A row's result depends on (task, episode seed, threshold, variant), the base seed and
+the checkpoint, and on nothing else: see `rollout` for how that is kept.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from sas_jax.alignment.config import CRITICAL, GATED, RULES, check_variants
+from sas_jax.card.verdict import warn_poor
+from sas_jax.checkpoint import Checkpoint
+from sas_jax.critic.network import Critic
+from sas_jax.envs.tasks import Task, get_task
+from sas_jax.envs.vector.env import VectorEnv
+from sas_jax.errors import UserError
+from sas_jax.evaluation import blocks
+from sas_jax.evaluation.targets import check_cost_limits, warn_outside
+from sas_jax.experiment import ExperimentConfig
+from sas_jax.files.results import EpisodeResult
+from sas_jax.learners import sequence
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """What to run.
+
+    variants: names of `alignment.VARIANTS`. cost_limits: thresholds kappa >= 0.
+    num_episodes: layouts per variant, seeds first_seed, first_seed + 1, ...
+    seed: base of every random draw of the agents. train_seed: index of the checkpoint's
+      training seed. num_workers: environment processes; None means one a core.
+    """
+
+    variants: tuple[str, ...] = ("none", "rand", "sas")
+    cost_limits: tuple[float, ...] = (20.0, 40.0, 80.0)
+    num_episodes: int = 20
+    first_seed: int = 1_000_000
+    seed: int = 0
+    train_seed: int = 0
+    num_workers: int | None = None
+    devices: int = 1
+
+    def __post_init__(self):
+        check_variants(self.variants)
+        check_cost_limits(self.cost_limits)
+        if self.num_episodes < 1:
+            raise UserError(f"num_episodes: expected >= 1, got {self.num_episodes}")
+        if self.num_workers is not None and self.num_workers < 1:
+            raise UserError(f"num_workers: expected >= 1, got {self.num_workers}")
+        if self.devices < 0:
+            raise UserError(f"devices: expected >= 0 (0 = all), got {self.devices}")
+        if not 0 <= self.first_seed < 2**32 - self.num_episodes:
+            raise UserError(
+                f"first_seed: expected in [0, 2**32), got {self.first_seed}"
+            )
+
+
+class Paths(NamedTuple):
+    """What happened step by step in the first block, for pictures.
+
+    first_obs: `[R, O]`. pose: `[R, T, 6]`. reward, cost: `[R, T]`. length: `[R]`.
+    variant, episode_seed: `[R]`. layouts: episode seed -> layout at the start.
+    """
+
+    first_obs: np.ndarray
+    pose: np.ndarray
+    reward: np.ndarray
+    cost: np.ndarray
+    length: np.ndarray
+    variant: list[str]
+    episode_seed: np.ndarray
+    layouts: dict[int, dict[str, np.ndarray]]
+
+
+class Evaluation(NamedTuple):
+    """Result rows, and the paths of the first block."""
+
+    results: list[EpisodeResult]
+    paths: Paths
+
+
+def task_of(loaded: Checkpoint, train_seed: int) -> Task:
+    """The task of a checkpoint, after a look at whether the two fit.
+
+    Raises:
+      UserError: other sizes than the task's, or no such training seed.
+    """
+    experiment, spec = loaded.config, loaded.spec
+    task = get_task(experiment.task)
+    if (task.obs_dim, task.action_dim) != (spec.obs_dim, spec.action_dim):
+        raise UserError(
+            f"checkpoint of {experiment.task}: trained on {spec.obs_dim} observations "
+            f"and {spec.action_dim} actions; the task has {task.obs_dim} and "
+            f"{task.action_dim}"
+        )
+    if not 0 <= train_seed < experiment.train.num_seeds:
+        raise UserError(
+            f"train_seed: {train_seed}; the checkpoint holds "
+            f"{experiment.train.num_seeds} seed(s), from 0"
+        )
+    return task
+
+
+def evaluate(
+    loaded: Checkpoint,
+    config: EvaluationConfig,
+    *,
+    critic: Critic | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Runs a checkpoint's policy under every variant and threshold.
+
+    A policy without cost tokens acts the same under every threshold: its episodes are
+    run once and judged at each. Only a gate's, which looks at it, run for each.
+
+    Args:
+      loaded: checkpoint. config: what to run.
+      critic: cost critic of the variants that need one, made for the checkpoint.
+      on_step: called with the number of environment steps just made.
+
+    Raises:
+      UserError: settings that do not fit the checkpoint.
+    """
+    experiment, spec = loaded.config, loaded.spec
+    task = task_of(loaded, config.train_seed)
+    if experiment.model.cost_token:
+        warn_outside(spec, config.cost_limits)
+    if critic is None and set(config.variants) & set(CRITICAL):
+        named = next(v for v in config.variants if v in CRITICAL)
+        raise UserError(f"variants: {named} needs a cost critic (experiments.critic)")
+    if any(RULES[variant] for variant in config.variants):
+        warn_poor(loaded.card)
+    done = [
+        _evaluate_pass(loaded, config, task, part, critic, on_step)
+        for part in passes_of(experiment, config)
+    ]
+    results = [row for part in done for row in part.results]
+    results.sort(
+        key=lambda r: (r.episode_seed, config.variants.index(r.variant), r.cost_limit)
+    )
+    return Evaluation(results, _joined([part.paths for part in done]))
+
+
+class Pass(NamedTuple):
+    """Variants that run side by side, and the thresholds that they act under."""
+
+    variants: tuple[str, ...]
+    cost_limits: tuple[float, ...]
+
+    @property
+    def num_groups(self) -> int:
+        """Runs of an episode."""
+        return len(self.variants) * len(self.cost_limits)
+
+
+def passes_of(experiment: ExperimentConfig, config: EvaluationConfig) -> list[Pass]:
+    """What to run: variants that do not see the threshold act under the first one.
+
+    A cost token shows it to all, and to a gate its level does.
+    """
+    variants, limits = config.variants, config.cost_limits
+    shown = () if experiment.sas.gate_level is not None else GATED
+    if experiment.model.cost_token or len(limits) == 1:
+        shown = variants
+    parts = [
+        Pass(tuple(v for v in variants if v not in shown), limits[:1]),
+        Pass(tuple(v for v in variants if v in shown), limits),
+    ]
+    return [part for part in parts if part.variants]
+
+
+def _evaluate_pass(loaded, config, task, part: Pass, critic, on_step) -> Evaluation:
+    """All episodes of a pass, judged at all thresholds."""
+    own_limit = part.cost_limits == config.cost_limits
+    learner = sequence.make(
+        loaded.config,
+        loaded.spec,
+        variants=part.variants,
+        report_limits=None if own_limit else config.cost_limits,
+    )
+    state = jax.tree.map(lambda x: x[config.train_seed], loaded.state)
+    variables = sequence.variables_of(state)
+    if critic is not None:
+        variables |= {"critic": critic}
+    runner = blocks.BlockRunner(
+        learner,
+        variables,
+        num_variants=len(part.variants),
+        cost_limits=part.cost_limits,
+        key=jax.random.key(config.seed),
+        devices=config.devices,
+    )
+    all_seeds = config.first_seed + np.arange(config.num_episodes)
+    size = min(runner.num_episodes, config.num_episodes)
+    results, paths = [], None
+    with VectorEnv(
+        task.name, part.num_groups * size, num_workers=config.num_workers
+    ) as envs:
+        for first in range(0, config.num_episodes, size):
+            out = runner.run(envs, all_seeds[first : first + size], on_step)
+            results += _results(loaded, config, task, part, own_limit, out)
+            if paths is None:
+                paths = _paths(part, out)
+    return Evaluation(results, paths)
+
+
+def _paths(part: Pass, out: blocks.BlockRun) -> Paths:
+    """The paths of one block, rows variant by variant."""
+    groups, count = out.cost.shape[:2]
+
+    def rows(x):
+        return x.reshape(groups * count, *x.shape[2:])
+
+    return Paths(
+        first_obs=np.tile(out.first_obs, (groups, 1)),
+        pose=rows(out.pose),
+        reward=rows(out.reward),
+        cost=rows(out.cost),
+        length=rows(out.length),
+        variant=list(np.repeat(part.variants, len(part.cost_limits) * count)),
+        episode_seed=np.tile(out.seeds, groups),
+        layouts=out.layouts,
+    )
+
+
+def _joined(parts: list[Paths]) -> Paths:
+    """The rows of several passes, which ran on the same layouts."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("first_obs", "pose", "reward", "cost", "length", "episode_seed")
+    }
+    variants = [name for part in parts for name in part.variant]
+    return Paths(**rows, variant=variants, layouts=parts[0].layouts)
+
+
+def _results(loaded, config, task, part, own_limit, out) -> list[EpisodeResult]:
+    """Result rows of a block: every group's episodes, judged at every threshold.
+
+    own_limit: at their own threshold instead, as they acted under it.
+    """
+    results = []
+    prompted = np.isfinite(out.diagnostics["prompt_ok"])
+    seconds = out.align_seconds / max(int(prompted.sum()), 1)
+    for group, episode in np.ndindex(out.cost.shape[:2]):
+        variant, own = divmod(group, len(part.cost_limits))
+        judged = enumerate(config.cost_limits)
+        if own_limit:
+            judged = [(0, part.cost_limits[own])]
+        value = float(out.reward[group, episode].sum())
+        cost = float(out.cost[group, episode].sum())
+        known = {k: x[group, episode] for k, x in out.diagnostics.items()}
+        ended = {k: x[group, episode] for k, x in out.ended.items()}
+        has_prompt = bool(prompted[group, episode])
+        for index, limit in judged:
+            results.append(
+                EpisodeResult(
+                    task=task.name,
+                    algo=loaded.config.algo,
+                    variant=part.variants[variant],
+                    cost_limit=float(limit),
+                    train_seed=loaded.config.train.seed + config.train_seed,
+                    episode_seed=int(out.seeds[episode]),
+                    episode_return=value,
+                    cost=cost,
+                    length=int(out.length[group, episode]),
+                    failed=bool(cost > 0 or out.terminated[group, episode]),
+                    normalized_return=float(task.normalized_return(value)),
+                    normalized_cost=float(task.normalized_cost(cost, limit)),
+                    align_seconds=seconds if has_prompt else math.nan,
+                    level=float(known["level"]),
+                    mean_u=float(known["mean_u"]),
+                    mean_v=float(known["mean_v"]),
+                    invariant_share=float(known["invariant_share"][index]),
+                    prompt_start=int(known["prompt_start"])
+                    if known["prompt_ok"] == 1
+                    else -1,
+                    prompt_ok=bool(known["prompt_ok"] != 0),
+                    **_drift(ended, index),
+                )
+            )
+    return results
+
+
+def _drift(ended, index) -> dict[str, float]:
+    """What is known of an episode at its end; index: of the threshold."""
+    found = {
+        "num_realigned": int(ended.get("num_realigned", 0)),
+        "num_gated": int(ended.get("num_gated", 0)),
+    }
+    if "drift" in ended:
+        found |= {
+            "drift": float(ended["drift"]),
+            "drift_outside": float(ended["drift_outside"][index]),
+            "drift_alarm": int(ended["drift_alarm"]),
+        }
+    return found

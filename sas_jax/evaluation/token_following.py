@@ -1,0 +1,165 @@
+"""Does a policy obey its tokens? Episodes over a grid of return and cost targets.
+
+All pairs of targets run on the same layouts, with the same noise of the actions, one
+pair at a time: targets are values, so one program serves them all. An episode depends
+on its seed, its pair, the base seed and the checkpoint alone, so a run that was stopped
+goes on with what is missing.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from sas_jax import config as config_lib
+from sas_jax.checkpoint import Checkpoint
+from sas_jax.envs.vector.env import VectorEnv
+from sas_jax.errors import UserError
+from sas_jax.evaluation import blocks
+from sas_jax.evaluation.evaluate import task_of
+from sas_jax.evaluation.targets import (
+    check_cost_limits,
+    check_target_returns,
+    warn_outside,
+)
+from sas_jax.learners import sequence
+from sas_jax.report.tokens import TokenResult
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenConfig:
+    """What to ask for.
+
+    target_returns, cost_limits: the grid. A policy without cost tokens runs each return
+      target once, whatever the limits.
+    num_episodes: layouts, seeds first_seed, first_seed + 1, ... seed: base of the
+      agent's draws. train_seed: index of the checkpoint's training seed.
+    num_workers: environment processes; None means one a core.
+    """
+
+    target_returns: tuple[float, ...]
+    cost_limits: tuple[float, ...] = (20.0, 40.0, 80.0)
+    num_episodes: int = 128
+    first_seed: int = 1_000_000
+    seed: int = 0
+    train_seed: int = 0
+    num_workers: int | None = None
+
+    def __post_init__(self):
+        check_target_returns(self.target_returns)
+        check_cost_limits(self.cost_limits)
+        if self.num_episodes < 1:
+            raise UserError(f"num_episodes: expected >= 1, got {self.num_episodes}")
+        if self.num_workers is not None and self.num_workers < 1:
+            raise UserError(f"num_workers: expected >= 1, got {self.num_workers}")
+        if not 0 <= self.first_seed < 2**32 - self.num_episodes:
+            raise UserError(
+                f"first_seed: expected in [0, 2**32), got {self.first_seed}"
+            )
+
+
+def grid_of(loaded: Checkpoint, config: TokenConfig) -> list[tuple[float, float]]:
+    """Pairs (target return, cost limit) to run; NaN limits without cost tokens."""
+    limits = config.cost_limits
+    if not loaded.config.model.cost_token:
+        limits = (math.nan,)
+    return [(t, limit) for t in config.target_returns for limit in limits]
+
+
+def run_name(loaded: Checkpoint, config: TokenConfig) -> str:
+    """Eight hex digits that name policy and draws: what rows of one file share."""
+    # Only the return token, which the grid sets, may differ.
+    sas = dataclasses.replace(loaded.config.sas, target_return=None)
+    settings = dataclasses.replace(loaded.config, sas=sas)
+    text = json.dumps(
+        [
+            config_lib.to_dict(settings),
+            loaded.spec.fingerprint,
+            loaded.step,
+            config.train_seed,
+            config.seed,
+        ],
+        sort_keys=True,
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def follow_tokens(
+    loaded: Checkpoint,
+    config: TokenConfig,
+    *,
+    done: Sequence[TokenResult] = (),
+    on_step: Callable[[int], None] | None = None,
+    on_rows: Callable[[list[TokenResult]], None] | None = None,
+) -> list[TokenResult]:
+    """Runs variant `none` on every pair of the grid.
+
+    Args:
+      loaded: checkpoint. config: what to ask for.
+      done: rows of an earlier, unfinished call, which are not run again.
+      on_step: called with the number of environment steps just made.
+      on_rows: called with all rows so far, sorted, whenever there are new ones.
+
+    Returns:
+      The grid's rows, those of `done` included, by episode seed, target and limit.
+
+    Raises:
+      UserError: settings that do not fit the checkpoint, or rows of another run.
+    """
+    task = task_of(loaded, config.train_seed)
+    if loaded.config.model.cost_token:
+        warn_outside(loaded.spec, config.cost_limits)
+    name, grid = run_name(loaded, config), grid_of(loaded, config)
+    for row in done:
+        if row.run != name:
+            raise UserError(
+                f"rows of run {row.run!r} were given to go on from; expected those of "
+                f"{name!r}, this checkpoint and these settings"
+            )
+    rows = {(row.episode_seed, row.tokens): row for row in done}
+    state = jax.tree.map(lambda x: x[config.train_seed], loaded.state)
+    runner = blocks.BlockRunner(
+        sequence.make(loaded.config, loaded.spec, variants=("none",)),
+        sequence.variables_of(state),
+        num_variants=1,
+        cost_limits=(0.0,),
+        key=jax.random.key(config.seed),
+    )
+    size = min(blocks.BLOCK, config.num_episodes)
+    seeds = config.first_seed + np.arange(config.num_episodes)
+    with VectorEnv(task.name, size, num_workers=config.num_workers) as envs:
+        for first in range(0, config.num_episodes, size):
+            block = seeds[first : first + size]
+            for target, limit in grid:
+                blank = TokenResult(target, limit, 0, 0.0, 0.0, name)
+                missing = [s for s in block if (int(s), blank.tokens) not in rows]
+                if not missing:
+                    continue
+                # A policy without cost tokens ignores the number.
+                runner.set_tokens([0.0 if math.isnan(limit) else limit], [target])
+                out = runner.run(envs, np.array(missing), on_step)
+                for i, seed in enumerate(out.seeds):
+                    row = dataclasses.replace(
+                        blank,
+                        episode_seed=int(seed),
+                        episode_return=float(out.reward[0, i].sum()),
+                        cost=float(out.cost[0, i].sum()),
+                    )
+                    rows[row.episode_seed, row.tokens] = row
+                if on_rows:
+                    on_rows(_sorted(rows))
+    asked = {TokenResult(t, limit, 0, 0.0, 0.0, name).tokens for t, limit in grid}
+    known = {int(seed) for seed in seeds}
+    return _sorted(
+        {k: row for k, row in rows.items() if k[0] in known and k[1] in asked}
+    )
+
+
+def _sorted(rows: dict) -> list[TokenResult]:
+    """By seed and tokens; the limit of a policy without cost tokens counts as 0."""
+    order = sorted(rows, key=lambda key: (key[0], key[1][0], key[1][1] or 0.0))
+    return [rows[key] for key in order]

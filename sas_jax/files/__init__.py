@@ -1,0 +1,1 @@
+"""What is written to disk besides checkpoints; atomic, numpy only."""

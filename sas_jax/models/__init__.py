@@ -1,0 +1,1 @@
+"""Networks and their loss: the transformer, the two VAEs, the lidars' law."""

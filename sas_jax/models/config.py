@@ -1,0 +1,97 @@
+"""Sizes and loss weights of the world model."""
+
+import dataclasses
+
+from sas_jax.models.transformer import DecoderConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldModelConfig:
+    """Sizes and loss weights of the world model; sizes default to the paper's DT.
+
+    cost_token: CDT's cost-to-go token.
+    action_history: False blanks the action tokens. Where actions repeat, a policy that
+      sees its last one copies it instead of looking at the state (copycat; de Haan et
+      al. 2019), and gets its own mistakes back. The predictions read the action of
+      their step in either case.
+    policy_history: False keeps the hidden state from the policy, which then knows the
+      present state and its targets only; prompts do not reach it either.
+    policy_blind: groups of observations (names of `Task.obs_groups`) that neither the
+      tokens nor the policy see; predictions read them all the same. An accelerometer
+      and a gyro show the last action, so that without them there is less to copy.
+    max_timestep: rows of the learned time-step embedding (longest episode).
+    log_std_min, log_std_max: range of the policy's log standard deviation.
+    latent_dim: of the transition's VAE; 0 makes it a Gaussian given (z, s, a).
+    decoder_floor: smallest decoder standard deviation, in units of the state's own: the
+      resolution at which densities are taken.
+    state_noise: half of the training rows carry input noise of a standard deviation
+      drawn uniformly from [0, state_noise] (standardised units); the target stays the
+      true next state, so that the model learns to return to the data. 0 turns it off.
+    self_errors: the same rows carry errors as the model itself makes them. "carry": of
+      one step, of which a share carries over to the next (`own_errors`); "rollout": of
+      an imagination of the whole row under its real actions (`free_run`).
+    self_noise: the share that carries over is drawn from [0, self_noise]. 0 turns
+      either kind off.
+    ring_hidden: layers that all bins of all lidars share (`transition`); () has none.
+    scale_range: the state-dependent factor of the decoder's standard deviation lies
+      within exp(+-scale_range). 0 turns it off.
+    free_bits: nats per latent that cost nothing; kl_warmup: steps until the KL term
+      counts in full. Both keep latents in use.
+    cost_context: lets an MLP of hidden state and next state be one more cause of a
+      cost, for tasks whose cost no single observation shows (Circle's boundary).
+    *_weight: weights of the loss terms beside the action term's 1.
+    """
+
+    decoder: DecoderConfig = dataclasses.field(default_factory=DecoderConfig)
+    cost_token: bool = False
+    action_history: bool = True
+    policy_history: bool = True
+    policy_blind: tuple[str, ...] = ()
+    max_timestep: int = 1000
+    policy_hidden: tuple[int, ...] = (128,)
+    head_hidden: tuple[int, ...] = (128,)
+    vae_hidden: tuple[int, ...] = (400, 400)
+    latent_dim: int = 32
+    marginal_latent_dim: int = 32
+    log_std_min: float = -4.0
+    log_std_max: float = 0.5
+    decoder_floor: float = 0.01
+    variance_decay: float = 0.99
+    state_noise: float = 0.0
+    self_errors: str = "carry"
+    self_noise: float = 0.9
+    ring_hidden: tuple[int, ...] = (64, 64)
+    scale_range: float = 3.0
+    free_bits: float = 0.02
+    kl_warmup: int = 1000
+    cost_context: bool = False
+    state_weight: float = 1.0
+    marginal_weight: float = 1.0
+    return_weight: float = 1.0
+    cost_weight: float = 1.0
+
+    def __post_init__(self):
+        for name, least in (
+            ("latent_dim", 0),
+            ("marginal_latent_dim", 1),
+            ("max_timestep", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"{name} must be >= {least}, got {getattr(self, name)}"
+                )
+        if self.log_std_min >= self.log_std_max:
+            raise ValueError(
+                f"log_std_min {self.log_std_min} must be below log_std_max "
+                f"{self.log_std_max}"
+            )
+        if self.self_errors not in ("carry", "rollout"):
+            raise ValueError(
+                f"self_errors must be carry or rollout, got {self.self_errors!r}"
+            )
+        if self.decoder_floor <= 0 or self.state_noise < 0:
+            raise ValueError("decoder_floor must be > 0 and state_noise >= 0")
+
+    @property
+    def tokens_per_step(self) -> int:
+        return 4 if self.cost_token else 3

@@ -1,0 +1,1 @@
+"""Step functions that make a sequence policy a `SequenceModel`."""

@@ -1,0 +1,1 @@
+"""Measurements behind the claims: the bound, the signals, the landscape."""

@@ -1,0 +1,1 @@
+"""The training loop: resume, devices, failed seeds, curves."""

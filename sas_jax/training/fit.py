@@ -1,0 +1,317 @@
+"""The training loop: many steps a call, exact resume, one transfer of metrics a chunk.
+
+Every draw comes from (key of the seed, step), and chunks begin at multiples of their
+size, so a run that was killed and resumed ends with the same bits as one that was not.
+"""
+
+import functools
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sas_jax import checkpoint
+from sas_jax.data import checks, device_rows
+from sas_jax.data import spec as spec_lib
+from sas_jax.data.episodes import Episodes
+from sas_jax.errors import UserError
+from sas_jax.experiment import ExperimentConfig, make_model
+from sas_jax.learners import sequence
+from sas_jax.models import losses
+from sas_jax.training import devices, failed_seeds
+from sas_jax.training.curves import Curve
+from sas_jax.types import TrainState
+
+# Fixed batches on which validation losses are computed, so that curves are comparable.
+_VALIDATION_BATCHES = 4
+
+
+class SeedWarning(UserWarning):
+    """One of several training seeds failed; the others go on."""
+
+
+def make_train_chunk(
+    config: ExperimentConfig, learner, num_steps: int, mesh=None
+) -> Callable:
+    """`(states [S], data) -> (states, mean metrics [S])`, jitted, states donated.
+
+    A seed whose loss or gradient is not finite stands still from that step on: its
+    state is the last good one, and `state.step` says which.
+
+    mesh: devices that a batch's rows are spread over; None means one.
+    """
+    train = config.train
+
+    def update(state, data):
+        key = jax.random.fold_in(state.key, 2 * state.step)
+        batch = device_rows.sample(
+            data,
+            key,
+            batch_rows=train.batch_rows,
+            row_length=train.row_length,
+            prompting=config.prompting(),
+        )
+        return learner.update(state, devices.spread_rows(batch, mesh))
+
+    # A batch axis of one would send every product down the slower batched path.
+    update_all = jax.vmap(update, (0, None)) if train.num_seeds > 1 else update
+
+    def one_step(data, states: TrainState, step):
+        after, metrics = update_all(states, data)
+        # The comparison keeps a seed that failed from trying again.
+        is_good = states.step == step
+        for name in ("loss", "gradient_norm"):
+            is_good &= jnp.isfinite(metrics.get(name, jnp.zeros(())))
+
+        def pick(new, old):
+            wide = (*is_good.shape, *(1,) * (new.ndim - is_good.ndim))
+            return jnp.where(is_good.reshape(wide), new, old)
+
+        # Conditional, so that the update is compiled as it would be without a choice.
+        states = jax.lax.cond(
+            is_good.all(),
+            lambda new, old: new,
+            lambda new, old: jax.tree.map(pick, new, old),
+            after,
+            states,
+        )
+        return states, metrics
+
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=devices.whole(mesh))
+    def chunk(states, data):
+        # Where the seeds stand that have not failed.
+        steps = states.step.max() + jnp.arange(num_steps)
+        if train.num_seeds == 1:
+            states = jax.tree.map(lambda x: x[0], states)
+        states, metrics = jax.lax.scan(functools.partial(one_step, data), states, steps)
+        out = states, jax.tree.map(lambda x: x.mean(axis=0), metrics)
+        return jax.tree.map(lambda x: x[None], out) if train.num_seeds == 1 else out
+
+    return chunk
+
+
+def make_validate(config: ExperimentConfig, spec, mesh=None) -> Callable:
+    """`(states [S], held-out data) -> metrics [S]` on fixed batches, no dropout."""
+    model, train = make_model(config, spec), config.train
+
+    @functools.partial(jax.jit, out_shardings=devices.whole(mesh))
+    def validate(states, data):
+        def one(state):
+            def on_batch(index):
+                key = jax.random.fold_in(jax.random.key(7), index)
+                batch = device_rows.sample(
+                    data, key, batch_rows=train.batch_rows, row_length=train.row_length
+                )
+                _, (_, metrics) = losses.loss(
+                    model,
+                    state.params,
+                    sequence.variables_of(state)["variances"],
+                    devices.spread_rows(batch, mesh),
+                    key,
+                    state.step,
+                    train=False,
+                    temperature=sequence.temperature_of(state),
+                )
+                return metrics
+
+            metrics = jax.lax.map(on_batch, jnp.arange(_VALIDATION_BATCHES))
+            return jax.tree.map(jnp.mean, metrics)
+
+        return jax.lax.map(one, states)
+
+    return validate
+
+
+def _check_data(config: ExperimentConfig, episodes: Episodes) -> None:
+    """Raises UserError for data that the configuration cannot be trained on."""
+    if episodes.num_episodes < 2:
+        raise UserError(
+            f"data of {config.task}: {episodes.num_episodes} episode(s); expected at "
+            "least 2, one to train on and one to validate"
+        )
+    longest = int(episodes.lengths.max())
+    if longest > config.model.max_timestep:
+        raise UserError(
+            f"data of {config.task}: an episode has {longest} steps; expected at most "
+            f"model.max_timestep {config.model.max_timestep}"
+        )
+    checks.check_finite(episodes)
+
+
+class _Run(NamedTuple):
+    """What the loop needs beside the states; data and validation on the devices."""
+
+    config: ExperimentConfig
+    learner: Any
+    writer: checkpoint.Writer
+    data: device_rows.DeviceData
+    validation: device_rows.DeviceData
+    validate: Callable
+    mesh: Any
+    progress: Callable | None
+    curve: Curve | None
+
+
+def fit(
+    config: ExperimentConfig,
+    episodes: Episodes,
+    workdir: str | Path,
+    *,
+    make_card: Callable | None = None,
+    progress: Callable[[int, int, dict[str, float]], None] | None = None,
+) -> checkpoint.Checkpoint:
+    """Trains, or resumes, the run of `workdir`, and returns its last checkpoint.
+
+    With several hosts (`sharding.start_hosts`) every one of them calls this with the
+    same data and a folder that all of them see; the first one keeps the curves.
+
+    Args:
+      config: what to train. episodes: all data; a share is held out.
+      workdir: gets checkpoints/ and metrics.csv.
+      make_card: `(config, spec, state of the first good seed, held-out episodes) ->
+        dict`, the world-model card that goes into the last checkpoint.
+      progress: called after each chunk with (step, num_steps, metrics).
+
+    Raises:
+      UserError: unusable data, a folder of another run, devices that are not there, or
+        no seed left whose loss is finite (named with its step; the last good checkpoint
+        stays).
+
+    Warns:
+      SeedWarning: a seed failed while others go on; see `checkpoint.Checkpoint.run`.
+      ConstantColumnWarning, ShortEpisodeWarning: see `data.checks.warn`.
+    """
+    _check_data(config, episodes)
+    train = config.train
+    mesh = devices.make_mesh(train.devices, train.batch_rows, train.accumulate)
+    training, held_out = episodes.split(train.held_out, seed=train.seed)
+    spec = spec_lib.from_episodes(
+        training,
+        return_scale=config.data.return_scale,
+        cost_scale=config.data.cost_scale,
+    )
+    learner = sequence.make(config, spec)
+    writer = checkpoint.Writer(workdir, config, spec)
+    try:
+        whole = devices.whole(mesh)
+        saved = writer.resume(checkpoint.abstract_state(config, spec, whole))
+        if saved is None:
+            seeds = train.seed + np.arange(train.num_seeds)
+            init = jax.jit(
+                lambda x: jax.vmap(learner.init)(jax.vmap(jax.random.key)(x)),
+                out_shardings=whole,
+            )
+            saved = checkpoint.Resumed(0, init(seeds), None, {})
+        step = saved.step
+        if step < train.num_steps and not saved.run.get("is_finished"):
+            checks.warn(episodes, context=config.model.decoder.context)
+            data = device_rows.to_device(training, spec, config.data, train.seed)
+            validation = device_rows.to_device(held_out, spec)
+            path = Path(workdir) / "metrics.csv"
+            first_host = devices.is_first_host()
+            run = _Run(
+                config=config,
+                learner=learner,
+                writer=writer,
+                data=devices.replicate(data, mesh),
+                validation=devices.replicate(validation, mesh),
+                validate=make_validate(config, spec, mesh),
+                mesh=mesh,
+                progress=progress if first_host else None,
+                curve=Curve(path, step, tensorboard=train.tensorboard)
+                if first_host
+                else None,
+            )
+            del data, validation
+            step, states, tracker = _loop(run, saved)
+            del run
+            local = devices.on_one_device(states, mesh)
+            lead = tracker.first_good()
+            good = jax.tree.map(lambda x: x[lead], local)
+            card = make_card(config, spec, good, held_out) if make_card else None
+            facts = tracker.to_json() | {"is_finished": True}
+            writer.save(step, states, card, run=facts)
+    finally:
+        writer.close()
+    return checkpoint.load(workdir, step)
+
+
+def _loop(run: _Run, saved: checkpoint.Resumed):
+    """Chunks from the saved step to the end; saves on the way, not at the end.
+
+    Returns the step, the states to keep and the tracker.
+    """
+    train, states, step = run.config.train, saved.state, saved.step
+    tracker, best = failed_seeds.Tracker(train, saved.run), saved.best
+    if train.stop_on:
+        names = jax.eval_shape(run.validate, states, run.validation)
+        failed_seeds.check_name(train, list(names))
+        best = jax.tree.map(jnp.copy, states) if best is None else best
+    chunk = make_train_chunk(run.config, run.learner, train.chunk, run.mesh)
+    started, first_step = time.monotonic(), step
+    while step < train.num_steps and tracker.learning().any():
+        size = min(train.chunk, train.num_steps - step)
+        if size < train.chunk:
+            chunk = make_train_chunk(run.config, run.learner, size, run.mesh)
+        states, metrics = chunk(states, run.data)
+        step += size
+        metrics, made = jax.device_get((metrics, states.step))
+        _report_failures(train, tracker, tracker.note_steps(made, step))
+        if run.progress:
+            lead = tracker.first_good()
+            shown = {k: float(v[lead]) for k, v in metrics.items()}
+            run.progress(step, train.num_steps, shown)
+        is_due = step % train.checkpoint_every == 0 or step == train.num_steps
+        if not is_due and step not in train.kept_steps:
+            continue
+        held_out = jax.device_get(run.validate(states, run.validation))
+        if run.curve:
+            pace = (step - first_step) / (time.monotonic() - started)
+            run.curve.add(_rows(train, tracker, step, metrics, held_out, pace))
+        if train.stop_on and is_due:
+            improved = tracker.note_validation(held_out, step)
+            best = failed_seeds.keep_best(improved, states, best)
+        if step < train.num_steps and tracker.learning().any():
+            run.writer.save(step, states, best=best, run=tracker.to_json())
+    return step, best if train.stop_on else states, tracker
+
+
+def _report_failures(train, tracker, new: list[int]) -> None:
+    """Warns of seeds that have just failed; UserError when none is left."""
+
+    def said(index):
+        good = tracker.failed[index]
+        return (
+            f"loss of training seed {train.seed + index} is not finite at step "
+            f"{good + 1}"
+        )
+
+    if len(tracker.failed) == train.num_seeds:
+        each = "; ".join(said(i) for i in sorted(tracker.failed))
+        raise UserError(
+            f"{each}; the last checkpoint before is whole: lower train.learning_rate"
+        )
+    for index in new:
+        warnings.warn(
+            f"{said(index)}; it stays at its last good state, the others go on",
+            SeedWarning,
+            stacklevel=4,
+        )
+
+
+def _rows(train, tracker, step, metrics, held_out, pace) -> list[dict[str, Any]]:
+    """Rows of metrics.csv: one for each seed that has not failed."""
+    rows = []
+    for index in range(train.num_seeds):
+        if index in tracker.failed:
+            continue
+        row = {"step": step, "seed": train.seed + index}
+        row |= {k: float(v[index]) for k, v in metrics.items()}
+        row |= {f"val_{k}": float(v[index]) for k, v in held_out.items()}
+        rows.append({**row, "steps_per_second": pace})
+    return rows

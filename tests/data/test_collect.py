@@ -1,0 +1,216 @@
+"""Collection: one file whatever the workers and interruptions; refusals in a line."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+from sas_jax.data import collect, dsrl
+from sas_jax.data.behaviours import dials as behaviours_dials
+from sas_jax.envs.make import make as make_env
+from sas_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TASK = "PointCircle1"  # the quickest: 500 steps, hardly any contacts
+PLAN = collect.Plan(TASK, episodes=8, seed=5)
+
+
+def command(out, *flags):
+    arguments = [f"--task={TASK}", "--episodes=8", "--seed=5", f"--out={out}", *flags]
+    return [sys.executable, "-m", "experiments.collect", *arguments]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The planned file, recorded in this process without any worker."""
+    folder = tmp_path_factory.mktemp("reference")
+    env = make_env(TASK)
+    parts = folder / "a.hdf5.parts"
+    collect._claim(parts, PLAN)
+    for episode in range(PLAN.episodes):
+        np.savez(collect._part(parts, episode), **collect.record(env, PLAN, episode))
+    seen = []
+    collect.collect(PLAN, folder / "a.hdf5", progress=lambda *done: seen.append(done))
+    assert seen == [(8, 8)]  # all parts were there
+    return folder / "a.hdf5"
+
+
+def test_file_holds_episodes_and_their_dials(reference):
+    data = dsrl.load(reference)
+    assert data.task == TASK and data.num_episodes == 8
+    np.testing.assert_array_equal(data.lengths, np.full(8, 500))
+    columns = dsrl.read_columns(reference)
+    expected = ["budget", "clearance", "noise", "risk", "seed", "speed"]
+    assert sorted(columns) == expected
+    for e in range(8):
+        dials = behaviours_dials.sample(TASK, 5, e)
+        assert columns["risk"][e] == dials.risk and columns["noise"][e] == dials.noise
+        assert columns["seed"][e] == behaviours_dials.environment_seed(5, e)
+    with h5py.File(reference) as file:
+        assert file.attrs["collection_seed"] == 5
+        assert "mujoco" in json.loads(file.attrs["simulator"])
+        # What DSRL's readers ask of a file.
+        assert file["observations"].dtype == np.float32
+        assert file["timeouts"][499] and not file["terminals"][()].any()
+        np.testing.assert_array_equal(
+            file["next_observations"][:499], file["observations"][1:500]
+        )
+
+
+def test_recorded_actions_reproduce_the_episode(reference):
+    data = dsrl.load(reference)
+    env = make_env(TASK)
+    observation = env.reset(behaviours_dials.environment_seed(5, 3))
+    rows = slice(data.offsets[3], data.offsets[4])
+    rewards, costs = [], []
+    for action, expected in zip(
+        data.actions[rows], data.observations[rows], strict=True
+    ):
+        np.testing.assert_array_equal(observation.astype(np.float32), expected)
+        observation, reward, cost, *_ = env.step(action)
+        rewards.append(np.float32(reward))
+        costs.append(np.float32(cost))
+    np.testing.assert_array_equal(rewards, data.rewards[rows])
+    np.testing.assert_array_equal(costs, data.costs[rows])
+
+
+def children(pid):
+    """Processes below `pid` (Linux)."""
+    tasks = pathlib.Path(f"/proc/{pid}/task")
+    direct = [int(p) for t in tasks.glob("*/children") for p in t.read_text().split()]
+    return [*direct, *(p for child in direct for p in children(child))]
+
+
+def is_running(pid):
+    try:
+        return (
+            pathlib.Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0]
+            != "Z"
+        )
+    except FileNotFoundError:
+        return False
+
+
+def test_killed_runs_resume_to_the_same_bytes(reference, tmp_path):
+    """Two workers, kill -9 on the way, then one worker: the file is the reference."""
+    out = tmp_path / "b.hdf5"
+    process = subprocess.Popen(
+        command(out, "--workers=2"), cwd=ROOT, stderr=subprocess.DEVNULL
+    )
+    parts = tmp_path / "b.hdf5.parts"
+    deadline = time.monotonic() + 120
+    while len(list(parts.glob("episode_*.npz"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    workers = children(process.pid)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    while any(map(is_running, workers)):
+        assert time.monotonic() < deadline, "workers outlive their parent"
+        time.sleep(0.1)
+    assert workers and not out.exists()
+    there = sorted(parts.glob("episode_*.npz"))
+    there[0].write_bytes(there[0].read_bytes()[:1000])  # as after a power cut
+    done = subprocess.run(
+        command(out, "--workers=1"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert out.read_bytes() == reference.read_bytes()
+    assert os.listdir(tmp_path) == ["b.hdf5"]
+    assert "PointCircle1: 8 episodes, 4000 steps" in done.stdout
+    assert "DSRL min .. max" in done.stdout
+
+
+def test_more_episodes_go_on_from_the_same_parts(reference, tmp_path):
+    """Parts do not depend on how many were asked for."""
+    parts = tmp_path / "c.hdf5.parts"
+    collect._claim(parts, PLAN)
+    env = make_env(TASK)
+    for episode in (1, 0):
+        np.savez(collect._part(parts, episode), **collect.record(env, PLAN, episode))
+    short = collect.Plan(TASK, episodes=2, seed=5)
+    data = collect.collect(short, tmp_path / "c.hdf5")
+    assert data.fingerprint() == dsrl.load(reference).select([0, 1]).fingerprint()
+
+
+def test_a_finished_recording_is_read_and_left_alone(reference):
+    before = reference.stat()
+    data = collect.collect(PLAN, reference)
+    assert data.fingerprint() == dsrl.load(reference).fingerprint()
+    assert reference.stat() == before
+    assert not reference.with_name("a.hdf5.parts").exists()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"episodes": 7}, {"seed": 6}, {"task": "PointCircle2"}, {"mixture": "graded"}],
+)
+def test_another_recording_is_not_overwritten(reference, other):
+    plan = collect.Plan(**{"task": TASK, "episodes": 8, "seed": 5, **other})
+    before = reference.stat()
+    with pytest.raises(UserError, match="exists already and is not this recording"):
+        collect.collect(plan, reference)
+    assert reference.stat() == before
+
+
+def test_foreign_file_is_not_overwritten(tmp_path):
+    path = tmp_path / "notes.hdf5"
+    path.write_text("not HDF5")
+    with pytest.raises(UserError, match="not an HDF5 file"):
+        collect.collect(PLAN, path)
+    assert path.read_text() == "not HDF5"
+
+
+def test_refusals(reference, tmp_path):
+    parts = tmp_path / "a.hdf5.parts"
+    collect._claim(parts, PLAN)
+    other = collect.Plan(TASK, episodes=8, seed=6)
+    with pytest.raises(UserError, match="another recording"):
+        collect.collect(other, tmp_path / "a.hdf5")
+    (parts / "recording.json").write_text("{")
+    with pytest.raises(UserError, match="unreadable"):
+        collect.collect(PLAN, tmp_path / "a.hdf5")
+    with pytest.raises(UserError, match="workers 0"):
+        collect.collect(PLAN, tmp_path / "b.hdf5", workers=0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        collect.collect(PLAN, tmp_path / "file/b.hdf5")
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"task": "PointGaol1"}, "did you mean 'PointGoal1'"),
+        ({"task": "AntVelocity"}, "no scripted behaviour"),
+        ({"episodes": 0}, "episodes 0: expected at least 1"),
+        ({"seed": -1}, "seed -1: expected"),
+        ({"mixture": "grated"}, "did you mean 'graded'"),
+        ({"task": "PointPush1", "mixture": "budgeted"}, "for Goal and Button tasks"),
+    ],
+)
+def test_plans_that_make_no_sense(kwargs, message):
+    with pytest.raises(UserError, match=message):
+        collect.Plan(**{"task": TASK, "episodes": 1, "seed": 0, **kwargs})
+
+
+def test_bad_flags_are_one_line(tmp_path):
+    done = subprocess.run(
+        [*command(tmp_path / "x.hdf5"), "--workers=0"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "error: workers 0: expected at least 1" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,128 @@
+"""Every entry point as a user starts it: a smoke run of two steps."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sas_jax.files import results
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = (
+    "--set=model.decoder.width=16",
+    "--set=model.decoder.depth=2",
+    "--set=model.vae_hidden=16",
+    "--set=model.ring_hidden=4",
+    "--set=model.latent_dim=4",
+    "--set=model.marginal_latent_dim=4",
+    "--set=train.chunk=1",
+    "--set=train.checkpoint_every=1",
+    "--set=train.row_length=40",
+    "--set=train.batch_rows=2",
+)
+
+
+def run(name: str, *flags: str) -> subprocess.CompletedProcess:
+    """Runs `python -m experiments.NAME FLAGS` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", f"experiments.{name}", *map(str, flags)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def succeeds(name: str, *flags: str) -> str:
+    """Its output, once it has exited with status 0."""
+    done = run(name, *flags)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> Path:
+    """Folder of a demo run with three episodes, two training steps and two layouts."""
+    folder = tmp_path_factory.mktemp("demo")
+    out = succeeds(
+        "demo",
+        f"--out={folder}",
+        "--episodes=3",
+        "--steps=2",
+        "--layouts=2",
+        "--set=sas.horizon=8",
+        *TINY,
+    )
+    assert str(folder / "report.md") in out.splitlines()[-1]
+    return folder
+
+
+def test_demo_writes_its_page_and_every_picture(demo):
+    page = (demo / "report.md").read_text()
+    for picture in ("return_cost", "map", "training", "card", "energy"):
+        assert f"{picture}.png" in page
+        assert (demo / f"{picture}.png").stat().st_size > 5_000
+    assert (demo / "episode.gif").read_bytes()[:3] == b"GIF"
+    for word in ("commit", "jax 0.", "too small", "2 layouts"):
+        assert word in page
+
+
+def test_demo_rows_cover_variants_and_thresholds(demo):
+    rows = results.read_results(demo / "results.csv")
+    assert len(rows) == 3 * 3 * 2
+    assert {row.variant for row in rows} == {"none", "rand", "sas"}
+    assert all(row.length == 1000 for row in rows)
+    assert all((row.prompt_start >= 0) == (row.variant != "none") for row in rows)
+
+
+def test_demo_run_again_repeats_nothing(demo):
+    before = (demo / "results.csv").read_bytes()
+    stamp = (demo / "results.csv").stat().st_mtime_ns
+    succeeds(
+        "demo",
+        f"--out={demo}",
+        "--episodes=3",
+        "--steps=2",
+        "--layouts=2",
+        "--set=sas.horizon=8",
+        *TINY,
+    )
+    assert (demo / "results.csv").read_bytes() == before
+    assert (demo / "results.csv").stat().st_mtime_ns == stamp
+
+
+def test_evaluate_a_checkpoint_by_path(demo, tmp_path):
+    out = succeeds(
+        "evaluate",
+        f"--checkpoint={demo / 'model'}",
+        "--variants=none,null",
+        "--cost_limits=10",
+        "--episodes=1",
+        f"--out={tmp_path / 'r.csv'}",
+    )
+    assert "minus none" in out
+    assert len(results.read_results(tmp_path / "r.csv")) == 2
+
+
+def test_train_from_a_file(demo, tmp_path):
+    flags = (
+        f"--data={demo / 'data.hdf5'}",
+        f"--workdir={tmp_path / 'run'}",
+        "--nocard",
+        "--set=train.num_steps=2",
+        *TINY,
+    )
+    assert "step 2;" in succeeds("train", *flags)
+    other = run("train", *flags, "--set=train.learning_rate=0.1")
+    assert other.returncode == 2
+    assert "train.learning_rate" in other.stderr
+
+
+def test_plot_and_inspect(demo, tmp_path):
+    succeeds("plot", f"--results={demo / 'results.csv'}", f"--out={tmp_path / 'plots'}")
+    assert list((tmp_path / "plots").glob("*.png"))
+    out = succeeds(
+        "inspect", f"--data={demo / 'data.hdf5'}", f"--out={tmp_path / 'page'}"
+    )
+    assert out

@@ -1,0 +1,286 @@
+"""The training loss term by term against numpy, and what it must not depend on."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sas_jax.experiment import make_model
+from sas_jax.models import losses
+from tests.helpers import dense_oracle
+from tests.helpers.model_fixtures import make_config, make_spec, make_variables
+
+ROWS, STEPS = 3, 8
+LENGTHS = (8, 8, 5)  # the last row ends in padding
+CONFIG = make_config(
+    decoder={"dropout": 0.0},
+    model={
+        "state_weight": 0.5,
+        "marginal_weight": 2.0,
+        "return_weight": 3.0,
+        "cost_weight": 0.7,
+        "free_bits": 0.3,
+        "kl_warmup": 10,
+        "variance_decay": 0.9,
+        "state_noise": 0.2,
+        "self_noise": 0.0,
+    },
+)
+WARMUP_STEP = 4  # 40 % of the KL term
+
+
+def draw_batch(spec, seed=0):
+    rng = np.random.default_rng([6, seed])
+
+    def draw(*shape):
+        return rng.normal(size=shape).astype(np.float32)
+
+    obs = draw(ROWS, STEPS + 1, spec.obs_dim)
+    obs[..., 4] = 0.0  # the constant column, standardised
+    return losses.Batch(
+        obs=obs,
+        action=np.tanh(draw(ROWS, STEPS, 2)),
+        return_to_go=draw(ROWS, STEPS + 1),
+        cost_to_go=draw(ROWS, STEPS + 1),
+        cost=(draw(ROWS, STEPS) > 0).astype(np.float32),
+        timestep=np.tile(np.arange(20, 20 + STEPS, dtype=np.int32), (ROWS, 1)),
+        is_valid=np.arange(STEPS)[None] < np.array(LENGTHS)[:, None],
+    )
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Model, parameters, batch, and the jitted loss with gradients and its noise."""
+    spec = make_spec()
+    model, variables = make_model(CONFIG, spec), make_variables(CONFIG, spec)
+
+    @jax.jit
+    def run(params, variances, batch, key):
+        gradient = jax.value_and_grad(
+            lambda p: losses.loss(model, p, variances, batch, key, WARMUP_STEP),
+            has_aux=True,
+        )
+        (value, (variances, metrics)), gradients = gradient(params)
+        noise = losses.draw_noise(model, batch, jax.random.split(key)[0])
+        return value, variances, metrics, gradients, noise
+
+    batch, key = draw_batch(spec), jax.random.key(5)
+    out = run(variables["params"], variables["variances"], batch, key)
+    return model, variables, batch, run, key, jax.device_get(out)
+
+
+def log_normal(x, mean, std):
+    return -0.5 * ((x - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
+
+
+def reconstruct(p, x, context, noise):
+    """Residual and KL of one pass through a VAE."""
+    encoded = dense_oracle.mlp(np.concatenate([x, context], -1), p["encoder"])
+    mean, log_std = np.split(encoded, 2, -1)
+    log_std = np.clip(log_std, -7, 2)
+    latent = mean + np.exp(log_std) * noise
+    if "dense" in p["decoder"]:
+        decoded, scale = dense_oracle.transition(p, CONFIG.model, latent, context)
+    else:
+        decoded = dense_oracle.mlp(np.concatenate([latent, context], -1), p["decoder"])
+        scale = np.zeros_like(decoded)
+    return x - decoded, scale, (mean**2 + np.exp(2 * log_std) - 1) / 2 - log_std
+
+
+def test_every_term_against_numpy(problem):
+    """The sum of algorithm section 1, from float64 hidden states, valid steps only."""
+    model, variables, batch, _, _, (value, variances, metrics, _, noise) = problem
+    params, config = variables["params"], CONFIG.model
+    mask = np.asarray(batch.is_valid)
+    obs = batch.obs[:, :-1] + noise["obs"]
+    hidden = []
+    for b in range(ROWS):
+        tokens = dense_oracle.tokens(
+            params,
+            config,
+            obs[b],
+            batch.action[b],
+            batch.return_to_go[b, :-1],
+            batch.cost_to_go[b, :-1],
+            batch.timestep[b],
+        ).reshape(STEPS * 3, -1)
+        window = dense_oracle.make_mask(STEPS, 3, config.decoder.context)
+        z = dense_oracle.decoder(params["decoder"], config.decoder, tokens, window)
+        hidden.append(z.reshape(STEPS, 3, -1))
+    z = np.stack(hidden)[mask]
+    obs, target, action = obs[mask], batch.obs[:, 1:][mask], batch.action[mask]
+    targets = (
+        x[mask]
+        for x in (batch.return_to_go[:, :-1], batch.cost_to_go[:, :-1], batch.timestep)
+    )
+    mean, log_std = dense_oracle.policy(params, config, z[:, -2], obs, *targets)
+    action_nll = -log_normal(action, mean, np.exp(log_std)).sum(-1)
+    action_nll = action_nll[np.nonzero(mask)[0] != 1].mean()
+
+    def negative_elbo(name, residual, scale, kl, clean, wrong):
+        """Variance of clean rows; 4 dimensions vary; free bits per latent; warm-up.
+
+        The shape that the decoder gave to the std is not the closed form's; where the
+        input was `wrong`, the std is as wide as that.
+        """
+        old = variables["variances"][name]
+        fresh = np.square(residual[clean] * np.exp(-scale[clean])).mean(0)
+        fresh = 0.1 * fresh + 0.9 * old
+        np.testing.assert_allclose(variances[name], fresh, rtol=1e-4)
+        closed = old if name == "transition" else fresh
+        std = np.maximum(np.sqrt(closed) * np.exp(scale), 0.01)
+        std = np.sqrt(std**2 + wrong**2)
+        likelihood = log_normal(residual, 0.0, std)[:, :4].sum(-1).mean()
+        paid = np.maximum(kl.mean(0), 0.3).sum()
+        return (0.4 * paid - likelihood) / 4, likelihood - kl.mean(0).sum()
+
+    row_of = np.nonzero(mask)[0]
+    change = dense_oracle.last_change(batch.obs[:, :-1] + noise["obs"])[mask]
+    context = np.concatenate([z[:, -1], obs, action, change], -1)
+    residual, scale, kl = reconstruct(
+        params["transition"], target - obs, context, noise["transition"][mask]
+    )
+    residual = residual + noise["target"][mask]
+    assert 0.005 < noise["target"].std() < 0.015  # the floor's resolution
+    state_loss, state_elbo = negative_elbo(
+        "transition", residual, scale, kl, row_of != 1, noise["obs"][mask]
+    )
+    states = batch.obs[:, :-1][mask]
+    residual, scale, kl = reconstruct(
+        params["marginal"], states, np.zeros((len(states), 0)), noise["marginal"][mask]
+    )
+    every = np.ones(len(states), bool)
+    marginal_loss, marginal_elbo = negative_elbo(
+        "marginal", residual, scale, kl, every, 0.0
+    )
+    # (R' - predicted R') in units of a step's reward.
+    inputs = np.concatenate([z[:, -1], obs, action, target - obs], -1)
+    reward = dense_oracle.mlp(inputs, params["reward_head"])[:, 0]
+    now, after = batch.return_to_go[:, :-1][mask], batch.return_to_go[:, 1:][mask]
+    error = (now - after) / model.reward_unit - reward
+    return_mse = np.square(error[row_of != 1]).mean()  # rewards of clean rows only
+    logit, cost = dense_oracle.noisy_or(target, params["cost_head"]), batch.cost[mask]
+    cost_bce = (np.logaddexp(0, logit) - cost * logit).mean()
+    expected = {
+        "action_nll": action_nll,
+        "transition_elbo": state_elbo,
+        "marginal_elbo": marginal_elbo,
+        "return_mse": return_mse,
+        "cost_bce": cost_bce,
+        "action_log_std": log_std.mean(),
+    }
+    for name, number in expected.items():
+        np.testing.assert_allclose(metrics[name], number, rtol=2e-4, err_msg=name)
+    total = action_nll + 0.5 * state_loss + 2 * marginal_loss
+    total += 3 * return_mse + 0.7 * cost_bce
+    np.testing.assert_allclose(value, total, rtol=2e-4)
+    assert metrics["loss"] == value
+
+
+def test_padding_changes_neither_loss_nor_gradients(problem):
+    """NaN, or anything else, behind a row's last next state."""
+    _, variables, batch, run, key, (value, variances, _, gradients, _) = problem
+    start = LENGTHS[2]
+
+    def spoil(x, first, value):
+        x = np.array(x)
+        x[2, first:] = value
+        return x
+
+    other = dataclasses.replace(
+        batch,
+        obs=spoil(batch.obs, start + 1, np.nan),
+        action=spoil(batch.action, start, np.nan),
+        return_to_go=spoil(batch.return_to_go, start + 1, np.nan),
+        cost_to_go=spoil(batch.cost_to_go, start + 1, 1e3),
+        cost=spoil(batch.cost, start, np.nan),
+        timestep=spoil(batch.timestep, start, 63),
+    )
+    out = jax.device_get(run(variables["params"], variables["variances"], other, key))
+    np.testing.assert_allclose(out[0], value, rtol=1e-6)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        (out[1], out[3]),
+        (variances, gradients),
+    )
+    # And the same batch with another valid step is another loss.
+    other = dataclasses.replace(batch, action=spoil(batch.action, start - 1, 0.5))
+    out = run(variables["params"], variables["variances"], other, key)
+    assert abs(float(out[0]) - value) > 1e-3
+
+
+def test_gradients_are_zero_exactly_where_nothing_can_move(problem):
+    gradients = problem[5][3]
+    # Time steps that the batch does not visit: valid ones are 20 .. 27.
+    visited = np.abs(gradients["embed_timestep"]["embedding"]).max(-1) > 0
+    np.testing.assert_array_equal(np.flatnonzero(visited), np.arange(20, 28))
+    # The constant column's decoder output enters no density.
+    for name in ("transition", "marginal"):
+        layers = gradients[name]["decoder"]
+        bias = layers.get("dense", layers)["Dense_1"]["bias"]
+        assert bias[4] == 0 and (bias[:4] != 0).all()
+    assert "embed_cost" not in gradients
+    frozen = [
+        path
+        for path, g in jax.tree_util.tree_leaves_with_path(gradients)
+        if not np.any(g)
+    ]
+    assert not frozen, f"no gradient reaches {frozen}"
+
+
+def test_input_noise_spares_every_other_row_and_constant_columns(problem):
+    noise = problem[5][4]["obs"]
+    assert not noise[0::2].any() and not noise[..., 4].any()
+    assert (np.abs(noise[1, :, :4]) > 0).all()
+    assert noise[1, :, :4].std() < 0.1  # a level drawn from [0, state_noise]
+
+
+def test_evaluation_has_neither_noise_nor_dropout_and_keeps_the_variances():
+    config = make_config(decoder={"dropout": 0.5})
+    spec = make_spec()
+    model, variables = make_model(config, spec), make_variables(config, spec)
+    quiet = dataclasses.replace(
+        model,
+        config=dataclasses.replace(
+            config.model, state_noise=0.0, decoder=CONFIG.model.decoder
+        ),
+    )
+    batch = draw_batch(spec)
+
+    @jax.jit
+    def run(params, variances):
+        key = jax.random.key(0)
+        return [
+            losses.loss(m, params, variances, batch, key, 0, train=False)[1]
+            for m in (model, quiet)
+        ]
+
+    (kept, noisy), (_, plain) = run(variables["params"], variables["variances"])
+    jax.tree.map(np.testing.assert_array_equal, kept, variables["variances"])
+    for name in noisy:
+        np.testing.assert_allclose(noisy[name], plain[name], rtol=1e-5, err_msg=name)
+
+
+def test_negative_elbo_on_literals():
+    """One of two dimensions varies, variance 4, residuals 2 and 4 (and 9 in padding):
+    likelihoods -ln 2 - c - 1/2 and -ln 2 - c - 2; KL 1.0 and 0.1 with 0.5 free bits.
+    """
+    config = dataclasses.replace(CONFIG.model, free_bits=0.5, kl_warmup=4)
+    residual = jnp.array([[[2.0, 9.0], [4.0, 9.0], [9.0, 9.0]]])
+    kl = jnp.array([[[0.5, 0.1], [1.5, 0.1], [7.0, 7.0]]])
+    loss, elbo, per_latent = losses._negative_elbo(
+        residual,
+        0.5 * jnp.log(jnp.array([4.0, 1.0]))[None, None],
+        kl,
+        config,
+        jnp.array([True, False]),
+        jnp.array([[True, True, False]]),
+        1,
+    )
+    likelihood = -math.log(2) - 0.5 * math.log(2 * math.pi) - 1.25
+    np.testing.assert_allclose(per_latent, [1.0, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(loss, 0.25 * 1.5 - likelihood, rtol=1e-6)
+    np.testing.assert_allclose(elbo, likelihood - 1.1, rtol=1e-6)

@@ -1,0 +1,306 @@
+"""The training loop: exact resume after kill -9, seeds as an axis, diverging losses."""
+
+import csv
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sas_jax import checkpoint
+from sas_jax.data import device_rows
+from sas_jax.errors import UserError
+from sas_jax.learners import sequence
+from sas_jax.training import fit as training_fit
+from sas_jax.types import Learner, TrainState
+from tests.helpers.model_fixtures import make_config, make_episodes, make_spec
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = make_config(
+    decoder={"depth": 1},
+    model={"kl_warmup": 1},
+    train={
+        "num_steps": 80,
+        "chunk": 10,
+        "checkpoint_every": 20,
+        "keep_checkpoints": 4,
+        "learning_rate": 1e-2,
+        "warmup": 5,
+        "seed": 3,
+    },
+)
+# Rows have ten steps: those of the first episodes end in padding.
+LENGTHS = (8,) * 6 + (14, 14)
+
+
+def values_of(state):
+    """Leaves of a state as numpy, keys as their data."""
+
+    def plain(x):
+        is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(x) if is_key else x)
+
+    return jax.tree.map(plain, state)
+
+
+def read_curve(workdir):
+    with open(workdir / "metrics.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """An uninterrupted run: folder, result, progress calls, and calls for a card."""
+    workdir = tmp_path_factory.mktemp("whole")
+    traces, progress, cards = [], [], []
+    make = sequence.make
+
+    def counting(*args, **kwargs):
+        learner = make(*args, **kwargs)
+
+        def update(state, batch):
+            traces.append(1)
+            return learner.update(state, batch)
+
+        return learner._replace(update=update)
+
+    def make_card(config, spec, state, held_out):
+        cards.append((config, spec, int(state.step), held_out.num_episodes))
+        return {"colour": "blue", "level": float("nan")}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_fit.sequence, "make", counting)
+        result = training_fit.fit(
+            CONFIG,
+            make_episodes(LENGTHS),
+            workdir,
+            make_card=make_card,
+            progress=lambda *args: progress.append((*args, len(traces))),
+        )
+    return workdir, result, progress, cards
+
+
+def test_every_chunk_is_reported_and_nothing_is_traced_again(whole_run):
+    _, result, progress, _ = whole_run
+    assert [p[0] for p in progress] == list(range(10, 81, 10))
+    assert {p[1] for p in progress} == {80}
+    assert all(np.isfinite(list(p[2].values())).all() for p in progress)
+    assert progress[0][3] == progress[-1][3] >= 1
+    assert result.step == int(result.state.step[0]) == 80
+
+
+def test_training_overfits_a_handful_of_transitions(whole_run):
+    """Every part of the loss has learnt something from 66 of them."""
+    progress = whole_run[2]
+    before, after = progress[0][2], progress[-1][2]
+    assert after["loss"] < before["loss"] - 2
+    assert after["action_nll"] < before["action_nll"] - 0.3
+    assert after["transition_elbo"] > before["transition_elbo"] + 1
+    assert after["return_mse"] < 0.7 * before["return_mse"]
+    assert after["cost_bce"] < before["cost_bce"]
+
+
+def test_the_curve_has_a_row_per_checkpoint(whole_run):
+    rows = read_curve(whole_run[0])
+    assert [int(r["step"]) for r in rows] == list(range(20, 81, 20))
+    assert {r["seed"] for r in rows} == {"3"}
+    for name in ("loss", "val_loss", "val_transition_elbo", "steps_per_second"):
+        assert all(np.isfinite(float(r[name])) for r in rows), name
+    # Last chunk's mean, as the progress told.
+    assert float(rows[-1]["loss"]) == whole_run[2][-1][2]["loss"]
+
+
+def test_the_card_is_made_once_from_held_out_episodes(whole_run):
+    workdir, result, _, cards = whole_run
+    # 0.3 * 8 episodes are 2.
+    assert [(step, episodes) for _, _, step, episodes in cards] == [(80, 2)]
+    assert result.card["colour"] == "blue" and np.isnan(result.card["level"])
+    assert checkpoint.load(workdir, 60).card is None
+
+
+def test_a_finished_run_is_not_trained_again(whole_run):
+    workdir, result, _, _ = whole_run
+
+    def forbidden(*args):
+        raise AssertionError("must not be called")
+
+    again = training_fit.fit(
+        CONFIG,
+        make_episodes(LENGTHS),
+        workdir,
+        make_card=forbidden,
+        progress=forbidden,
+    )
+    jax.tree.map(
+        np.testing.assert_array_equal, values_of(again.state), values_of(result.state)
+    )
+
+
+_VICTIM = """
+import sys, time
+from tests.helpers.model_fixtures import make_episodes
+from tests.training.test_training_fit import CONFIG, LENGTHS
+from sas_jax import train
+
+def progress(step, total, metrics):
+    print(step, flush=True)
+    if step >= 50:
+        time.sleep(60)
+
+train.fit(CONFIG, make_episodes(LENGTHS), sys.argv[1], progress=progress)
+"""
+
+
+def test_a_killed_run_resumes_bit_for_bit(whole_run, tmp_path):
+    """kill -9 at step 50: step 40 is whole on disk, ten steps are repeated."""
+    _, result, _, _ = whole_run
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", _VICTIM, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+    ) as victim:
+        try:
+            for line in victim.stdout:
+                if int(line) >= 50:
+                    break
+        finally:
+            victim.send_signal(signal.SIGKILL)
+    assert victim.returncode == -signal.SIGKILL
+    assert checkpoint.load(tmp_path).step == 40
+    steps = []
+    resumed = training_fit.fit(
+        CONFIG,
+        make_episodes(LENGTHS),
+        tmp_path,
+        progress=lambda step, *_: steps.append(step),
+    )
+    assert steps == list(range(50, 81, 10))
+    jax.tree.map(
+        np.testing.assert_array_equal, values_of(resumed.state), values_of(result.state)
+    )
+    curves = [read_curve(folder) for folder in (tmp_path, whole_run[0])]
+    for row in (*curves[0], *curves[1]):
+        del row["steps_per_second"]
+    assert curves[0] == curves[1]
+
+
+def test_a_loss_that_is_not_finite_names_seed_and_step(whole_run, tmp_path):
+    """The run goes on from step 40; one of its parameters is no number any more."""
+    workdir = tmp_path / "run"
+    shutil.copytree(whole_run[0], workdir)
+    for step in (60, 80):
+        shutil.rmtree(workdir / "checkpoints" / str(step))
+    make_chunk = training_fit.make_train_chunk
+
+    def spoiling(*args):
+        chunk = make_chunk(*args)
+
+        def run(states, data):
+            if int(states.step[0]) == 50:
+                params = dict(states.params)
+                policy = dict(params["policy"])
+                bias = policy["Dense_1"]["bias"] * jnp.nan
+                policy["Dense_1"] = policy["Dense_1"] | {"bias": bias}
+                states = states.replace(params=params | {"policy": policy})
+            return chunk(states, data)
+
+        return run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_fit, "make_train_chunk", spoiling)
+        with pytest.raises(UserError) as error:
+            training_fit.fit(CONFIG, make_episodes(LENGTHS), workdir)
+    assert "seed 3 is not finite at step 51;" in str(error.value)
+    loaded = checkpoint.load(workdir)
+    assert loaded.step == 40
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(loaded.state.params))
+    # The curve ends at the checkpoint too, though the copied file went on.
+    assert [r["step"] for r in read_curve(workdir)][:2] == ["20", "40"]
+
+
+def test_seeds_are_an_axis(whole_run):
+    """One chunk of two seeds at once is, up to the order of sums, two chunks of one."""
+    loaded = checkpoint.load(whole_run[0], 20)
+    training, _ = make_episodes(LENGTHS).split(CONFIG.train.held_out, seed=3)
+    data = device_rows.to_device(training, loaded.spec)
+    learner = sequence.make(CONFIG, loaded.spec)
+    two = dataclasses.replace(
+        CONFIG, train=dataclasses.replace(CONFIG.train, num_seeds=2)
+    )
+    # The second seed stands elsewhere and has its own stream.
+    first = values_of(loaded.state)
+    second = first.replace(
+        key=first.key + np.uint32(1),
+        params=jax.tree.map(lambda x: x * np.float32(0.9), first.params),
+    )
+
+    def on_device(*states):
+        """Fresh buffers, since a chunk takes those it is given."""
+        state = jax.tree.map(lambda *x: np.concatenate(x), *states)
+        state = state.replace(key=jax.random.wrap_key_data(state.key))
+        return jax.tree.map(jnp.asarray, state)
+
+    both = on_device(first, second)
+    both, metrics = training_fit.make_train_chunk(two, learner, 10)(both, data)
+    alone = training_fit.make_train_chunk(CONFIG, learner, 10)
+    for index, start in enumerate((first, second)):
+        state, single = alone(on_device(start), data)
+        for name in metrics:
+            np.testing.assert_allclose(
+                metrics[name][index], single[name][0], rtol=2e-3, err_msg=name
+            )
+        for got, expected in zip(
+            jax.tree.leaves((both.params, both.extra)),
+            jax.tree.leaves((state.params, state.extra)),
+            strict=True,
+        ):
+            np.testing.assert_allclose(got[index], expected[0], atol=2e-3)
+    assert metrics["loss"][0] != metrics["loss"][1]
+
+
+def test_every_step_draws_rows_of_its_own():
+    """By the step alone, however the steps are cut into chunks; the stream for the loss
+    is another one.
+    """
+    episodes = make_episodes(LENGTHS)
+    data = device_rows.to_device(episodes, make_spec(episodes))
+
+    def note(state, batch):
+        drawn = state.extra.at[state.step].set(batch.obs[:, 0].sum())
+        return state.replace(step=state.step + 1, extra=drawn), {"loss": drawn.sum()}
+
+    learner = Learner(None, note, None, None, None, None)
+
+    def run(*sizes):
+        state = TrainState(
+            step=jnp.zeros(1, jnp.int32),
+            key=jax.random.wrap_key_data(np.array([[0, 5]], np.uint32)),
+            params=(),
+            opt_state=(),
+            extra=jnp.zeros((1, 10)),
+        )
+        for size in sizes:
+            state, _ = training_fit.make_train_chunk(CONFIG, learner, size)(state, data)
+        return np.asarray(state.extra[0])
+
+    drawn = run(10)
+    assert len(np.unique(drawn)) == 10
+    np.testing.assert_array_equal(run(5, 3, 2), drawn)
+
+
+def test_data_that_cannot_be_trained_on(tmp_path):
+    with pytest.raises(UserError, match="1 episode.*expected at least 2"):
+        training_fit.fit(CONFIG, make_episodes((8,)), tmp_path)
+    with pytest.raises(UserError, match="65 steps; expected at most model.max_timest"):
+        training_fit.fit(CONFIG, make_episodes((8, 65)), tmp_path)
+    assert not any(tmp_path.iterdir())
