@@ -92,6 +92,26 @@ class PromptRows:
 
 
 @struct.dataclass
+class Batch:
+    """Training rows of `W` consecutive steps; model units, padding last.
+
+    obs: `[B, W + 1, O]` standardised; the entry after a row's last step is its next
+      state. action `[B, W, A]`. return_to_go, cost_to_go: `[B, W + 1]` scaled.
+    cost: `[B, W]` in {0, 1}: the step had a cost. timestep: `[B, W]` int32.
+    is_valid: `[B, W]` bool. prompt: segments that the rows have in sight, or None.
+    """
+
+    obs: jax.Array
+    action: jax.Array
+    return_to_go: jax.Array
+    cost_to_go: jax.Array
+    cost: jax.Array
+    timestep: jax.Array
+    is_valid: jax.Array
+    prompt: PromptRows | None = None
+
+
+@struct.dataclass
 class StepOutput:
     """One imagined step of `P` trajectories; what scoring and prompting need.
 

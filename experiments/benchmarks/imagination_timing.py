@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from experiments.benchmarks import child, common, flops, model_cases
-from sas_jax.alignment import sequence_model
 from sas_jax.alignment.algorithm1 import Alignment, align
 from sas_jax.alignment.imagination import imagine
 from sas_jax.alignment.sequence_model import ModelState, SequenceModel
 from sas_jax.data.spec import DataSpec
 from sas_jax.envs.tasks import get_task
 from sas_jax.experiment import ExperimentConfig
+from sas_jax.gaussian import split_keys
 from sas_jax.learners import sequence
 
 DENSITIES = ("transition", "marginal", "none")
@@ -67,7 +67,7 @@ def flat_case(
 
     @jax.jit
     def run(variables, key, obs):
-        keys = sequence_model.split_keys(key, count)
+        keys = split_keys(key, count)
         state = start(model, variables, keys, obs)
         outputs, _ = imagine(model.step, variables, keys, state, horizon=horizon)
         return outputs
@@ -86,7 +86,7 @@ def xla_step_flops(
 ) -> float:
     """XLA's count for one compiled step, per trajectory."""
     model = _model(config, spec, density)
-    keys = sequence_model.split_keys(jax.random.key(1), count)
+    keys = split_keys(jax.random.key(1), count)
     obs = model_cases.make_observations(spec, count)
     state = jax.eval_shape(functools.partial(start, model), variables, keys, obs)
     step = jax.jit(lambda *arguments: model.step(*arguments, None))

@@ -15,8 +15,9 @@ from sas_jax.alignment.diagnostics import (
 )
 from sas_jax.alignment.gate import RiskModel, select_by_risk
 from sas_jax.alignment.imagination import imagine, segment
-from sas_jax.alignment.sequence_model import Prompt, SequenceModel, split_keys
+from sas_jax.alignment.sequence_model import Prompt, SequenceModel
 from sas_jax.errors import UserError
+from sas_jax.gaussian import split_keys
 from sas_jax.types import Key, StepOutput, Trajectory
 
 

@@ -30,8 +30,7 @@ from sas_jax.alignment.in_flight import Due, realign, rules_of
 from sas_jax.alignment.sequence_model import SequenceModel
 from sas_jax.alignment.tiles import Tiling
 from sas_jax.errors import UserError
-from sas_jax.models.networks import gaussian_log_prob
-from sas_jax.models.vae import normal_rows
+from sas_jax.gaussian import gaussian_log_prob, normal_rows
 from sas_jax.types import Key, Rows, TimeStep
 
 

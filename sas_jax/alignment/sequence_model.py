@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from sas_jax.types import Key, StepOutput, Trajectory
+from sas_jax.types import StepOutput, Trajectory
 
 
 @struct.dataclass
@@ -127,8 +127,3 @@ def make_room(model: SequenceModel, state: Any, steps: int) -> Any:
         return model.make_room(state, steps)
     window = jnp.minimum(state.window, window_beside(model, steps))
     return state.replace(window=window)
-
-
-def split_keys(key: Key, count: int) -> Key:
-    """Returns `count` keys, the i-th from i alone: more leave the first ones as is."""
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))

@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sas_jax.alignment.sequence_model import SequenceModel, split_keys
+from sas_jax.alignment.sequence_model import SequenceModel
 from sas_jax.card.imagined import HORIZONS, correlation
 from sas_jax.data import device_rows
 from sas_jax.data.episodes import Episodes
 from sas_jax.data.spec import DataSpec
 from sas_jax.envs.vector.env import VectorEnv
 from sas_jax.errors import UserError
+from sas_jax.gaussian import split_keys
 
 # A replayed observation may differ from the recorded one by float32's rounding only.
 _REPLAY_ERROR = 1e-4

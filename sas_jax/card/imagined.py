@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sas_jax.alignment.imagination import imagine
-from sas_jax.alignment.sequence_model import split_keys
+from sas_jax.gaussian import split_keys
 from sas_jax.models.vae import decoder_log_std
 
 HORIZONS = (10, 25, 50, 100)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sas_jax.alignment.sequence_model import split_keys
+from sas_jax.gaussian import split_keys
 from sas_jax.models.vae import decoder_log_std, total_log_std
 from sas_jax.models.world_model import last_change
 from sas_jax.stats.ranks import auc

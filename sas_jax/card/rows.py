@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sas_jax.data import device_rows
-from sas_jax.models.losses import Batch
+from sas_jax.types import Batch
 
 
 class Rows(NamedTuple):

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from sas_jax.alignment.imagination import imagine
-from sas_jax.alignment.sequence_model import SequenceModel, split_keys
+from sas_jax.alignment.sequence_model import SequenceModel
 from sas_jax.data.episodes import Episodes
 from sas_jax.data.spec import DataSpec
 from sas_jax.envs.tasks import TASKS
+from sas_jax.gaussian import split_keys
 
 # Trajectories imagined at once, and the stride at which their states are kept.
 _CHUNK, _STRIDE = 64, 10

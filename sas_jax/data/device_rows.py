@@ -17,8 +17,7 @@ from sas_jax.data.augment import relabel
 from sas_jax.data.episodes import Episodes
 from sas_jax.data.sampling import DataConfig, cost_weights, cumulative, episode_shares
 from sas_jax.data.spec import DataSpec
-from sas_jax.models.losses import Batch
-from sas_jax.types import Key, PromptRows
+from sas_jax.types import Batch, Key, PromptRows
 
 # Streams of a step's key beside the one that draws rows by itself.
 _EPISODE, _RELABEL, _PROMPT = 1, 2, 3

@@ -22,11 +22,10 @@ from sas_jax.envs.tasks import get_task
 from sas_jax.experiment import ExperimentConfig, TrainConfig, make_model
 from sas_jax.learners import accumulate
 from sas_jax.models import losses, temperature
-from sas_jax.models.losses import Batch
 from sas_jax.models.world_model import WorldModel
 from sas_jax.policies import cached
 from sas_jax.policies.free_run import make_free_run
-from sas_jax.types import Key, Learner, TrainState
+from sas_jax.types import Batch, Key, Learner, TrainState
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:

@@ -5,34 +5,21 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 
-from sas_jax.models.networks import gaussian_log_prob, masked_mean
+from sas_jax.gaussian import gaussian_entropy, gaussian_log_prob
 from sas_jax.models.own_errors import own_errors
-from sas_jax.models.temperature import gaussian_entropy
 from sas_jax.models.vae import decoder_log_std, total_log_std, update_variance
 from sas_jax.models.world_model import WorldModel
-from sas_jax.types import Key, Metrics, Params, PromptRows
+from sas_jax.types import Batch, Key, Metrics, Params
 
 
-@struct.dataclass
-class Batch:
-    """Training rows of `W` consecutive steps; model units, padding last.
-
-    obs: `[B, W + 1, O]` standardised; the entry after a row's last step is its next
-      state. action `[B, W, A]`. return_to_go, cost_to_go: `[B, W + 1]` scaled.
-    cost: `[B, W]` in {0, 1}: the step had a cost. timestep: `[B, W]` int32.
-    is_valid: `[B, W]` bool. prompt: segments that the rows have in sight, or None.
-    """
-
-    obs: jax.Array
-    action: jax.Array
-    return_to_go: jax.Array
-    cost_to_go: jax.Array
-    cost: jax.Array
-    timestep: jax.Array
-    is_valid: jax.Array
-    prompt: PromptRows | None = None
+def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean of `x` over the entries where `mask` is True; 0 if there are none."""
+    if x.shape != mask.shape:
+        raise ValueError(f"x {x.shape} and mask {mask.shape} must have one shape")
+    # `where`, not a product: NaN in the padding must not reach the mean.
+    total = jnp.sum(jnp.where(mask, x, 0.0))
+    return total / jnp.maximum(jnp.sum(mask), 1)
 
 
 def initial_variances(obs_dim: int) -> dict[str, jax.Array]:

@@ -11,15 +11,12 @@ reference code averages over the dimensions instead, which makes its target of
 -action_dim a sum of -action_dim ** 2.
 """
 
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-
-_HALF_LOG_TWO_PI_E = 0.5 * (1.0 + math.log(2.0 * math.pi))
 
 
 @struct.dataclass
@@ -33,11 +30,6 @@ class Temperature:
     def value(self) -> jax.Array:
         """T, always positive."""
         return jnp.exp(self.log_value)
-
-
-def gaussian_entropy(log_std: jax.Array) -> jax.Array:
-    """Entropy `[...]` of a diagonal Gaussian, log_std `[..., A]`: nats, summed."""
-    return jnp.sum(log_std + _HALF_LOG_TWO_PI_E, axis=-1)
 
 
 def initial(value: float) -> Temperature:

@@ -13,8 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sas_jax.models.networks import MLP, gaussian_log_prob, standard_normal_kl
-from sas_jax.types import Key
+from sas_jax.gaussian import gaussian_log_prob, standard_normal_kl
+from sas_jax.models.networks import MLP
 
 # Posterior log-stds are kept in this range, so that no KL term can overflow.
 _LOG_STD_RANGE = (-7.0, 2.0)
@@ -141,11 +141,3 @@ def total_log_std(
     """
     wide = (1,) * (log_scale.ndim - 1) + (-1,)
     return jnp.maximum(log_std.reshape(wide) + log_scale, math.log(floor))
-
-
-def normal_rows(keys: Key, shape: tuple[int, ...]) -> jax.Array:
-    """Standard normal draws `[P, *shape]`, row p from its own key `keys[p]`.
-
-    Row by row, so that a trajectory's draws do not depend on its companions.
-    """
-    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)

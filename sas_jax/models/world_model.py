@@ -17,9 +17,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from sas_jax.gaussian import gaussian_log_prob
 from sas_jax.models import lidar
 from sas_jax.models.config import WorldModelConfig
-from sas_jax.models.networks import MLP, NoisyOr, gaussian_log_prob
+from sas_jax.models.networks import MLP, NoisyOr
 from sas_jax.models.transformer import Decoder, Dropout, Memory
 from sas_jax.models.transition import TransitionDecoder
 from sas_jax.models.vae import GaussianVAE, total_log_std
@@ -274,7 +275,7 @@ class WorldModel(nn.Module):
         return z[:, :, 0], z[:, :, 1]
 
     def hidden_of(self, batch, obs, train: bool):
-        """`hidden` of a `losses.Batch` with `obs` `[B, W, O]` in place of its own."""
+        """`hidden` of a `Batch` with `obs` `[B, W, O]` in place of its own."""
         return self.hidden(
             obs,
             batch.action,
@@ -313,7 +314,7 @@ class WorldModel(nn.Module):
         )
 
     def outputs(self, batch, noise: dict[str, jax.Array], train: bool):
-        """Every quantity the loss reads, from a `losses.Batch` and its noise."""
+        """Every quantity the loss reads, from a `Batch` and its noise."""
         obs = batch.obs[:, :-1] + noise["obs"]
         target = batch.obs[:, 1:]
         z_state, z_action = self.hidden_of(batch, obs, train)

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from sas_jax.alignment.sequence_model import ModelState, Observed, Prompt, SequenceModel
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
+from sas_jax.gaussian import gaussian_log_prob, normal_rows
 from sas_jax.models import transformer
-from sas_jax.models.networks import gaussian_log_prob
-from sas_jax.models.vae import decoder_log_std, normal_rows
+from sas_jax.models.vae import decoder_log_std
 from sas_jax.models.world_model import WorldModel
 from sas_jax.types import StepOutput
 

@@ -13,13 +13,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from sas_jax.alignment.sequence_model import split_keys
 from sas_jax.data.spec import DataSpec
-from sas_jax.models.losses import Batch
-from sas_jax.models.vae import decoder_log_std, normal_rows
+from sas_jax.gaussian import normal_rows, split_keys
+from sas_jax.models.vae import decoder_log_std
 from sas_jax.models.world_model import WorldModel
 from sas_jax.policies import cached
-from sas_jax.types import Key, Params
+from sas_jax.types import Batch, Key, Params
 
 # Standardised units. A model at the start of its training runs off the map, and such
 # inputs teach nothing.

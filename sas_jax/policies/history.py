@@ -15,8 +15,7 @@ from flax import struct
 
 from sas_jax.alignment.sequence_model import Observed, Prompt, SequenceModel
 from sas_jax.errors import UserError
-from sas_jax.models.networks import gaussian_log_prob
-from sas_jax.models.vae import normal_rows
+from sas_jax.gaussian import gaussian_log_prob, normal_rows
 from sas_jax.types import StepOutput, Trajectory
 
 

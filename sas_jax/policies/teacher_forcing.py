@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from sas_jax.alignment import lyapunov
 from sas_jax.alignment.config import SASConfig
 from sas_jax.alignment.sequence_model import SequenceModel
-from sas_jax.models.networks import gaussian_log_prob
+from sas_jax.gaussian import gaussian_log_prob
 from sas_jax.types import Key, Params
 
 

@@ -15,11 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from sas_jax.alignment import lyapunov
-from sas_jax.alignment.sequence_model import split_keys
 from sas_jax.data.episodes import Episodes
 from sas_jax.envs.make import make as make_env
 from sas_jax.errors import UserError
-from sas_jax.models.networks import gaussian_log_prob
+from sas_jax.gaussian import gaussian_log_prob, split_keys
 from sas_jax.progress import SILENT, Progress
 from sas_jax.report import scene
 from sas_jax.report.landscape_figure import Landscape

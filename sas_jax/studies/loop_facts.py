@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from sas_jax.alignment import lyapunov
 from sas_jax.alignment.algorithm1 import Alignment
 from sas_jax.alignment.loops import bounded, cut, run_loop
-from sas_jax.alignment.sequence_model import make_room, split_keys
+from sas_jax.alignment.sequence_model import make_room
+from sas_jax.gaussian import split_keys
 from sas_jax.studies.probe import Probe
 from sas_jax.types import Trajectory
 

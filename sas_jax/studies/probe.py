@@ -15,13 +15,14 @@ import numpy as np
 from sas_jax import config as config_lib
 from sas_jax.alignment import policy as aligned_policy
 from sas_jax.alignment.config import SASConfig
-from sas_jax.alignment.sequence_model import SequenceModel, split_keys
+from sas_jax.alignment.sequence_model import SequenceModel
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.data.episodes import Episodes
 from sas_jax.envs.tasks import Task
 from sas_jax.envs.vector.env import VectorEnv
 from sas_jax.errors import UserError
 from sas_jax.evaluation.evaluate import task_of
+from sas_jax.gaussian import split_keys
 from sas_jax.learners import sequence
 from sas_jax.policies.teacher_forcing import Steps, energies_of, replay
 from sas_jax.types import Key, Params

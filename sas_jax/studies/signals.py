@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sas_jax.alignment.sequence_model import split_keys
 from sas_jax.evaluation.blocks import BLOCK
 from sas_jax.files.parts import in_parts
+from sas_jax.gaussian import split_keys
 from sas_jax.progress import SILENT, Progress
 from sas_jax.report.signal_report import EPISODES, PROMPTS
 from sas_jax.studies.loop_facts import make_keep, make_scores, unpack

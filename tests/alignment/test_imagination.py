@@ -10,7 +10,7 @@ import pytest
 
 from sas_jax.alignment import lyapunov
 from sas_jax.alignment.imagination import imagine, segment
-from sas_jax.alignment.sequence_model import split_keys
+from sas_jax.gaussian import split_keys
 from sas_jax.types import StepOutput
 
 DECAY = 0.8

@@ -11,8 +11,8 @@ from PIL import Image
 
 from experiments.benchmarks import imagination_timing, model_cases, scaling_timing
 from experiments.benchmarks.scaling_timing import Point
-from sas_jax.alignment import sequence_model
 from sas_jax.alignment.imagination import imagine
+from sas_jax.gaussian import split_keys
 from sas_jax.learners import sequence
 from tests.benchmarks.test_benchmarks import ROOT, SMALL
 from tests.helpers.model_fixtures import make_config
@@ -26,7 +26,7 @@ def test_counted_bytes_are_the_arrays(dtype, algo):
     model = sequence.make_sequence_model(config, spec)
 
     def run(variables, key, obs):
-        keys = sequence_model.split_keys(key, obs.shape[0])
+        keys = split_keys(key, obs.shape[0])
         state = imagination_timing.start(model, variables, keys, obs)
         steps, _ = imagine(model.step, variables, keys, state, horizon=point.T)
         return state.ring, steps

@@ -9,9 +9,9 @@ from sas_jax.critic import network as critic_network
 from sas_jax.data import spec as spec_lib
 from sas_jax.data.episodes import Episodes
 from sas_jax.experiment import ExperimentConfig, TrainConfig, make_model
-from sas_jax.models import losses
 from sas_jax.models.transformer import DecoderConfig
 from sas_jax.models.world_model import WorldModelConfig
+from sas_jax.types import Batch
 
 
 def make_episodes(
@@ -122,8 +122,8 @@ def random_params(module, *args, seed=0, **kwargs):
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def zero_batch(model, *, rows=1, steps=1) -> losses.Batch:
-    return losses.Batch(
+def zero_batch(model, *, rows=1, steps=1) -> Batch:
+    return Batch(
         obs=np.zeros((rows, steps + 1, model.obs_dim), np.float32),
         action=np.zeros((rows, steps, model.action_dim), np.float32),
         return_to_go=np.zeros((rows, steps + 1), np.float32),

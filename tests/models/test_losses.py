@@ -10,6 +10,7 @@ import pytest
 
 from sas_jax.experiment import make_model
 from sas_jax.models import losses
+from sas_jax.types import Batch
 from tests.helpers import dense_oracle
 from tests.helpers.model_fixtures import make_config, make_spec, make_variables
 
@@ -40,7 +41,7 @@ def draw_batch(spec, seed=0):
 
     obs = draw(ROWS, STEPS + 1, spec.obs_dim)
     obs[..., 4] = 0.0  # the constant column, standardised
-    return losses.Batch(
+    return Batch(
         obs=obs,
         action=np.tanh(draw(ROWS, STEPS, 2)),
         return_to_go=draw(ROWS, STEPS + 1),
@@ -284,3 +285,12 @@ def test_negative_elbo_on_literals():
     np.testing.assert_allclose(per_latent, [1.0, 0.1], rtol=1e-6)
     np.testing.assert_allclose(loss, 0.25 * 1.5 - likelihood, rtol=1e-6)
     np.testing.assert_allclose(elbo, likelihood - 1.1, rtol=1e-6)
+
+
+def test_masked_mean_ignores_nan_and_counts_what_is_left():
+    x = jnp.array([[1.0, jnp.nan], [4.0, 100.0]])
+    mask = jnp.array([[True, False], [True, False]])
+    assert float(losses.masked_mean(x, mask)) == 2.5
+    assert float(losses.masked_mean(x, jnp.zeros_like(mask))) == 0.0
+    with pytest.raises(ValueError, match="one shape"):
+        losses.masked_mean(x, mask[0])

@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from sas_jax.models.networks import MLP, masked_mean
+from sas_jax.models.losses import masked_mean
+from sas_jax.models.networks import MLP
 from sas_jax.models.vae import (
     GaussianVAE,
     decoder_log_std,

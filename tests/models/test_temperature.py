@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 from sas_jax import checkpoint
 from sas_jax import config as config_lib
@@ -31,16 +30,6 @@ def config_with(**policy):
         decoder={"depth": 1}, train={"num_steps": 4, "warmup": 1, "row_length": 5}
     )
     return dataclasses.replace(config, policy=PolicyConfig(**policy))
-
-
-def test_entropy_is_that_of_the_joint_gaussian():
-    log_std = np.random.default_rng(0).normal(size=(4, 3))
-    expected = [
-        stats.multivariate_normal(cov=np.diag(np.exp(2 * row))).entropy()
-        for row in log_std
-    ]
-    found = temperature.gaussian_entropy(jnp.asarray(log_std))
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_the_first_steps_against_adam_by_hand():

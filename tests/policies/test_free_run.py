@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sas_jax.alignment.sequence_model import split_keys
 from sas_jax.experiment import make_model
+from sas_jax.gaussian import normal_rows, split_keys
 from sas_jax.learners import sequence
 from sas_jax.models import losses
-from sas_jax.models.vae import decoder_log_std, normal_rows
+from sas_jax.models.vae import decoder_log_std
 from sas_jax.models.world_model import last_change
 from sas_jax.policies.free_run import make_free_run
 from tests.helpers.model_fixtures import make_config, make_spec, make_variables

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sas_jax.alignment import sequence_model
 from sas_jax.alignment.imagination import imagine
 from sas_jax.experiment import make_model
+from sas_jax.gaussian import split_keys
 from sas_jax.policies import cached
 from sas_jax.types import Trajectory
 from tests.helpers import dense_oracle
@@ -64,7 +64,7 @@ def imagined(request):
     def run(variables, segments, start):
         def episode(segment, start, key):
             prompt = model.encode_prompt(variables, segment, jnp.array(True))
-            keys = sequence_model.split_keys(key, 3)
+            keys = split_keys(key, 3)
 
             def thrice(x):
                 return jnp.broadcast_to(x, (3, *x.shape[1:]))

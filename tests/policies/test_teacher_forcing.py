@@ -6,9 +6,8 @@ import numpy as np
 
 from sas_jax.alignment.config import SASConfig
 from sas_jax.alignment.imagination import imagine
-from sas_jax.alignment.sequence_model import split_keys
+from sas_jax.gaussian import gaussian_log_prob, split_keys
 from sas_jax.learners import sequence
-from sas_jax.models.networks import gaussian_log_prob
 from sas_jax.policies.teacher_forcing import Steps, energies_of, replay
 from tests.helpers.model_fixtures import make_config, make_spec, make_variables
 from tests.helpers.shifted_policy import MODEL, PROMPT, SCALE, SHIFT

@@ -9,7 +9,7 @@ import pytest
 from sas_jax.alignment.config import SASConfig
 from sas_jax.data.episodes import Episodes
 from sas_jax.errors import UserError
-from sas_jax.models.networks import gaussian_log_prob
+from sas_jax.gaussian import gaussian_log_prob
 from sas_jax.report import landscape_figure
 from sas_jax.report.landscape_figure import Landscape
 from sas_jax.report.scene import EpisodePath

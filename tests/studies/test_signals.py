@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sas_jax.alignment.loops import run_loop
-from sas_jax.alignment.sequence_model import split_keys
 from sas_jax.envs.vector.env import StepBatch
 from sas_jax.evaluation import blocks
+from sas_jax.gaussian import split_keys
 from sas_jax.policies.teacher_forcing import Steps
 from sas_jax.progress import Progress
 from sas_jax.studies import loop_facts, prompt_shifts, recording, signals

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks import common, imagination_timing, model_cases
-from sas_jax.alignment.sequence_model import split_keys
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig, make_model
+from sas_jax.gaussian import split_keys
 from sas_jax.learners import sequence
 from sas_jax.models.vae import decoder_log_std
 
