@@ -40,7 +40,7 @@ class Plan:
     task: name of a task with a scripted behaviour.
     episodes: how many.
     seed: of layouts, behaviours and noise.
-    mixture: how the behaviours' dials are drawn; see `behaviours.sample`.
+    mixture: how the behaviours' dials are drawn; see `behaviours.dials.sample`.
     """
 
     task: str

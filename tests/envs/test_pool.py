@@ -69,7 +69,8 @@ WORKER = """\
 import os, sys, time
 sys.path.insert(0, ROOT)
 sys.argv = sys.argv[1:]
-from sas_jax.envs import safety_gym, worker
+from sas_jax.envs import make as makers
+from sas_jax.envs.vector import worker
 
 def is_first():
     try:
@@ -78,7 +79,7 @@ def is_first():
         return False
     return True
 
-plain_make = safety_gym.make
+plain_make = makers.make
 def make(*args, **kwargs):
     env = plain_make(*args, **kwargs)
     plain_reset, plain_step = env.reset, env.step
@@ -93,7 +94,7 @@ def make(*args, **kwargs):
         return plain_step(action)
     env.reset, env.step = reset, step
     return env
-safety_gym.make = make
+makers.make = make
 worker.main()
 """
 
@@ -176,6 +177,22 @@ def test_refused_seed_is_reported_and_others_go_on(tmp_path, reference):
         # Nor does the refused seed trouble a worker that has to be replaced.
         os.kill(env.worker_pids[1], signal.SIGKILL)
         assert_same(rollout(env, 5), reference[:6])
+
+
+def test_worker_finds_its_own_package(tmp_path):
+    """Started by path under an interpreter that has no sas_jax, or another copy."""
+    script = tmp_path / "python"
+    script.write_text(
+        f"#!{sys.executable}\n"
+        "import pathlib, runpy, sys\n"
+        "sys.argv = sys.argv[1:]\n"
+        "here = lambda p: (pathlib.Path(p) / 'sas_jax').is_dir()\n"
+        "sys.path[1:] = [p for p in sys.path[1:] if not here(p)]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    script.chmod(0o755)
+    with VectorEnv("PointCircle1", 1, num_workers=1, python=str(script)) as env:
+        assert env.reset([0]).obs.any()
 
 
 def test_layout_of_a_slot_survives_its_worker():

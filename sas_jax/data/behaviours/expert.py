@@ -38,7 +38,7 @@ class Expert:
         self._mark, self._marked, self._escape = None, 0, 0
 
     def dare(self, risk: float) -> None:
-        """Sets what follows from the dial `risk`; see `behaviours.Behaviour`."""
+        """Sets what follows from the dial `risk`; see `dials.Behaviour`."""
         # The slow stay longer where it costs; the same risk makes them more careful.
         speed = self.navigator.pace / self.manoeuvres.top_speed
         self.risk = risk

@@ -3,8 +3,8 @@
 It is a privileged expert: it reads where things are from the simulator, not from the
 lidars. Data collection may do that; whoever learns from the data sees observations.
 
-A distance field (`behaviours_field`) says which way round to go; a table of short
-manoeuvres (`behaviours_motion`) says what is possible now. The manoeuvre with the best
+A distance field (`field`) says which way round to go; a table of short
+manoeuvres (`motion`) says what is possible now. The manoeuvre with the best
 end and path is begun, and the choice made anew a moment later.
 """
 
@@ -45,7 +45,7 @@ class Navigator:
           position: `[2]`, world frame.
           yaw: heading.
           velocity: `[2]`, agent's frame.
-          obstacles: `[k, 6]`, see `behaviours_field`.
+          obstacles: `[k, 6]`, see `field`.
           reach: distance at which the target counts as reached.
           extra: more costs of paths, `[K, J, 2]` -> `[K]` metres.
 

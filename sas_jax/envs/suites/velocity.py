@@ -68,7 +68,8 @@ def _minus(left, right) -> str:
 def make_env(env_id: str):
     """Makes a Velocity environment of safety-gymnasium over the translated robot file.
 
-    `safety_gymnasium` must have been imported by `safety_gym.import_safety_gymnasium`.
+    `safety_gymnasium` must have been imported by
+    `suites.safety_gymnasium.import_safety_gymnasium`.
     """
     import gymnasium
     import mujoco

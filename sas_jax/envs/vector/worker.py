@@ -6,7 +6,7 @@ closes or its parent is gone.
 """
 
 import json
-import os
+import pathlib
 import signal
 import sys
 
@@ -151,5 +151,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     # Started by path: put the package's root, not its folder, on the import path.
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[3])
     main()
