@@ -5,14 +5,17 @@ are believed only after they agree with the bytes that the file really stores.
 """
 
 import contextlib
+import errno
 import math
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Iterator
 
 import h5py
 import numpy as np
 
+from sas_jax.data import hdf5_heaps
 from sas_jax.errors import UserError
 
 # What libhdf5 and h5py raise on damaged content (besides OSError: bad free-space
@@ -21,11 +24,23 @@ _DAMAGE = (OSError, RuntimeError, ValueError, TypeError, KeyError, OverflowError
 # DEFLATE cannot expand a byte to more than 1032 (zlib's technical notes); other filters
 # of libhdf5 expand less. More is a forged size.
 _MAX_EXPANSION = 1032
+# Values below this size are finite when squared and summed in float32. What an
+# environment reports lies many orders of magnitude below.
+LARGEST = 1e10
+# Soft links may point to soft links; more than this many are a circle.
+_MAX_LINKS = 8
 
 
 @contextlib.contextmanager
 def open_file(path: str | os.PathLike) -> Iterator[h5py.File]:
-    """Opens a file for reading. Raises UserError if there is none or it is damaged."""
+    """Opens a file for reading.
+
+    A file system without locks is no obstacle; a file that another process is writing
+    is one, and the message says so.
+
+    Raises:
+      UserError: no such file, not HDF5, locked, damaged, or not to be read.
+    """
     path = pathlib.Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such file; expected an HDF5 file in DSRL's layout")
@@ -36,13 +51,25 @@ def open_file(path: str | os.PathLike) -> Iterator[h5py.File]:
             raw.read(1)
         if not h5py.is_hdf5(path):
             raise UserError(f"{path}: not an HDF5 file ({path.stat().st_size} bytes)")
-        file = h5py.File(path, "r")
+        file = _open(path)
     except PermissionError as error:
         raise UserError(f"{path}: cannot be read: permission denied") from error
     except OSError as error:
-        raise _damaged(f"{path}", error) from error
+        raise _failure(f"{path}", error) from error
     with file:
         yield file
+
+
+def _open(path: pathlib.Path) -> h5py.File:
+    """Opens with a lock against writers, where the file system has locks."""
+    try:
+        return h5py.File(path, "r", locking="best-effort")
+    except OSError as error:
+        # "best-effort" covers systems that do not know the call (ENOSYS); network file
+        # systems also answer that they have no lock to give.
+        if _os_errno(error) not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        return h5py.File(path, "r", locking=False)
 
 
 @contextlib.contextmanager
@@ -51,7 +78,9 @@ def create_file(path: pathlib.Path) -> Iterator[h5py.File]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(temporary, "w") as file:
+        # No lock: nobody else knows the temporary name, and not every file system that
+        # can be written has locks.
+        with h5py.File(temporary, "w", locking=False) as file:
             yield file
         os.replace(temporary, path)
     except OSError as error:
@@ -62,35 +91,39 @@ def create_file(path: pathlib.Path) -> Iterator[h5py.File]:
             temporary.unlink(missing_ok=True)
 
 
-def check_dataset(group: h5py.Group, key: str, where: str) -> h5py.Dataset:
+def check_dataset(
+    group: h5py.Group, key: str, where: str, *, may_be_unwritten: bool = False
+) -> h5py.Dataset:
     """Returns a numeric data set whose claimed size the stored bytes can fill.
+
+    Soft links are followed within the file.
 
     Args:
       group: file or group to look in.
       key: name of the data set.
       where: start of error messages, e.g. ``"file.hdf5: "``.
+      may_be_unwritten: accept a data set of which nothing, or only a part, was written:
+        HDF5 reads its fill value there. Its size is then believed unseen, so compare it
+        with that of a stored one before anything is read.
 
     Raises:
-      UserError: missing, a group, a link to another file, not real numbers, virtual or
-        external storage, or claiming more than is stored.
+      UserError: missing, a group, a link that leads nowhere or out of the file, not
+        real numbers, virtual or external storage, or claiming more than is stored.
     """
     try:
-        return _check_dataset(group, key, where)
+        return _check_dataset(group, key, where, may_be_unwritten)
     except UserError:
         raise
     except _DAMAGE as error:
-        raise _damaged(f"{where}{key!r}", error) from error
+        raise _failure(f"{where}{key!r}", error) from error
 
 
-def _check_dataset(group: h5py.Group, key: str, where: str) -> h5py.Dataset:
+def _check_dataset(group, key, where, may_be_unwritten) -> h5py.Dataset:
     """`check_dataset` without the translation of libhdf5's errors."""
-    link = group.get(key, getlink=True) if key in group else None
-    if link is None:
+    if group.get(key, getlink=True) is None:
         present = ", ".join(sorted(group)[:12]) or "none"
         raise UserError(f"{where}key {key!r} is missing; keys present: {present}")
-    if not isinstance(link, h5py.HardLink):
-        raise UserError(f"{where}{key!r} is a link, expected a data set in this file")
-    dataset = group[key]
+    dataset = _follow(group, key, f"{where}{key!r}")
     if not isinstance(dataset, h5py.Dataset):
         kind = type(dataset).__name__.lower()
         raise UserError(f"{where}{key!r} is a {kind}, expected an array of numbers")
@@ -98,11 +131,42 @@ def _check_dataset(group: h5py.Group, key: str, where: str) -> h5py.Dataset:
         raise UserError(f"{where}{key!r} has type {dataset.dtype}, expected numbers")
     if dataset.is_virtual or dataset.external:
         raise UserError(f"{where}{key!r} keeps its values in other files")
-    _check_storage(dataset, f"{where}{key!r}")
+    _check_storage(dataset, f"{where}{key!r}", may_be_unwritten)
     return dataset
 
 
-def _check_storage(dataset: h5py.Dataset, name: str) -> None:
+def _follow(group: h5py.Group, path: str, name: str):
+    """The object at `path`, link by link, so that none leads into another file."""
+    waiting, seen = path.strip("/").split("/"), 0
+    node = group
+    while waiting:
+        part = waiting.pop(0)
+        if part in ("", "."):
+            continue
+        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+        if isinstance(link, h5py.HardLink):
+            node = node[part]
+        elif isinstance(link, h5py.SoftLink) and seen < _MAX_LINKS:
+            seen += 1
+            waiting = link.path.split("/") + waiting
+            node = node.file if link.path.startswith("/") else node
+        elif seen and not isinstance(link, h5py.ExternalLink):
+            raise UserError(f"{name} is a link that leads to nothing in this file")
+        else:
+            raise UserError(f"{name} is a link, expected a data set in this file")
+    return node
+
+
+def is_written(dataset: h5py.Dataset) -> bool:
+    """Whether all values are stored; the others read as the fill value."""
+    if dataset.chunks is None:
+        return dataset.id.get_storage_size() > 0 or dataset.size == 0
+    per_axis = zip(dataset.shape, dataset.chunks, strict=True)
+    num_chunks = math.prod(-(-size // chunk) for size, chunk in per_axis)
+    return dataset.id.get_num_chunks() == num_chunks
+
+
+def _check_storage(dataset: h5py.Dataset, name: str, may_be_unwritten: bool) -> None:
     """Raises UserError if the claimed shape exceeds what the file stores."""
     claimed = math.prod(dataset.shape) * dataset.dtype.itemsize
     stored = dataset.id.get_storage_size()
@@ -112,13 +176,11 @@ def _check_storage(dataset: h5py.Dataset, name: str) -> None:
         # Chunks may stick out beyond the array, so stored may exceed claimed.
         is_filled = stored >= claimed
     else:
-        per_axis = zip(dataset.shape, dataset.chunks, strict=True)
-        num_chunks = math.prod(-(-size // chunk) for size, chunk in per_axis)
-        is_filled = (
-            claimed <= stored * _MAX_EXPANSION
-            and dataset.id.get_num_chunks() == num_chunks
-        )
-    if not is_filled:
+        is_filled = claimed <= stored * _MAX_EXPANSION and is_written(dataset)
+    plist = dataset.id.get_create_plist()
+    has_fill = plist.fill_value_defined() != h5py.h5d.FILL_VALUE_UNDEFINED
+    may_be_unwritten = may_be_unwritten and has_fill and not is_written(dataset)
+    if not is_filled and not may_be_unwritten:
         raise UserError(
             f"{name} claims shape {dataset.shape} ({claimed:.3g} bytes) but only "
             f"{stored} bytes are stored"
@@ -164,7 +226,7 @@ def read_block(dataset: h5py.Dataset, rows: slice, path: str, key: str) -> np.nd
     try:
         return dataset[rows]
     except _DAMAGE as error:
-        raise _unreadable(path, key, rows, error) from error
+        raise _unreadable(dataset, path, key, rows, error) from error
 
 
 def read_float32(
@@ -173,7 +235,8 @@ def read_float32(
     """Reads rows into `out` (float32, same shape as the rows) and checks the values.
 
     Raises:
-      UserError: unreadable rows, or a value that is not finite as float32.
+      UserError: unreadable rows, or a value that is not finite as float32 or beyond
+        `LARGEST`, where squares and sums of a column drown all others.
     """
     try:
         if dataset.dtype.kind == "b":  # HDF5 has no conversion from its bool to floats
@@ -181,19 +244,19 @@ def read_float32(
         else:
             dataset.read_direct(out, np.s_[rows])
     except _DAMAGE as error:
-        raise _unreadable(path, key, rows, error) from error
-    # One pass without a temporary of the block's size: a sum is finite unless a term
-    # is not, or it overflows; only then look at every value.
+        raise _unreadable(dataset, path, key, rows, error) from error
+    # One pass without a temporary of the block's size: where the sum of squares is
+    # small, no value is large or not finite; only else look at every value.
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(np.dot(out.reshape(-1), out.reshape(-1))):
+        if np.dot(out.reshape(-1), out.reshape(-1)) <= LARGEST**2:
             return
-    wrong = np.argwhere(~np.isfinite(out))
+    wrong = np.argwhere(~(np.abs(out) <= LARGEST))
     if len(wrong):
         row, *column = wrong[0]
         at = f", column {column[0]}" if column else ""
         raise UserError(
-            f"{path}: {key!r} is {out[tuple(wrong[0])]} in row {rows.start + row}{at}, "
-            "expected a finite float32"
+            f"{path}: {key!r} is {out[tuple(wrong[0])]:g} in row {rows.start + row}"
+            f"{at}; expected finite numbers of at most {LARGEST:g} in size"
         )
 
 
@@ -225,21 +288,36 @@ def write_blocks(
 
 
 def read_attribute(file: h5py.File, name: str) -> str | int | None:
-    """Returns a root attribute: fixed-length string or integer; None if there is none.
+    """Returns a root attribute: a string or an integer; None if there is none.
 
-    Strings of variable length are passed over: they lie in a global heap, and libhdf5
-    (2.0.0) loops for ever on a damaged one.
+    Strings may be of fixed or variable length, bytes or text, alone or an array of
+    one. Strings of variable length lie in a global heap, and libhdf5 (2.0.0) loops for
+    ever on a damaged one; so they are read only when all heaps of the file are sound.
     """
     try:
         if name not in file.attrs:
             return None
-        kind, shape = file.attrs.get_id(name).dtype.kind, file.attrs.get_id(name).shape
-        if kind not in "Siu" or shape != ():
+        attribute = file.attrs.get_id(name)
+        is_text = attribute.dtype.kind == "S" or h5py.check_string_dtype(
+            attribute.dtype
+        )
+        if not is_text and attribute.dtype.kind not in "iu":
             return None
-        value = file.attrs[name]
+        if attribute.shape is None or math.prod(attribute.shape) != 1:
+            return None
+        if attribute.dtype.kind == "O" and not hdf5_heaps.are_sound(file):
+            raise UserError(
+                f"{file.filename}: attribute {name!r}: damaged HDF5 file (a heap of "
+                "strings is not whole)"
+            )
+        value = np.asarray(file.attrs[name]).reshape(-1)[0]
+    except UserError:
+        raise
     except _DAMAGE as error:
-        raise _damaged(f"{file.filename}: attribute {name!r}", error) from error
-    return value.decode("utf-8", "replace") if kind == "S" else int(value)
+        raise _failure(f"{file.filename}: attribute {name!r}", error) from error
+    if not is_text:
+        return int(value)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def write_attribute(file: h5py.File, name: str, value: object) -> None:
@@ -247,12 +325,38 @@ def write_attribute(file: h5py.File, name: str, value: object) -> None:
     file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
 
 
-def _damaged(what: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())
+def _os_errno(error: Exception) -> int | None:
+    """The operating system's error number; libhdf5 puts it into its message."""
+    if getattr(error, "errno", None) is not None:
+        return error.errno
+    found = re.search(r"errno = (\d+)", str(error))
+    return int(found[1]) if found else None
+
+
+def _failure(what: str, error: Exception) -> UserError:
+    """What libhdf5's or the system's error means, in one line."""
+    reason, code = " ".join(str(error).split()), _os_errno(error)
+    if "unable to lock file" in reason or "already open for write" in reason:
+        return UserError(
+            f"{what}: another process writes to this file ({reason}); expected one "
+            "that is closed: wait for the writer, or, if it died, run h5clear -s"
+        )
+    if code is not None and code not in (0, errno.EINVAL):
+        return UserError(f"{what}: cannot be read: {os.strerror(code)}")
     kind = "truncated" if "truncated" in reason else "damaged"
     return UserError(f"{what}: {kind} HDF5 file ({reason})")
 
 
-def _unreadable(path: str, key: str, rows: slice, error: Exception) -> UserError:
+def _unreadable(dataset, path: str, key: str, rows: slice, error) -> UserError:
     where = f"{path}: {key!r}, rows {rows.start} to {rows.stop - 1}"
-    return _damaged(where, error)
+    plist = dataset.id.get_create_plist()
+    for index in range(plist.get_nfilters()):
+        number, _, _, name = plist.get_filter(index)
+        if not h5py.h5z.filter_avail(number):
+            name = name.decode("utf-8", "replace") or "without a name"
+            return UserError(
+                f"{path}: {key!r} is compressed by filter {number} ({name}), which "
+                "this HDF5 does not have; save the file with gzip, or let "
+                "$HDF5_PLUGIN_PATH name the plugin's folder (package hdf5plugin)"
+            )
+    return _failure(where, error)
