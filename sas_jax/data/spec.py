@@ -5,13 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from sas_jax.data import columns
 from sas_jax.data.episodes import Episodes
 from sas_jax.envs.tasks import TASKS
 from sas_jax.errors import UserError
 from sas_jax.models import lidar
-
-# A column whose standard deviation is below this share of its magnitude is constant.
-_CONSTANT = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -108,11 +106,8 @@ def from_episodes(
         much larger than its time embedding keeps its sign only.)
     """
     obs = episodes.observations
-    mean = obs.mean(axis=0, dtype=np.float64)
-    std = np.sqrt(
-        np.mean(np.square(obs - mean.astype(np.float32)), 0, dtype=np.float64)
-    )
-    active = std > _CONSTANT * np.maximum(1.0, np.abs(mean))
+    mean, std = columns.moments(obs)
+    active = columns.varies(mean, std)
     rings = lidar_rings(episodes.task, episodes.obs_dim)
     for first, size in rings:
         # One scale for all bins of a lidar: its law is the same in every direction.
