@@ -3,7 +3,7 @@
 DSRL names its files ``<stem>-<largest cost>-<trajectories>.hdf5`` (`dsrl/infos.py`) and
 keeps them in ``$DSRL_DATASET_DIR``, by default ``~/.dsrl/datasets``. Its own downloader
 neither resumes nor checks; ours leaves both to `huggingface_hub` and writes down size
-and sha256 on first use, so that a file that changes later is noticed.
+and sha256 once the file could be read, so that a file that changes later is noticed.
 """
 
 import contextlib
@@ -35,9 +35,17 @@ def file_name(task: str) -> str:
 
 def folders() -> list[pathlib.Path]:
     """Folders searched, in order; the first one receives downloads."""
-    default = pathlib.Path("~/.dsrl/datasets").expanduser()
-    chosen = os.environ.get("DSRL_DATASET_DIR")
-    return [pathlib.Path(chosen).expanduser(), default] if chosen else [default]
+    chosen, default = os.environ.get("DSRL_DATASET_DIR"), "~/.dsrl/datasets"
+    wanted = [chosen, default] if chosen else [default]
+    # A container's user may have no home: what cannot be expanded stays as it is.
+    expanded = (os.path.expanduser(folder) for folder in wanted)
+    known = [pathlib.Path(folder) for folder in expanded if not folder.startswith("~")]
+    if not known:
+        raise UserError(
+            "no home folder is known here; expected a folder of data in "
+            "$DSRL_DATASET_DIR, or a file"
+        )
+    return known
 
 
 def locate(task: str, *, fetch: Fetch | None = None) -> pathlib.Path:
@@ -46,6 +54,8 @@ def locate(task: str, *, fetch: Fetch | None = None) -> pathlib.Path:
     Args:
       task: name of a task.
       fetch: replaces the download from the hub.
+
+    Once the file has been read, `remember` it.
 
     Raises:
       UserError: unknown task; no file and no download; or a file that is no longer the
@@ -86,19 +96,18 @@ def locate(task: str, *, fetch: Fetch | None = None) -> pathlib.Path:
 
 
 def verify(path: pathlib.Path) -> None:
-    """Compares a file with the size and sha256 recorded beside it on first use.
+    """Compares a file with the size and sha256 recorded beside it by `remember`.
 
-    A folder that cannot be written gets no record; then nothing is compared.
+    Without a record nothing is compared.
 
     Raises:
       UserError: size or sha256 differ, or the record is unreadable.
     """
-    record = path.with_name(f"{path.name}.sha256.json")
+    record = _record_of(path)
     try:
         expected = json.loads(record.read_text())
         size, digest = int(expected["size"]), str(expected["sha256"])
     except FileNotFoundError:
-        _record(path, record)
         return
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
@@ -117,12 +126,23 @@ def verify(path: pathlib.Path) -> None:
     )
 
 
-def _record(path: pathlib.Path, record: pathlib.Path) -> None:
+def remember(path: pathlib.Path) -> None:
+    """Records size and sha256 of a file that could be read, unless they are recorded.
+
+    A folder that cannot be written gets no record.
+    """
+    record = _record_of(path)
+    if record.exists():
+        return
     content = {"size": path.stat().st_size, "sha256": _sha256(path)}
     temporary = record.with_name(f"{record.name}.{os.getpid()}.part")
     with contextlib.suppress(OSError):
         temporary.write_text(json.dumps(content) + "\n")
         os.replace(temporary, record)
+
+
+def _record_of(path: pathlib.Path) -> pathlib.Path:
+    return path.with_name(f"{path.name}.sha256.json")
 
 
 def _sha256(path: pathlib.Path) -> str:

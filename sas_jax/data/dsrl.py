@@ -21,6 +21,7 @@ import numpy as np
 
 from sas_jax.data import hdf5
 from sas_jax.data.episodes import Episodes
+from sas_jax.data.row_order import RowOrder
 from sas_jax.errors import UserError
 
 KEYS = (
@@ -44,34 +45,63 @@ class IncompleteEpisodeWarning(DataWarning):
     """Steps after the last episode end were dropped."""
 
 
-def load(path_or_task: str | os.PathLike, *, task: str | None = None) -> Episodes:
+class RowOrderWarning(DataWarning):
+    """Rows do not follow one another, and the caller allowed it."""
+
+
+class SubsetWarning(DataWarning):
+    """A file with DSRL's name holds fewer episodes than DSRL's file of the task."""
+
+
+def load(
+    path_or_task: str | os.PathLike,
+    *,
+    task: str | None = None,
+    allow_breaks: bool = False,
+) -> Episodes:
     """Reads a DSRL file into memory as float32.
 
     Args:
       path_or_task: an HDF5 file, or a task name whose file is looked up locally and
         downloaded otherwise (see `sas_jax.data.download.locate`).
-      task: name of the task; by default the file's attribute ``task`` (a fixed-length
-        string), else what the file's name says.
+      task: name of the task, where the file does not say it. The file says it by its
+        attribute ``task``, or by DSRL's name; where those two differ, this one decides
+        between them.
+      allow_breaks: accept rows that do not follow one another, with a warning.
 
     Returns:
       All complete episodes. Peak memory is the size of these arrays and two blocks.
 
     Raises:
       UserError: no such file, not HDF5, truncated, a key missing or of a wrong type or
-        shape, unequal lengths, NaN or infinity (with key and row), no complete episode,
-        sizes that differ from the task's.
+        shape, unequal lengths, NaN, infinity or a number beyond 1e10 (with key and
+        row), no complete episode, rows that do not follow one another, sizes that
+        differ from the task's, or data of another task than `task`.
 
     Warns:
       IncompleteEpisodeWarning: the file ends within an episode; its steps are dropped.
+      RowOrderWarning: rows do not follow one another, under `allow_breaks`.
+      SubsetWarning: DSRL's file of the task has more episodes.
+      DataWarning: values that were never written, or flags that contradict each other.
     """
     path = _as_path(path_or_task)
-    if path is None:
-        from sas_jax.data import download
+    if path is not None:
+        with hdf5.open_file(path) as file:
+            return _read(file, str(path), task, allow_breaks)
+    from sas_jax.data import download
+    from sas_jax.envs import tasks
 
-        path = download.locate(str(path_or_task))
-        task = task or str(path_or_task)
+    known = tasks.get_task(str(path_or_task)).name
+    if task is not None and tasks.get_task(task).name != known:
+        raise UserError(
+            f"data of {known} were asked for, but task={task}; expected one task"
+        )
+    path = download.locate(known)
     with hdf5.open_file(path) as file:
-        return _read(file, str(path), task)
+        episodes = _read(file, str(path), known, allow_breaks)
+    # Only a file that could be read is worth remembering.
+    download.remember(path)
+    return episodes
 
 
 def write(
@@ -131,7 +161,7 @@ def read_columns(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 def _as_path(path_or_task: str | os.PathLike) -> pathlib.Path | None:
     """Returns the path meant, or None when the argument is a task's name."""
-    path = pathlib.Path(path_or_task)
+    path = pathlib.Path(os.path.expanduser(path_or_task))
     if isinstance(path_or_task, os.PathLike) or path.exists():
         return path
     text = str(path_or_task)
@@ -140,12 +170,56 @@ def _as_path(path_or_task: str | os.PathLike) -> pathlib.Path | None:
     return None
 
 
-def _read(file: h5py.File, path: str, task: str | None) -> Episodes:
+def _read(file: h5py.File, path: str, task: str | None, allow_breaks: bool) -> Episodes:
     """Reads an open file; see `load`."""
+    steps = _step_arrays(file, path)
+    obs_dim, action_dim = (steps[k].shape[1] for k in ("observations", "actions"))
+    task = _task_name(file, path, task, obs_dim, action_dim)
+    terminals, ends = _episode_ends(steps, path)
+    used = int(ends[-1])
+    arrays = {}
+    for key in ("observations", "actions", "rewards", "costs"):
+        array = np.empty((used, *steps[key].shape[1:]), np.float32)
+        for rows in hdf5.row_blocks(steps[key], used, _BLOCK_BYTES):
+            hdf5.read_float32(steps[key], rows, array[rows], path, key)
+        arrays[key] = array if key in _MATRICES else array.reshape(used)
+    order = RowOrder(arrays["observations"], np.isin(np.arange(used), ends - 1))
+    finals = _read_finals(steps["next_observations"], ends, path, order)
+    if order.count and not allow_breaks:
+        raise UserError(
+            f"{path}: {order.describe()}; expected one episode after the other, each "
+            "in the order of its steps (allow_breaks takes the rows as they are)"
+        )
+    if order.count:
+        _warn(f"{path}: {order.describe()}", RowOrderWarning)
+    is_dsrls = pathlib.Path(path).name.startswith(task.dsrl_stem)
+    if is_dsrls and len(ends) < task.dsrl_trajectories:
+        _warn(
+            f"{path}: {len(ends)} episodes, a part of the {task.dsrl_trajectories} in "
+            f"DSRL's file of {task.name}",
+            SubsetWarning,
+        )
+    return Episodes(
+        task=task.name,
+        offsets=np.concatenate([[0], ends]).astype(np.int64),
+        final_observations=finals,
+        terminated=terminals[ends - 1],
+        **arrays,
+    )
+
+
+def _warn(message: str, category: type[Warning]) -> None:
+    """Warns in the name of the caller of `load`."""
+    warnings.warn(message, category, stacklevel=4)
+
+
+def _step_arrays(file: h5py.File, path: str) -> dict[str, h5py.Dataset]:
+    """The seven arrays of DSRL, their types and shapes checked against each other."""
     steps = {}
     for key in KEYS:
-        dataset = hdf5.check_dataset(file, key, f"{path}: ")
         rank = 2 if key in _MATRICES else 1
+        # A flag that is never set need not be written: HDF5 reads its fill value.
+        dataset = hdf5.check_dataset(file, key, f"{path}: ", may_be_unwritten=rank == 1)
         # DSRL's own reader takes a column for a vector; so do we.
         is_column = rank == 1 and dataset.ndim == 2 and dataset.shape[1] == 1
         if (dataset.ndim != rank and not is_column) or 0 in dataset.shape[1:]:
@@ -167,41 +241,48 @@ def _read(file: h5py.File, path: str, task: str | None) -> Episodes:
             f"{path}: 'next_observations' has {steps['next_observations'].shape[1]} "
             f"columns, expected {obs_dim} as in 'observations'"
         )
-    task = _task_name(file, path, task, obs_dim, steps["actions"].shape[1])
+    for key, dataset in steps.items():
+        if not hdf5.is_written(dataset):
+            warnings.warn(
+                f"{path}: {key!r} was not written in full; its missing values read as "
+                f"{dataset.fillvalue}",
+                DataWarning,
+                stacklevel=5,
+            )
+    return steps
 
+
+def _episode_ends(steps, path: str) -> tuple[np.ndarray, np.ndarray]:
+    """`terminals` `[N]` bool, and the row after each episode's last, `[E]`."""
     terminals, timeouts = (
         _read_flags(steps[k], path, k) for k in ("terminals", "timeouts")
     )
     ends = np.flatnonzero(terminals | timeouts) + 1
     if len(ends) == 0:
         raise UserError(
-            f"{path}: no complete episode in {num_rows} steps: 'terminals' and "
+            f"{path}: no complete episode in {len(terminals)} steps: 'terminals' and "
             "'timeouts' are never set"
         )
-    used = int(ends[-1])
+    num_rows, used = len(terminals), int(ends[-1])
     if used < num_rows:
         warnings.warn(
             f"{path}: dropped the last {num_rows - used} of {num_rows} steps: no "
             "'terminals' or 'timeouts' ends their episode",
             IncompleteEpisodeWarning,
-            stacklevel=3,
+            stacklevel=5,
         )
-    arrays = {}
-    for key in ("observations", "actions", "rewards", "costs"):
-        array = np.empty((used, *steps[key].shape[1:]), np.float32)
-        for rows in hdf5.row_blocks(steps[key], used, _BLOCK_BYTES):
-            hdf5.read_float32(steps[key], rows, array[rows], path, key)
-        arrays[key] = array if key in _MATRICES else array.reshape(used)
-    return Episodes(
-        task=task,
-        offsets=np.concatenate([[0], ends]).astype(np.int64),
-        final_observations=_read_finals(steps["next_observations"], ends, path),
-        terminated=terminals[ends - 1],
-        **arrays,
-    )
+    both = int((terminals & timeouts).sum())
+    if both:
+        warnings.warn(
+            f"{path}: {both} of {len(ends)} episodes end by 'terminals' and 'timeouts' "
+            "at once; they count as terminated, so nothing follows them",
+            DataWarning,
+            stacklevel=5,
+        )
+    return terminals, ends
 
 
-def _read_finals(dataset: h5py.Dataset, ends: np.ndarray, path: str) -> np.ndarray:
+def _read_finals(dataset, ends: np.ndarray, path: str, order: RowOrder) -> np.ndarray:
     """Checks all next observations and keeps those of last steps, `[E, O]`."""
     finals = np.empty((len(ends), dataset.shape[1]), np.float32)
     buffer = None
@@ -212,6 +293,7 @@ def _read_finals(dataset: h5py.Dataset, ends: np.ndarray, path: str) -> np.ndarr
         hdf5.read_float32(dataset, rows, block, path, "next_observations")
         first, last = np.searchsorted(ends - 1, (rows.start, rows.stop))
         finals[first:last] = block[ends[first:last] - 1 - rows.start]
+        order.add(rows.start, block)
     return finals
 
 
@@ -232,35 +314,52 @@ def _read_flags(dataset: h5py.Dataset, path: str, key: str) -> np.ndarray:
 
 def _task_name(
     file: h5py.File, path: str, task: str | None, obs_dim: int, action_dim: int
-) -> str:
-    """Settles which task the data belong to, and that their sizes are this task's."""
+):
+    """Settles which `Task` the data belong to, and that their sizes are this task's."""
     from sas_jax.envs import tasks
 
-    if task is None:
-        attribute = hdf5.read_attribute(file, "task")
-        task = attribute if isinstance(attribute, str) else _task_from_name(path)
-    if task is None:
+    asked = None if task is None else tasks.get_task(task)
+    said = {}  # how the file says it -> the task
+    attribute = hdf5.read_attribute(file, "task")
+    if isinstance(attribute, str):
+        try:
+            said["its attribute 'task'"] = tasks.get_task(attribute)
+        except UserError as error:
+            # A name of another collection: whoever passes a task knows better.
+            if asked is None:
+                raise UserError(f"{path}: its attribute 'task': {error}") from error
+    if (named := _task_from_name(path)) is not None:
+        said["its file name"] = named
+    choices = {known.name: known for known in said.values()}
+    if asked is not None and choices and asked.name not in choices:
+        words = ", ".join(f"{known.name} by {how}" for how, known in said.items())
         raise UserError(
-            f"{path}: neither an attribute 'task' (of fixed length: strings of "
-            "variable length are not read) nor the file's name says which task this "
-            "is; pass task=NAME"
+            f"{path}: expected data of {asked.name}, but these are of {words}"
         )
-    known = tasks.get_task(task)
+    if asked is None and len(choices) > 1:
+        words = " and ".join(f"{known.name} by {how}" for how, known in said.items())
+        raise UserError(f"{path}: data of {words}; expected one task: pass task=NAME")
+    if asked is None and not choices:
+        raise UserError(
+            f"{path}: neither an attribute 'task' nor the file's name says which task "
+            "this is; pass task=NAME"
+        )
+    known = asked or next(iter(choices.values()))
     if (obs_dim, action_dim) != (known.obs_dim, known.action_dim):
         raise UserError(
             f"{path}: observations of size {obs_dim} and actions of size {action_dim}, "
             f"expected {known.obs_dim} and {known.action_dim} for {known.name}"
         )
-    return known.name
+    return known
 
 
-def _task_from_name(path: str) -> str | None:
+def _task_from_name(path: str):
     """Finds the task whose DSRL file stem starts the file's name (longest wins)."""
     from sas_jax.envs import tasks
 
     stem = pathlib.Path(path).name
     matches = [t for t in tasks.TASKS.values() if stem.startswith(t.dsrl_stem)]
-    return max(matches, key=lambda t: len(t.dsrl_stem)).name if matches else None
+    return max(matches, key=lambda t: len(t.dsrl_stem)) if matches else None
 
 
 def _write_steps(file: h5py.File, episodes: Episodes) -> None:

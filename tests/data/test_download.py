@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import pwd
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from sas_jax.data import download, dsrl
 from sas_jax.data.episodes import Episodes
 from sas_jax.errors import UserError
 
+pytestmark = pytest.mark.filterwarnings("ignore::sas_jax.data.dsrl.SubsetWarning")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAME = "SafetyPointGoal1Gymnasium-v0-100-2022.hdf5"
 
@@ -73,6 +75,7 @@ def test_downloads_once_into_dsrls_folder(home):
     assert path == home / "home/.dsrl/datasets" / NAME
     assert download.locate("PointGoal1", fetch=offline) == path
     assert hub.asked == [(NAME, path.parent)]
+    assert dsrl.load("PointGoal1").num_steps == 3
     record = json.loads((path.parent / f"{NAME}.sha256.json").read_text())
     assert record["size"] == path.stat().st_size and len(record["sha256"]) == 64
     assert dsrl.load("PointGoal1").num_steps == 3
@@ -99,6 +102,7 @@ def test_other_tasks_files_do_not_match(home):
 @pytest.mark.parametrize("damage", ["shorter", "other bytes"])
 def test_a_file_that_changed_is_noticed(home, damage):
     path = download.locate("PointGoal1", fetch=Hub())
+    download.remember(path)
     content = bytearray(path.read_bytes())
     if damage == "shorter":
         content = content[:-1]
@@ -110,6 +114,28 @@ def test_a_file_that_changed_is_noticed(home, damage):
     assert "\n" not in str(error.value)
     (path.parent / f"{NAME}.sha256.json").unlink()
     assert download.locate("PointGoal1", fetch=offline) == path
+
+
+def test_a_file_that_cannot_be_read_is_not_remembered(home):
+    """So the repaired one is taken; a record of the broken one would refuse it."""
+    path = download.locate("PointGoal1", fetch=Hub())
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="truncated"):
+        dsrl.load("PointGoal1")
+    path.write_bytes(whole)
+    assert dsrl.load("PointGoal1").num_steps == 3
+    assert sorted(os.listdir(path.parent)) == [NAME, f"{NAME}.sha256.json"]
+
+
+def test_a_user_without_a_home(home, monkeypatch):
+    """In containers: neither $HOME nor an entry in the list of users."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    with pytest.raises(UserError, match="no home folder .*DSRL_DATASET_DIR"):
+        download.locate("PointGoal1", fetch=Hub())
+    monkeypatch.setenv("DSRL_DATASET_DIR", str(home / "mine"))
+    assert download.locate("PointGoal1", fetch=Hub()).parent == home / "mine"
 
 
 def test_an_unreadable_record_is_named(home):

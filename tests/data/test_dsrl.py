@@ -95,13 +95,57 @@ def test_task_from_file_name_or_argument(tmp_path):
     arrays = as_dsrl(make())
     name = "SafetyPointGoal1Gymnasium-v0-100-2022.hdf5"
     path = save(tmp_path / name, arrays, task=None)
-    assert dsrl.load(path).task == "PointGoal1"
+    with pytest.warns(dsrl.SubsetWarning, match="3 episodes, a part of the 2022 in"):
+        assert dsrl.load(path).task == "PointGoal1"
     path = save(tmp_path / "unnamed.hdf5", arrays, task=None)
     assert data_lib.load(path, task="SafetyPointGoal1-v0").task == "PointGoal1"
     with pytest.raises(UserError, match="pass task="):
         dsrl.load(path)
     with pytest.raises(UserError, match="expected 72 and 2 for CarGoal1"):
         dsrl.load(path, task="CarGoal1")
+
+
+GOAL2 = "SafetyPointGoal2Gymnasium-v0-200-3442.hdf5"
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute", "asked", "expected"),
+    [
+        ("a.hdf5", "PointGoal2", None, "PointGoal2"),
+        ("a.hdf5", "PointGoal2", "PointGoal2", "PointGoal2"),
+        ("a.hdf5", "SafetyPointGoal2-v0", "pointgoal2", "PointGoal2"),
+        (GOAL2, None, None, "PointGoal2"),
+        (GOAL2, "PointGoal1", "PointGoal1", "PointGoal1"),  # settles the difference
+        ("a.hdf5", "my maze", "PointGoal1", "PointGoal1"),
+        ("a.hdf5", "PointGoal2", "PointGoal1", "of PointGoal1, .* PointGoal2 by its a"),
+        (GOAL2, None, "PointGoal1", "of PointGoal1, .* PointGoal2 by its file name"),
+        (GOAL2, "PointGoal1", None, "PointGoal1 by its attribute .* and PointGoal2 by"),
+        (GOAL2, "PointGoal1", "PointPush1", "expected data of PointPush1"),
+        ("a.hdf5", "my maze", None, "attribute 'task': unknown task 'my maze'"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::sas_jax.data.dsrl.SubsetWarning")
+def test_the_task_is_what_the_data_say(tmp_path, name, attribute, asked, expected):
+    """Both tasks have the same sizes, so nothing else could tell them apart."""
+    path = save(tmp_path / name, as_dsrl(make()), task=attribute)
+    if expected in ("PointGoal1", "PointGoal2"):
+        assert dsrl.load(path, task=asked).task == expected
+    else:
+        with pytest.raises(UserError, match=expected) as error:
+            dsrl.load(path, task=asked)
+        assert "\n" not in str(error.value) and name in str(error.value)
+
+
+def test_a_looked_up_task_and_another_argument():
+    with pytest.raises(UserError, match="PointGoal2 were asked for, but task=PointG"):
+        dsrl.load("PointGoal2", task="PointGoal1")
+
+
+def test_flags_that_are_set_twice_are_named(tmp_path):
+    arrays = as_dsrl(make())
+    arrays["terminals"] = arrays["terminals"] | arrays["timeouts"]
+    with pytest.warns(dsrl.DataWarning, match="2 of 3 episodes end by 'terminals' and"):
+        dsrl.load(save(tmp_path / "a.hdf5", arrays))
 
 
 def change(key, make_value):
@@ -150,7 +194,7 @@ BAD = {
     ),
     "complex": (change("rewards", lambda v: v + 0j), "type complex64"),
     "nan": (put("observations", (31, 7), np.nan), "nan in row 31, column 7"),
-    "inf": (put("costs", 44, np.inf), "'costs' is inf in row 44,"),
+    "inf": (put("costs", 44, np.inf), "'costs' is inf in row 44;"),
     "nan next": (
         put("next_observations", (2, 0), np.nan),
         "'next_observations' is nan",
@@ -159,6 +203,11 @@ BAD = {
         change("rewards", lambda v: v.astype(np.float64) * 1e300),
         "'rewards' is -?inf in row 0",
     ),
+    "huge": (
+        put("observations", (7, 30), 1e30),
+        r"'observations' is 1e\+30 in row 7, column 30; expected finite",
+    ),
+    "negative and huge": (put("rewards", 7, -1e11), r"-1e\+11 in row 7;"),
     "flag": (change("terminals", lambda v: v * 3), "'terminals' is 3 in row 36"),
     "no end": (change("timeouts", np.zeros_like), "no complete episode"),
     "empty": (lambda a: a.update({k: v[:0] for k, v in a.items()}), "no complete"),
@@ -272,7 +321,8 @@ def test_peak_memory_is_that_of_the_arrays(tmp_path):
     ],
 )
 def test_real_dsrl_files(name, task, episodes, length):
-    data = dsrl.load(REAL / f"{name}.hdf5")
+    with pytest.warns(dsrl.SubsetWarning, match=f"{episodes} episodes, a part of"):
+        data = dsrl.load(REAL / f"{name}.hdf5")  # no break in the order of its rows
     assert data.task == task
     np.testing.assert_array_equal(data.lengths, np.full(episodes, length))
     assert not data.terminated.any()
