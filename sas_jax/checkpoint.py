@@ -22,7 +22,7 @@ from sas_jax.types import TrainState
 
 # Raised whenever a field that loading relies on changes its meaning, or the networks
 # their layers. 2: lidars move by their law.
-SCHEMA = 2
+SCHEMA = 3
 _FOLDER = "checkpoints"
 
 

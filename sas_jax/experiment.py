@@ -104,7 +104,8 @@ class PolicyConfig:
     temperature: first weight of the entropy. temperature_rate: its learning rate.
     prompt_prob: share of the training rows that have a segment of their episode in
       sight, `sas.prompt_steps` long, as a prompt is in acting (Prompt-DT, Xu et al.
-      2022): pinned, and in the place of as many steps unless `sas.prompt_extra`.
+      2022): in sight of every step of the row, and in the place of as many of the K
+      steps, or beside them all where `sas.prompt_place` is "beside".
     """
 
     entropy_target: float | None = None
@@ -146,11 +147,12 @@ class ExperimentConfig:
                 f"{'has' if self.algo == 'cdt' else 'has no'} cost tokens"
             )
         room = self.model.decoder.context - self.sas.prompt_steps
-        if self.policy.prompt_prob > 0 and room < 1 and not self.sas.prompt_extra:
+        takes_room = self.sas.prompt_place != "beside"
+        if self.policy.prompt_prob > 0 and room < 1 and takes_room:
             raise UserError(
                 f"policy.prompt_prob: a prompt of {self.sas.prompt_steps} steps "
                 f"leaves no room in a context of {self.model.decoder.context} steps; "
-                "expected a shorter one, or sas.prompt_extra"
+                "expected a shorter one, or sas.prompt_place=beside"
             )
 
     def prompting(self) -> Prompting | None:
@@ -158,7 +160,8 @@ class ExperimentConfig:
         if self.policy.prompt_prob == 0:
             return None
         context, length = self.model.decoder.context, self.sas.prompt_steps
-        window = context if self.sas.prompt_extra else context - length
+        is_beside = self.sas.prompt_place == "beside"
+        window = context if is_beside else context - length
         return Prompting(self.policy.prompt_prob, length, window)
 
 

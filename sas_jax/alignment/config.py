@@ -28,6 +28,8 @@ GATED = ("gate", "gate_sas", "gate_critic")
 CRITICAL = ("critic", *GATED)
 # Variants whose prompt a critic chooses.
 BY_RISK = tuple(v for v, rule in RULES.items() if rule and rule[0] == "risk")
+DENSITIES = ("transition", "marginal")
+PROMPT_PLACES = ("pinned", "beside", "sliding")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +42,10 @@ class SASConfig:
       fragments x L steps.
     horizon: T in steps; 0 means the task's episode length.
     density: "transition" or "marginal" (algorithm, section 3); num_importance samples.
-    prompt_mode, prompt_extra: see `stepping.make`.
+    prompt_place: where the prompt stands. "pinned" keeps it in sight for the whole
+      episode, in the place of as many of the K steps; "beside" keeps it in sight beside
+      all K steps; "sliding" puts it before the first step, and it leaves the window as
+      steps come.
     decoder_noise: scale of the decoder's noise in imagination. 1 samples the Gaussian,
       whose noise is independent in every dimension and so leaves the states there are;
       0 follows its mean, and latents and actions alone make imaginations differ.
@@ -67,8 +72,7 @@ class SASConfig:
     horizon: int = 0
     density: str = "transition"
     num_importance: int = 1
-    prompt_mode: str = "pinned"
-    prompt_extra: bool = False
+    prompt_place: str = "pinned"
     decoder_noise: float = 0.25
     concentrability: float = 1.0
     sample_actions: bool = True
@@ -94,6 +98,13 @@ class SASConfig:
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"sas.{name} must be >= 1, got {getattr(self, name)}")
+        for name, known in (("density", DENSITIES), ("prompt_place", PROMPT_PLACES)):
+            if getattr(self, name) not in known:
+                raise UserError(
+                    f"sas.{name}: unknown {getattr(self, name)!r}"
+                    f"{nearest(str(getattr(self, name)), known)} "
+                    f"(known: {', '.join(known)})"
+                )
         if not 0.0 < self.discount <= 1.0:
             raise UserError(f"sas.discount must lie in (0, 1], got {self.discount}")
         if self.risk_penalty < 0:

@@ -46,8 +46,8 @@ class AlignedPolicy:
           model: any sequence policy that offers the step functions. variables: its
             parameters, handed to them as they are.
           config: settings of Algorithm 1. Those of the model's own (density,
-            num_importance, prompt_mode, prompt_extra, decoder_noise, target_return)
-            are not looked at.
+            num_importance, prompt_place, decoder_noise, target_return) are not looked
+            at.
           variant: one of `settings.VARIANTS`.
           episode_steps: longest episode; T where config.horizon is 0.
           target_return, cost_limit: tokens at the start, and the threshold d at which

@@ -10,6 +10,7 @@ that began later simply does not look at slots older than itself.
 import jax
 import jax.numpy as jnp
 
+from sas_jax.alignment.config import PROMPT_PLACES
 from sas_jax.alignment.sequence_model import ModelState, Observed, Prompt, SequenceModel
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
@@ -25,8 +26,7 @@ def make(
     spec: DataSpec,
     *,
     prompt_length: int = 5,
-    prompt_mode: str = "pinned",
-    prompt_extra: bool = False,
+    prompt_place: str = "pinned",
     density: str = "transition",
     num_importance: int = 1,
     decoder_noise: float = 1.0,
@@ -35,10 +35,7 @@ def make(
 
     Args:
       prompt_length: steps of a whole prompt, all fragments together.
-      prompt_mode: "pinned" keeps the prompt in sight for the whole episode; "sliding"
-        lets it leave the window of K steps as real steps fill it.
-      prompt_extra: a pinned prompt adds to the window of K steps instead of taking L
-        of them.
+      prompt_place: "pinned", "beside" or "sliding"; see `SASConfig`.
       density: "transition", the model's own predictive density, or "marginal", the
         density of the data's states; kind of `log_density` (algorithm, section 3).
       num_importance: importance samples of the density's bound; 1 is the ELBO.
@@ -46,19 +43,22 @@ def make(
     """
     config = model.config
     context, per_step = config.decoder.context, config.tokens_per_step
-    if prompt_mode not in ("pinned", "sliding"):
-        raise ValueError(f"prompt_mode must be pinned or sliding, got {prompt_mode!r}")
+    if prompt_place not in PROMPT_PLACES:
+        raise ValueError(
+            f"prompt_place must be one of {', '.join(PROMPT_PLACES)}, "
+            f"got {prompt_place!r}"
+        )
     if density not in ("transition", "marginal"):
         raise ValueError(f"density must be transition or marginal, got {density!r}")
     if num_importance < 1:
         raise ValueError(f"num_importance must be >= 1, got {num_importance}")
-    takes_room = prompt_mode == "pinned" and not prompt_extra
+    takes_room = prompt_place == "pinned"
     if takes_room and prompt_length >= context:
         raise UserError(
             f"prompt_length: a prompt of {prompt_length} steps leaves no room in a "
-            f"context of {context} steps; shorten it or set prompt_extra"
+            f"context of {context} steps; shorten it or set prompt_place=beside"
         )
-    if prompt_mode == "sliding" and prompt_length > context:
+    if prompt_place == "sliding" and prompt_length > context:
         raise UserError(
             f"prompt_length: a sliding prompt of {prompt_length} steps is longer than "
             f"the context of {context} steps; shorten it"
@@ -96,13 +96,13 @@ def make(
             return [(ring, jnp.repeat(visible, per_step, axis=1))]
         length = prompt.memory.num_slots // per_step
         present = jnp.broadcast_to(prompt.is_present, since.shape)[:, None]
-        if prompt_mode == "sliding" and prompt.origin is not None:
+        if prompt_place == "sliding" and prompt.origin is not None:
             # Steps from before the prompt are as much older as it is long.
             is_before = age[None, :] > since[:, None]
             is_pushed_out = is_before & (age[None, :] + length >= context)
             visible = visible & ~(present & is_pushed_out)
         memories = [(ring, jnp.repeat(visible, per_step, axis=1))]
-        if prompt_mode == "sliding":
+        if prompt_place == "sliding":
             ahead = length - jnp.arange(length)
             age = since[:, None] + ahead[None, :]
             present = present & (age < context)

@@ -35,7 +35,7 @@ def make_free_run(
     """
     config = model.config
     sequence = cached.make(
-        model, spec, prompt_length=1, prompt_extra=True, decoder_noise=decoder_noise
+        model, spec, prompt_length=1, prompt_place="beside", decoder_noise=decoder_noise
     )
     context = sequence.context
 

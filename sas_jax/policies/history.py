@@ -47,7 +47,7 @@ def from_history_policy(
     action_dim: int,
     context: int,
     prompt_steps: int,
-    prompt_extra: bool = False,
+    prompt_place: str = "pinned",
     outcome: Callable[..., tuple[jax.Array, jax.Array]] = _no_outcome,
     density: Callable[..., jax.Array] | None = None,
 ) -> SequenceModel:
@@ -62,18 +62,24 @@ def from_history_policy(
         observation, a Gaussian.
       context: K, steps of the episode in sight, the present one included.
       prompt_steps: steps of a whole prompt (fragments x L). It takes as many steps of
-        the context unless prompt_extra.
+        the context where prompt_place is "pinned", and none where it is "beside".
       outcome: (variables, obs, action, next_obs) -> reward, cost of an imagined step.
       density: (variables, obs) -> log rho of an observation under the data; left out,
         the dynamics' own density, and 0 for an episode's first observation.
 
     Raises:
-      UserError: a prompt that leaves no room in the context.
+      UserError: a prompt that leaves no room in the context, or another place.
     """
-    if not prompt_extra and prompt_steps >= context:
+    if prompt_place not in ("pinned", "beside"):
+        raise UserError(
+            f"prompt_place {prompt_place!r}: expected pinned or beside for a policy of "
+            "whole histories"
+        )
+    takes_room = prompt_place == "pinned"
+    if takes_room and prompt_steps >= context:
         raise UserError(
             f"prompt_steps: a prompt of {prompt_steps} steps leaves no room in a "
-            f"context of {context} steps; shorten it or set prompt_extra"
+            f"context of {context} steps; shorten it or set prompt_place=beside"
         )
 
     def present(state):
@@ -215,7 +221,7 @@ def from_history_policy(
         observe=observe,
         commit=commit,
         context=context,
-        prompt_window=context if prompt_extra else context - prompt_steps,
+        prompt_window=context - prompt_steps if takes_room else context,
         foresee=foresee,
         score=score,
     )

@@ -29,7 +29,7 @@ CASES = {
         "track_drift": True,
     },
     "sliding": {
-        "prompt_mode": "sliding",
+        "prompt_place": "sliding",
         "fragments": 3,
         "prompt_length": 1,
         "num_second": 4,
@@ -37,8 +37,8 @@ CASES = {
         "realign_every": 2,
         "sample_actions": False,
     },
-    "extra": {
-        "prompt_extra": True,
+    "beside": {
+        "prompt_place": "beside",
         "fragments": 5,
         "density": "marginal",
         "num_importance": 2,
@@ -81,7 +81,7 @@ def test_every_variant_runs_under_every_axis(name):
     steps = sas.fragments * sas.prompt_length
     assert carry.prompt.segment.obs.shape == (count, steps, 5)
     np.testing.assert_array_equal(carry.prompt.is_present, PROMPTED)
-    takes_room = sas.prompt_mode == "pinned" and not sas.prompt_extra
+    takes_room = sas.prompt_place == "pinned"
     narrow = PROMPTED | np.array([v == "short" for v in VARIANTS])
     expected = np.where(narrow & takes_room, 5 - steps, 5)
     np.testing.assert_array_equal(carry.state.window, expected)

@@ -113,7 +113,7 @@ def test_diagnostics_are_means_over_the_runs_that_found_one(result):
     [
         ({"fragments": 0}, "fragments must be >= 1"),
         ({"fragments": 3}, "6 steps leaves no room in a context of 5"),
-        ({"fragments": 3, "prompt_mode": "sliding"}, "sliding prompt of 6 steps"),
+        ({"fragments": 3, "prompt_place": "sliding"}, "sliding prompt of 6 steps"),
     ],
 )
 def test_prompts_that_do_not_fit_are_one_line(sas, message):
@@ -125,7 +125,7 @@ def test_the_window_beside_a_prompt_of_all_fragments():
     config, spec = make_config(decoder={"context": 9}), make_spec()
     model = cached.make(make_model(config, spec), spec, prompt_length=3 * 2)
     assert model.prompt_window == 3
-    extra = cached.make(
-        make_model(config, spec), spec, prompt_length=3 * 4, prompt_extra=True
+    beside = cached.make(
+        make_model(config, spec), spec, prompt_length=3 * 4, prompt_place="beside"
     )
-    assert extra.prompt_window == 9
+    assert beside.prompt_window == 9

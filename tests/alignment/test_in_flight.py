@@ -247,7 +247,7 @@ def test_acting_after_a_realignment_equals_the_full_masked_forward(mode):
     """
     count, length, context = 11, 2, 5
     runner = Runner(
-        variants=("sas",), prompt_mode=mode, sample_actions=False, realign_every=4
+        variants=("sas",), prompt_place=mode, sample_actions=False, realign_every=4
     )
     actions, steps, carries = runner.run(count)
     per_step = runner.config.model.tokens_per_step

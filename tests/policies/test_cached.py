@@ -57,14 +57,14 @@ def replay(model, variables, history, first, prompts, windows):
 
 
 @pytest.mark.parametrize(
-    "algo, heads, mode, extra, length",
+    "algo, heads, place, length",
     [
-        ("dt", 1, "pinned", False, 2),
-        ("cdt", 4, "pinned", True, 2),
-        ("dt", 2, "sliding", False, 3),
+        ("dt", 1, "pinned", 2),
+        ("cdt", 4, "beside", 2),
+        ("dt", 2, "sliding", 3),
     ],
 )
-def test_acting_equals_the_full_forward_at_every_step(algo, heads, mode, extra, length):
+def test_acting_equals_the_full_forward_at_every_step(algo, heads, place, length):
     """Four rows share the ring: one with a prompt, one with the empty prompt and the
     whole window, and two that start anew on the way and must not see older slots, the
     last one before its window has filled.
@@ -76,11 +76,10 @@ def test_acting_equals_the_full_forward_at_every_step(algo, heads, mode, extra, 
         make_model(config, spec),
         spec,
         prompt_length=length,
-        prompt_mode=mode,
-        prompt_extra=extra,
+        prompt_place=place,
     )
     context = config.model.decoder.context
-    takes_room = mode == "pinned" and not extra
+    takes_room = place == "pinned"
     assert model.prompt_window == (context - length if takes_room else context)
     history = draw_history(spec, (4, STEPS))
     segments = draw_history(spec, (4, length), seed=1, first_timestep=30)
@@ -105,7 +104,7 @@ def test_acting_equals_the_full_forward_at_every_step(algo, heads, mode, extra, 
                 config.model.tokens_per_step,
                 windows[row],
                 prompt_steps=prompt_steps,
-                prompt=mode,
+                prompt="sliding" if place == "sliding" else "pinned",
             )
             expected = oracle_policy(variables["params"], config, spec, whole, mask)
             for found, wanted in zip((mean, log_std), expected, strict=True):
@@ -118,7 +117,7 @@ def test_acting_equals_the_full_forward_at_every_step(algo, heads, mode, extra, 
     "wrong, message",
     [
         ({"prompt_length": 5}, "no room"),
-        ({"prompt_mode": "fixed"}, "prompt_mode"),
+        ({"prompt_place": "fixed"}, "prompt_place"),
         ({"density": "joint"}, "density"),
         ({"num_importance": 0}, "num_importance"),
     ],
@@ -129,9 +128,9 @@ def test_impossible_settings_raise(wrong, message):
         cached.make(make_model(config, spec), spec, **wrong)
 
 
-def test_a_prompt_as_long_as_the_window_needs_another_mode():
+def test_a_prompt_as_long_as_the_window_needs_another_place():
     config, spec = make_config(), make_spec()
     net = make_model(config, spec)
-    for settings in ({"prompt_extra": True}, {"prompt_mode": "sliding"}):
-        model = cached.make(net, spec, prompt_length=5, **settings)
+    for place in ("beside", "sliding"):
+        model = cached.make(net, spec, prompt_length=5, prompt_place=place)
         assert model.prompt_window == model.context == 5

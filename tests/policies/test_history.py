@@ -170,6 +170,6 @@ def test_a_prompt_without_room_is_an_error():
         action_dim=8,
         context=5,
         prompt_steps=9,
-        prompt_extra=True,
+        prompt_place="beside",
     )
     assert roomy.prompt_window == 5

@@ -54,7 +54,7 @@ def imagined(request):
     variables = without_latents(make_variables(config, spec))
     net = make_model(config, spec)
     model = cached.make(
-        net, spec, prompt_length=2, prompt_mode=request.param, num_importance=2
+        net, spec, prompt_length=2, prompt_place=request.param, num_importance=2
     )
     segments = draw_history(spec, (2, 2), seed=2, first_timestep=20)
     start = draw_history(spec, (2, 1), seed=3)

@@ -132,7 +132,8 @@ def problem(request):
 
 def test_training_sees_what_acting_with_the_pinned_prompt_sees(problem):
     config, spec, net, variables, history, segment, rows, prompt, forward = problem
-    model = cached.make(net, spec, prompt_length=2, prompt_extra=prompt.window == 5)
+    place = "beside" if prompt.window == 5 else "pinned"
+    model = cached.make(net, spec, prompt_length=2, prompt_place=place)
 
     @jax.jit
     def act(variables, history, segment):
@@ -235,7 +236,7 @@ def test_a_prompt_needs_room():
     policy = PolicyConfig(prompt_prob=0.1)
     with pytest.raises(UserError, match="leaves no room in a context of 5"):
         dataclasses.replace(config, policy=policy)
-    sas = dataclasses.replace(config.sas, prompt_extra=True)
+    sas = dataclasses.replace(config.sas, prompt_place="beside")
     wide = dataclasses.replace(config, policy=policy, sas=sas)
     short = make_config(sas={"prompt_length": 2})
     short = dataclasses.replace(short, policy=PolicyConfig(prompt_prob=0.5))
