@@ -12,7 +12,7 @@ TEST_WORKERS ?= 2
 DEMO_FLAGS ?=
 LOCK_FLAGS ?=
 
-.PHONY: help setup test demo lint format lock clean
+.PHONY: help setup test demo docs lint format lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -28,6 +28,10 @@ test: $(STAMP) ## run the tests (TEST_FLAGS="-k cache" passes flags to pytest)
 demo: $(STAMP) ## collect, train, align, evaluate, report: runs/demo/report.md
 	$(RUN) -m experiments.demo $(DEMO_FLAGS)
 
+docs: $(STAMP) ## build the documentation into site/ (a broken link ends it)
+	NO_COLOR=1 $(VENV)/bin/zensical build --clean --strict
+	@echo "open site/index.html"
+
 lint: $(STAMP) ## ruff check and ruff format --check
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -40,7 +44,7 @@ lock: $(STAMP) ## resolve requirements/*.txt anew (LOCK_FLAGS=--upgrade for newe
 	$(RUN) scripts/lock.py $(LOCK_FLAGS)
 
 clean: ## remove .venv, caches and build leftovers; data/ and runs/ stay
-	rm -rf $(VENV) .bootstrap .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) .bootstrap .pytest_cache .ruff_cache .cache site build dist *.egg-info
 	find sas_jax experiments tests scripts -name __pycache__ -prune -exec rm -rf {} +
 
 # A deleted or broken interpreter counts as no environment at all.

@@ -15,7 +15,7 @@ import sas_jax
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "requirements"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCKED_EXTRAS = ("env", "tensorboard", "dev")
+LOCKED_EXTRAS = ("env", "tensorboard", "docs", "dev")
 LOCK_FILES = ("lock.txt", "uv.txt", "pip.txt")
 
 
