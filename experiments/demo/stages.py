@@ -25,13 +25,17 @@ from sas_jax.training import fit as training_fit
 
 
 def collect_stage(path: Path, task: str, episodes: int, seed: int) -> Episodes:
-    """Records `episodes` behaviour episodes into `path`, unless they are there."""
-    if not path.exists():
-        plan = collect.Plan(task, episodes, seed)
-        with tqdm(total=episodes, desc="[1/4] collect", unit="episode") as bar:
-            collect.collect(
-                plan, path, progress=lambda done, total: bar.update(done - bar.n)
-            )
+    """Records `episodes` behaviour episodes into `path`, unless they are there.
+
+    Raises:
+      UserError: `path` holds another recording: another task, number or seed.
+    """
+    plan = collect.Plan(task, episodes, seed)
+    with tqdm(total=episodes, desc="[1/4] collect", unit="episode") as bar:
+        collect.collect(
+            plan, path, progress=lambda done, total: bar.update(done - bar.n)
+        )
+        bar.update(episodes - bar.n)  # all were there
     loaded = dsrl.load(path, task=task)
     print(collect.summary(loaded))
     return loaded

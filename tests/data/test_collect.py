@@ -1,5 +1,6 @@
 """Collection: one file whatever the workers and interruptions; refusals in a line."""
 
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ import pytest
 
 from sas_jax.data import collect, dsrl
 from sas_jax.data.behaviours import dials as behaviours_dials
+from sas_jax.data.collection.episode import write_part
 from sas_jax.envs.make import make as make_env
 from sas_jax.errors import UserError
 
@@ -35,7 +37,7 @@ def reference(tmp_path_factory):
     parts = folder / "a.hdf5.parts"
     collect._claim(parts, PLAN)
     for episode in range(PLAN.episodes):
-        np.savez(collect._part(parts, episode), **collect.record(env, PLAN, episode))
+        write_part(parts, episode, collect.record(env, PLAN, episode))
     seen = []
     collect.collect(PLAN, folder / "a.hdf5", progress=lambda *done: seen.append(done))
     assert seen == [(8, 8)]  # all parts were there
@@ -137,7 +139,7 @@ def test_more_episodes_go_on_from_the_same_parts(reference, tmp_path):
     collect._claim(parts, PLAN)
     env = make_env(TASK)
     for episode in (1, 0):
-        np.savez(collect._part(parts, episode), **collect.record(env, PLAN, episode))
+        write_part(parts, episode, collect.record(env, PLAN, episode))
     short = collect.Plan(TASK, episodes=2, seed=5)
     data = collect.collect(short, tmp_path / "c.hdf5")
     assert data.fingerprint() == dsrl.load(reference).select([0, 1]).fingerprint()
@@ -152,13 +154,18 @@ def test_a_finished_recording_is_read_and_left_alone(reference):
 
 
 @pytest.mark.parametrize(
-    "other",
-    [{"episodes": 7}, {"seed": 6}, {"task": "PointCircle2"}, {"mixture": "graded"}],
+    ("other", "named"),
+    [
+        ({"episodes": 7}, "episodes 8 where 7 is asked for"),
+        ({"seed": 6}, "seed 5 where 6 is asked for"),
+        ({"task": "PointCircle2"}, "task PointCircle1 where PointCircle2 is asked for"),
+        ({"mixture": "graded"}, "mixture None where graded is asked for"),
+    ],
 )
-def test_another_recording_is_not_overwritten(reference, other):
+def test_another_recording_is_not_overwritten(reference, other, named):
     plan = collect.Plan(**{"task": TASK, "episodes": 8, "seed": 5, **other})
     before = reference.stat()
-    with pytest.raises(UserError, match="exists already and is not this recording"):
+    with pytest.raises(UserError, match=f"is not this recording .{named}."):
         collect.collect(plan, reference)
     assert reference.stat() == before
 
@@ -175,7 +182,7 @@ def test_refusals(reference, tmp_path):
     parts = tmp_path / "a.hdf5.parts"
     collect._claim(parts, PLAN)
     other = collect.Plan(TASK, episodes=8, seed=6)
-    with pytest.raises(UserError, match="another recording"):
+    with pytest.raises(UserError, match="another recording .seed 5 where 6 is"):
         collect.collect(other, tmp_path / "a.hdf5")
     (parts / "recording.json").write_text("{")
     with pytest.raises(UserError, match="unreadable"):
@@ -183,8 +190,88 @@ def test_refusals(reference, tmp_path):
     with pytest.raises(UserError, match="workers 0"):
         collect.collect(PLAN, tmp_path / "b.hdf5", workers=0)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot write .*file/b.hdf5.parts"):
         collect.collect(PLAN, tmp_path / "file/b.hdf5")
+
+
+def test_a_script_needs_no_main_guard(reference, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from sas_jax.data import collect\n"
+        f"plan = collect.Plan({TASK!r}, episodes=8, seed=5)\n"
+        "collect.collect(plan, 'out.hdf5', workers=2)\n"
+    )
+    subprocess.run(
+        [sys.executable, script],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    assert (tmp_path / "out.hdf5").read_bytes() == reference.read_bytes()
+
+
+def test_a_worker_that_is_killed_is_named_as_that(reference, tmp_path):
+    def kill(done, total):
+        if done == 1:
+            os.kill(children(os.getpid())[0], signal.SIGKILL)
+
+    with pytest.raises(
+        UserError, match=r"was killed from outside \(SIGKILL\)"
+    ) as error:
+        collect.collect(PLAN, tmp_path / "a.hdf5", workers=1, progress=kill)
+    assert "\n" not in str(error.value) and not children(os.getpid())
+    collect.collect(PLAN, tmp_path / "a.hdf5", workers=2)
+    assert (tmp_path / "a.hdf5").read_bytes() == reference.read_bytes()
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    """In the workers, which import it; and where its version is asked for."""
+    (tmp_path / "mujoco.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'mujoco'\")"
+    )
+    done = subprocess.run(
+        command(tmp_path / "x.hdf5", "--workers=2"),
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "error: safety-gymnasium cannot be imported (No module named 'mujoco')" in (
+        done.stderr
+    )
+
+    def absent(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    with pytest.raises(UserError, match="safety-gymnasium is not installed; expected"):
+        collect.collect(PLAN, tmp_path / "y.hdf5")
+
+
+def test_ctrl_c_is_one_line_and_keeps_what_is_done(tmp_path):
+    out = tmp_path / "a.hdf5"
+    process = subprocess.Popen(
+        command(out, "--workers=2"),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    parts, deadline = tmp_path / "a.hdf5.parts", time.monotonic() + 120
+    while not list(parts.glob("episode_*.npz")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    workers = children(process.pid)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it, too
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and workers
+    lines = stderr.replace("\r", "\n").splitlines()
+    said = [line for line in lines if line and not line.startswith("collect ")]
+    assert said == ["interrupted; run the same command again to resume"]
+    assert not any(map(is_running, workers))
+    assert list(parts.glob("episode_*.npz")) and not out.exists()
 
 
 @pytest.mark.parametrize(

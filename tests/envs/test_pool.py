@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from sas_jax.envs.vector import pool
+from sas_jax.envs.vector import pool, process
 from sas_jax.envs.vector.env import VectorEnv
 from sas_jax.envs.vector.pool import WorkerError
 from tests.helpers.vector_runs import (
@@ -133,7 +133,7 @@ def test_worker_that_keeps_dying_is_reported_with_task_and_seed(tmp_path):
 @pytest.fixture
 def impatient(monkeypatch):
     monkeypatch.setattr(pool, "_HANG_SECONDS", 2.0)
-    monkeypatch.setattr(pool, "_LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(process, "_LOOK_SECONDS", 0.3)
 
 
 def test_hanging_worker_is_replaced_and_changes_no_result(

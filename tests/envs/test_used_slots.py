@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sas_jax.data import collect
+from sas_jax.data.collection.episode import write_part
 from sas_jax.envs import tasks
 from sas_jax.envs.make import make as make_env
 from sas_jax.envs.vector.env import VectorEnv
@@ -138,7 +139,7 @@ def test_collections_are_the_same_bytes(name, tmp_path):
     collect._claim(parts, plan)
     for episode in (3, 0):  # each by a worker of its own
         env = make_env(name)
-        np.savez(collect._part(parts, episode), **collect.record(env, plan, episode))
+        write_part(parts, episode, collect.record(env, plan, episode))
         env.close()
     collect.collect(plan, tmp_path / "resumed.hdf5", workers=1)
     one, two, resumed = (

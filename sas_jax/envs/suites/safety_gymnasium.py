@@ -84,21 +84,31 @@ def _cached_yaml(yaml):
     return types.SimpleNamespace(load=load, FullLoader=yaml.FullLoader)
 
 
+def _first_sentence(error: Exception) -> str:
+    text = str(error).split(". (HINT")[0] or type(error).__name__
+    return text.splitlines()[0]
+
+
 @functools.cache
 def import_safety_gymnasium() -> types.ModuleType:
     """Imports safety-gymnasium with fast resets and without its notices.
 
     Raises:
-      UserError: safety-gymnasium is not installed.
+      UserError: safety-gymnasium, or something it needs, is not installed.
     """
     try:
         with _array_defaults_allowed(), _without_adroit_notice():
             import safety_gymnasium
             from safety_gymnasium import world
-    except ModuleNotFoundError as error:
+    except Exception as error:
+        # gymnasium has an exception of its own for a missing or broken MuJoCo, in place
+        # of the ImportError. It cannot be named here: gymnasium itself may be missing.
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        if not kinds & {"ImportError", "DependencyNotInstalled"}:
+            raise
         raise UserError(
-            f"safety-gymnasium cannot be imported ({error}); expected the environment "
-            "extras to be installed, see README"
+            f"safety-gymnasium cannot be imported ({_first_sentence(error)}); expected "
+            "the environment extras to be installed, see README"
         ) from error
     world.yaml = _cached_yaml(world.yaml)
     return safety_gymnasium

@@ -10,13 +10,10 @@ answers nor begins another reset or step for two minutes is taken for dead.
 import contextlib
 import json
 import os
-import select
-import subprocess
 import sys
 
-import numpy as np
-
 from sas_jax.envs.vector import shared, worker
+from sas_jax.envs.vector.process import Process
 from sas_jax.errors import UserError
 
 _PATIENCE_SECONDS = 2.0
@@ -24,7 +21,6 @@ _PATIENCE_SECONDS = 2.0
 # from a slow disk may take long.
 _HANG_SECONDS = 120.0
 _START_SECONDS = 300.0
-_LOOK_SECONDS = 1.0
 
 
 class WorkerError(UserError):
@@ -47,68 +43,6 @@ def closing_unless_finished(close):
         raise
 
 
-class _Process:
-    """One worker process and the two pipes to it."""
-
-    def __init__(self, python: str, config: dict, memory: int):
-        commands, self.commands = os.pipe()
-        self.replies, replies = os.pipe()
-        config = config | {"commands": commands, "replies": replies, "memory": memory}
-        # One thread each: parallelism comes from the number of workers.
-        threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-        try:
-            self.popen = subprocess.Popen(
-                [python, worker.__file__, json.dumps(config)],
-                stdin=subprocess.DEVNULL,
-                stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else None,
-                pass_fds=(commands, replies, memory),
-                env=os.environ | dict.fromkeys(threads, "1"),
-            )
-        except OSError as error:
-            self.popen = None
-            self.close_pipes()
-            raise UserError(
-                f"interpreter {python!r} cannot be started ({error.strerror}); "
-                "expected the path of a Python"
-            ) from error
-        finally:
-            os.close(commands)
-            os.close(replies)
-
-    def close_pipes(self):
-        """Closes the parent's ends; a healthy worker then leaves by itself."""
-        for fd in (self.commands, self.replies):
-            os.close(fd)
-
-    def await_answer(self, beat, patience: float) -> None:
-        """Returns when there is something to read, be it the end of the pipe.
-
-        beat: () -> a number that changes while the worker gets on.
-        patience: seconds without a beat. They are counted in short looks and not by the
-            clock: while Ctrl-Z stops both processes nobody hangs.
-
-        Raises:
-          EOFError: the worker hung and was killed; says so.
-        """
-        poller = select.poll()
-        poller.register(self.replies, select.POLLIN)
-        last, looks = None, 0.0
-        while not poller.poll(_LOOK_SECONDS * 1e3):
-            last, previous = beat(), last
-            looks = 0.0 if last != previous else looks + _LOOK_SECONDS
-            if looks >= patience:
-                self.popen.kill()
-                raise EOFError(f"hung for {patience:g} s")
-
-    def wait(self, seconds: float):
-        """Waits for the end; kills what is still there after `seconds`."""
-        try:
-            self.popen.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            self.popen.wait()
-
-
 class WorkerPool:
     """W workers and the slots each of them serves."""
 
@@ -129,7 +63,7 @@ class WorkerPool:
             "action_dim": slots.actions.shape[1],
             "parent": os.getpid(),
         }
-        self._processes: list[_Process] = []
+        self._processes: list[Process] = []
         self._closed = False
 
     def start(self) -> None:
@@ -244,19 +178,18 @@ class WorkerPool:
         slot = int(self._slots.busy[index])
         return f"task {self._task}, seed {int(self._slots.seeds[slot])}"
 
-    def _spawn(self, index) -> _Process:
+    def _spawn(self, index) -> Process:
         """Starts one worker process."""
         self._slots.busy[index] = self._served[index][0]
         config = self._config | {"slots": self._served[index], "index": index}
-        return _Process(self._python, config, self._slots.fd)
+        return Process(self._python, worker.__file__, config, memory=self._slots.fd)
 
     def _await_start(self, index) -> None:
         """Waits until a worker has built its environments."""
         try:
             kind, payload = self._next_message(index, _START_SECONDS)
         except EOFError as error:
-            status = self._processes[index].popen.wait()
-            fate = str(error) or f"ended with status {status}"
+            fate = str(error) or self._processes[index].fate()
             raise WorkerError(
                 f"a worker of {self._task} under {self._python!r} {fate} while "
                 "starting; its stderr says why"
@@ -270,11 +203,3 @@ class WorkerPool:
         self._processes[index].close_pipes()
         self._processes[index].wait(_PATIENCE_SECONDS)
         self._processes[index] = self._spawn(index)
-
-
-def _has_descriptor(stream) -> bool:
-    """Whether a stream stands for a real file (pytest and notebooks replace it)."""
-    try:
-        return np.isscalar(stream.fileno())
-    except (AttributeError, OSError, ValueError):
-        return False

@@ -141,8 +141,7 @@ def serve(config: dict) -> None:
 
 def main() -> None:
     """Entry point of the process."""
-    # Ctrl-C reaches the whole foreground group; the parent decides what to do.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # see `process.Process`
     try:
         serve(json.loads(sys.argv[1]))
     except (EOFError, BrokenPipeError):

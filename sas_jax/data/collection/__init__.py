@@ -1,0 +1,1 @@
+"""Behind `data.collect`: what to record, one episode, its part file, the workers."""

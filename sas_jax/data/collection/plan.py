@@ -1,0 +1,79 @@
+"""What to record, and what identifies a recording."""
+
+import dataclasses
+import importlib.metadata
+import json
+
+from sas_jax.data.behaviours import dials as behaviours_dials
+from sas_jax.envs import tasks
+from sas_jax.errors import UserError
+
+# Numerics come from these; a part recorded with others is not the same episode.
+_SIMULATOR = ("safety-gymnasium", "mujoco", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to record.
+
+    task: name of a task with a scripted behaviour.
+    episodes: how many.
+    seed: of layouts, behaviours and noise.
+    mixture: how the behaviours' dials are drawn; see `behaviours.dials.sample`.
+    """
+
+    task: str
+    episodes: int
+    seed: int
+    mixture: str = "varied"
+
+    def __post_init__(self):
+        behaviours_dials.family(self.task)
+        behaviours_dials.check_mixture(self.mixture, self.task)
+        object.__setattr__(self, "task", tasks.get_task(self.task).name)
+        if self.episodes < 1:
+            raise UserError(f"episodes {self.episodes}: expected at least 1")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed {self.seed}: expected an integer in [0, 2**32)")
+
+    def dials(self, episode: int) -> behaviours_dials.Behaviour:
+        """The dials of one episode."""
+        return behaviours_dials.sample(self.task, self.seed, episode, self.mixture)
+
+    def environment_seed(self, episode: int) -> int:
+        """Seed of one episode's layout."""
+        return behaviours_dials.environment_seed(self.seed, episode)
+
+
+def header(plan: Plan) -> dict[str, str | int]:
+    """What identifies the recording; attributes of the file.
+
+    Raises:
+      UserError: the simulator is not installed.
+    """
+    try:
+        versions = {name: importlib.metadata.version(name) for name in _SIMULATOR}
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UserError(
+            f"{plan.task} cannot be recorded: {error.name} is not installed; expected "
+            "the environment extras to be installed, see README"
+        ) from error
+    found = {
+        "task": plan.task,
+        "collection_seed": plan.seed,
+        "behaviour_version": behaviours_dials.VERSION,
+        "simulator": json.dumps(versions, sort_keys=True),
+    }
+    # "varied" came first, and its files say nothing.
+    return found if plan.mixture == "varied" else found | {"mixture": plan.mixture}
+
+
+def difference(found: dict, expected: dict) -> str:
+    """In words, what a recording is beside what was asked for; "" when the same."""
+    words = {"collection_seed": "seed", "behaviour_version": "version of behaviours"}
+    parts = [
+        f"{words.get(name, name)} {found.get(name)} where {value} is asked for"
+        for name, value in expected.items()
+        if found.get(name) != value
+    ]
+    return ", ".join(parts)

@@ -1,0 +1,70 @@
+"""The process that records episodes for `data.collect`. Numpy and a simulator, no JAX.
+
+Started by path, ``python worker.py '<json>'``. It records the episodes whose numbers it
+is sent, until its pipe closes or its parent is gone.
+"""
+
+import json
+import pathlib
+import signal
+import sys
+
+
+def serve(config: dict) -> None:
+    """Answers messages; EOFError when the parent has closed its end.
+
+    config: the plan's fields, the folder of parts, the descriptors commands and
+    replies, and the parent's process id.
+    """
+    from sas_jax.data.collection import episode as episodes
+    from sas_jax.data.collection.plan import Plan
+    from sas_jax.envs.make import make
+    from sas_jax.envs.vector import shared
+    from sas_jax.errors import UserError
+
+    commands, replies = config["commands"], config["replies"]
+    plan, parts = Plan(**config["plan"]), pathlib.Path(config["parts"])
+    shared.exit_with(config["parent"])
+
+    def answer(action):
+        try:
+            action()
+        except UserError as error:
+            shared.send(replies, shared.FAILED, str(error).encode())
+        except OSError as error:
+            text = f"{parts}: cannot be written ({error.strerror or error})"
+            shared.send(replies, shared.FAILED, text.encode())
+        except Exception as error:  # reported to the parent, whose user it concerns
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            shared.send(replies, shared.FAILED, text.encode())
+        else:
+            shared.send(replies, shared.OK)
+
+    env = None
+
+    def start():
+        nonlocal env
+        env = make(plan.task)
+
+    def record(number):
+        episodes.write_part(parts, number, episodes.record(env, plan, number))
+
+    answer(start)
+    while True:
+        _, payload = shared.receive(commands)
+        answer(lambda payload=payload: record(int(payload)))
+
+
+def main() -> None:
+    """Entry point of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # see `envs.vector.process.Process`
+    try:
+        serve(json.loads(sys.argv[1]))
+    except (EOFError, BrokenPipeError):
+        pass  # the parent has closed its end
+
+
+if __name__ == "__main__":
+    # Started by path: put the package's root, not its folder, on the import path.
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[3])
+    main()
