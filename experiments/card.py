@@ -10,23 +10,21 @@ import json
 import jax
 from absl import flags
 
-from experiments import cli
+from experiments import cli, data_flag
 from sas_jax import checkpoint
 from sas_jax import config as config_lib
 from sas_jax.card import measure
-from sas_jax.data import dsrl
 from sas_jax.errors import UserError
 from sas_jax.files import atomic
 from sas_jax.report.card_table import card_table
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of experiments.train.")
+_CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
 _STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
-_DATA = flags.DEFINE_string("data", None, "DSRL file that the run was trained on.")
 _STARTS = flags.DEFINE_integer("starts", 256, "Held-out starts.")
 _CANDIDATES = flags.DEFINE_integer("candidates", 8, "Imaginations per start.")
 _WHOLE = flags.DEFINE_integer("whole", 64, "Imaginations of whole episodes.")
 _TRAIN_SEED = flags.DEFINE_integer("train_seed", 0, "Index of the training seed.")
-_OUT = flags.DEFINE_string("out", None, "JSON (default: CHECKPOINT/card.json).")
+_OUT = cli.define_path("out", None, "JSON (default: CHECKPOINT/card.json).")
 _SET = flags.DEFINE_multi_string(
     "set", [], "Setting, e.g. --set=sas.decoder_noise=1. May be repeated."
 )
@@ -35,7 +33,7 @@ _SET = flags.DEFINE_multi_string(
 def main(argv):
     """Measures, prints the table, writes the JSON."""
     del argv
-    if not _CHECKPOINT.value or not _DATA.value:
+    if not _CHECKPOINT.value or not data_flag.value():
         raise UserError("--checkpoint and --data: expected both")
     loaded = checkpoint.load(_CHECKPOINT.value, _STEP.value)
     config = config_lib.override(loaded.config, _SET.value)
@@ -44,12 +42,12 @@ def main(argv):
             f"--train_seed {_TRAIN_SEED.value}: expected 0 to "
             f"{config.train.num_seeds - 1}"
         )
-    episodes = dsrl.load(_DATA.value, task=config.task)
+    episodes = data_flag.load(config.task)
     training, held_out = episodes.split(config.train.held_out, seed=config.train.seed)
     if training.fingerprint() != loaded.spec.fingerprint:
         raise UserError(
-            f"--data {_DATA.value}: not the file that {_CHECKPOINT.value} was trained "
-            "on; its held-out episodes may have been seen"
+            f"--data {episodes.source}: not the file that {_CHECKPOINT.value} was "
+            "trained on; its held-out episodes may have been seen"
         )
     measured = measure.make_card(
         config,

@@ -12,43 +12,42 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import cli
+from experiments import cli, data_flag
 from sas_jax import checkpoint
 from sas_jax.card.ceiling import ceiling
-from sas_jax.data import dsrl, hdf5
+from sas_jax.data import hdf5
 from sas_jax.errors import UserError
 from sas_jax.files import atomic
 from sas_jax.learners import sequence
 from sas_jax.report.tables import Table
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of experiments.train.")
-_DATA = flags.DEFINE_string("data", None, "Recording that the run was trained on.")
+_CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
 _STARTS = flags.DEFINE_integer("starts", 128, "Held-out states.")
 _BRANCHES = flags.DEFINE_integer("branches", 4, "Real rollouts of each.")
 _WORKERS = flags.DEFINE_integer("workers", None, "Environment processes (all cores).")
-_OUT = flags.DEFINE_string("out", None, "JSON (default: CHECKPOINT/ceiling.json).")
+_OUT = cli.define_path("out", None, "JSON (default: CHECKPOINT/ceiling.json).")
 
 
 def main(argv):
     """Measures, prints the table, writes the JSON."""
     del argv
-    if not _CHECKPOINT.value or not _DATA.value:
+    if not _CHECKPOINT.value or not data_flag.value():
         raise UserError("--checkpoint and --data: expected both")
     loaded = checkpoint.load(_CHECKPOINT.value)
     config = loaded.config
-    episodes = dsrl.load(_DATA.value, task=config.task)
-    with hdf5.open_file(_DATA.value) as file:
+    episodes = data_flag.load(config.task)
+    with hdf5.open_file(episodes.source) as file:
         if "episodes" not in file or "seed" not in file["episodes"]:
             raise UserError(
-                f"--data {_DATA.value}: no column episodes/seed; expected a recording "
-                "of experiments.collect, whose layouts are known"
+                f"--data {episodes.source}: no column episodes/seed; expected a "
+                "recording of experiments.collect, whose layouts are known"
             )
         seeds = np.asarray(file["episodes"]["seed"])
     split = {"fraction": config.train.held_out, "seed": config.train.seed}
     training, held_out = episodes.split(**split)
     if training.fingerprint() != loaded.spec.fingerprint:
         raise UserError(
-            f"--data {_DATA.value}: not what {_CHECKPOINT.value} was trained on"
+            f"--data {episodes.source}: not what {_CHECKPOINT.value} was trained on"
         )
     # The same split of a copy whose final observations are the episodes' numbers.
     numbers = np.arange(episodes.num_episodes, dtype=np.float32)

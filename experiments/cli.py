@@ -1,6 +1,8 @@
 """Runs an absl main so that bad input is one line on stderr and exit status 2."""
 
 import logging
+import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -15,6 +17,48 @@ def _fail(message: object) -> None:
     sys.exit(2)
 
 
+class _PathParser(flags.ArgumentParser):
+    """A path of this machine; `~` and `~name` are home folders."""
+
+    syntactic_help = "a path"
+
+    def parse(self, argument: str) -> str:
+        """Expands the home folder; ValueError where there is none, and for URLs."""
+        if re.match(r"[a-z][a-z0-9+.-]*://", argument, re.IGNORECASE):
+            raise ValueError(
+                "expected a path of this machine; URLs are not read or written: mount "
+                "the bucket (gcsfuse, s3fs), or copy it here first"
+            )
+        if not _is_unicode(argument):
+            raise ValueError(
+                "this Python reads arguments as "
+                f"{sys.getfilesystemencoding()}; expected PYTHONUTF8=1 in the "
+                "environment, for paths like this one"
+            )
+        path = os.path.expanduser(argument)
+        if path.startswith("~") and not os.path.exists(path):
+            raise ValueError(
+                "no home folder is known for it; expected a path that is written out"
+            )
+        return path
+
+
+def _is_unicode(text: str) -> bool:
+    """False for what Python could not decode, and kept as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def define_path(name: str, default: str | None, text: str) -> flags.FlagHolder:
+    """A flag whose value is a path, with home folders expanded. text: its help."""
+    return flags.DEFINE(
+        _PathParser(), name, default, text, serializer=flags.ArgumentSerializer()
+    )
+
+
 def _one_line(message, category, filename, lineno, line=None) -> str:
     """Our own warnings without the place in the code that they come from."""
     if category.__module__.startswith("sas_jax"):
@@ -27,10 +71,35 @@ _format_warning = warnings.formatwarning
 
 def _parse(argv: list[str]) -> list[str]:
     """Parses flags as absl does, with errors in our form."""
+    _print_anything()
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
         _fail(" ".join(str(error).split()))
+
+
+def _print_anything() -> None:
+    """What a terminal cannot show is printed as its number, never an exception."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _missing_platform() -> str | None:
+    """Why the platform that $JAX_PLATFORMS names cannot be used; None if it can."""
+    wanted, jax = os.environ.get("JAX_PLATFORMS"), sys.modules.get("jax")
+    if not wanted or jax is None:
+        return None
+    try:
+        jax.devices()
+    # JAX asserts, or raises RuntimeError, according to what is missing.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or "no such devices"
+        return (
+            f"JAX_PLATFORMS={wanted}: JAX finds no such device ({reason}); expected a "
+            "platform of this machine, such as cpu"
+        )
+    return None
 
 
 def run(main: Callable[[list[str]], object]) -> None:
@@ -49,5 +118,9 @@ def run(main: Callable[[list[str]], object]) -> None:
         except KeyboardInterrupt:
             print("interrupted; run the same command again to resume", file=sys.stderr)
             sys.exit(130)
+        except Exception:
+            if (message := _missing_platform()) is None:
+                raise
+            _fail(message)
 
     app.run(guarded, flags_parser=_parse)

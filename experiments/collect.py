@@ -17,7 +17,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of layouts, behaviours and noise."
 _MIXTURE = flags.DEFINE_string(
     "mixture", "varied", "Behaviours: varied, graded or budgeted."
 )
-_OUT = flags.DEFINE_string("out", None, "File to write (default data/TASK.hdf5).")
+_OUT = cli.define_path("out", None, "File to write (default data/TASK.hdf5).")
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes (default: all cores).")
 
 

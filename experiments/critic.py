@@ -12,21 +12,19 @@ import json
 from absl import flags
 from tqdm import tqdm
 
-from experiments import cli
+from experiments import cli, data_flag
 from sas_jax import checkpoint
 from sas_jax import config as config_lib
 from sas_jax.critic.file import save_critic
 from sas_jax.critic.fit import fit_critic
 from sas_jax.critic.network import CriticConfig
-from sas_jax.data import dsrl
 from sas_jax.errors import UserError
 from sas_jax.files import atomic
 from sas_jax.report.critic_table import critic_tables
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of experiments.train.")
+_CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
 _STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
-_DATA = flags.DEFINE_string("data", None, "DSRL file that the run was trained on.")
-_OUT = flags.DEFINE_string("out", None, "Critic (default: CHECKPOINT/critic.npz).")
+_OUT = cli.define_path("out", None, "Critic (default: CHECKPOINT/critic.npz).")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the members' weights and batches.")
 _SET = flags.DEFINE_multi_string(
     "set", [], "Setting of the critic, e.g. --set=horizon=25. May be repeated."
@@ -36,17 +34,17 @@ _SET = flags.DEFINE_multi_string(
 def main(argv):
     """Fits, saves, prints the tables."""
     del argv
-    if not _CHECKPOINT.value or not _DATA.value:
+    if not _CHECKPOINT.value or not data_flag.value():
         raise UserError("--checkpoint and --data: expected both")
     config = config_lib.override(CriticConfig(), _SET.value)
     loaded = checkpoint.load(_CHECKPOINT.value, _STEP.value)
     train = loaded.config.train
-    episodes = dsrl.load(_DATA.value, task=loaded.config.task)
+    episodes = data_flag.load(loaded.config.task)
     training, _ = episodes.split(train.held_out, seed=train.seed)
     if training.fingerprint() != loaded.spec.fingerprint:
         raise UserError(
-            f"--data {_DATA.value}: not the file that {_CHECKPOINT.value} was trained "
-            "on; its held-out episodes may have been seen"
+            f"--data {episodes.source}: not the file that {_CHECKPOINT.value} was "
+            "trained on; its held-out episodes may have been seen"
         )
     del training
     with tqdm(desc="critic", unit="step", total=config.num_steps) as bar:

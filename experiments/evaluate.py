@@ -19,7 +19,7 @@ from sas_jax.evaluation.evaluate import EvaluationConfig, evaluate, passes_of
 from sas_jax.files import results
 from sas_jax.report import tables
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of experiments.train.")
+_CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
 _STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
 _VARIANTS = flags.DEFINE_list(
     "variants", ["none", "rand", "sas"], f"Out of {', '.join(algorithm1.VARIANTS)}."
@@ -33,10 +33,10 @@ _WORKERS = flags.DEFINE_integer("workers", None, "Environment processes (all cor
 _DEVICES = flags.DEFINE_integer(
     "devices", 1, "Blocks of 32 at a time (0: all devices)."
 )
-_CRITIC = flags.DEFINE_string(
+_CRITIC = cli.define_path(
     "critic", None, "File of experiments.critic, for critic and gate variants."
 )
-_OUT = flags.DEFINE_string("out", None, "CSV (default: CHECKPOINT/results.csv).")
+_OUT = cli.define_path("out", None, "CSV (default: CHECKPOINT/results.csv).")
 _SET = flags.DEFINE_multi_string("set", [], "Setting, e.g. --set=sas.num_first=10.")
 
 

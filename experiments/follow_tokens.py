@@ -19,7 +19,7 @@ from sas_jax.files import atomic
 from sas_jax.report import tokens
 from sas_jax.report.token_figure import token_figure
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of experiments.train.")
+_CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
 _STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
 _TARGETS = flags.DEFINE_list(
     "target_returns", None, "Default: 25, 50, 75 and 100 % of the checkpoint's target."
@@ -30,7 +30,7 @@ _FIRST_SEED = flags.DEFINE_integer("first_seed", 1_000_000, "Seed of the first l
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the agents' draws.")
 _TRAIN_SEED = flags.DEFINE_integer("train_seed", 0, "Index of the training seed.")
 _WORKERS = flags.DEFINE_integer("workers", None, "Environment processes (all cores).")
-_OUT = flags.DEFINE_string("out", None, "CSV (default: CHECKPOINT/tokens.csv).")
+_OUT = cli.define_path("out", None, "CSV (default: CHECKPOINT/tokens.csv).")
 _SET = flags.DEFINE_multi_string("set", [], "E.g. --set=sas.sample_actions=false.")
 
 

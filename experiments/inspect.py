@@ -9,19 +9,16 @@ import pathlib
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, data_flag
 from sas_jax import checkpoint, data
 from sas_jax.data import quality
 from sas_jax.errors import UserError
 from sas_jax.report import data_page
 
-_DATA = flags.DEFINE_string(
-    "data", None, "HDF5 file, or a task whose DSRL file to get."
-)
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of experiments.train.")
+_CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
 _TASK = flags.DEFINE_string("task", None, "Task, where the file does not tell.")
-_OUT = flags.DEFINE_string("out", None, "Folder (default runs/inspect/NAME).")
-_REFERENCE = flags.DEFINE_string("reference", None, "Data that coverage is related to.")
+_OUT = cli.define_path("out", None, "Folder (default runs/inspect/NAME).")
+_REFERENCE = cli.define_path("reference", None, "Data that coverage is related to.")
 
 
 def list_checkpoints(workdir: str) -> str:
@@ -49,20 +46,17 @@ def main(argv):
     del argv
     if _CHECKPOINT.value:
         print(list_checkpoints(_CHECKPOINT.value))
-    if _CHECKPOINT.value and not _DATA.value:
+    if _CHECKPOINT.value and not data_flag.value():
         return
-    if not _DATA.value:
-        raise UserError(
-            "--data is missing; expected a file or the name of a task, or a "
-            "--checkpoint"
-        )
-    episodes = data.load(_DATA.value, task=_TASK.value)
+    if not data_flag.value():
+        raise UserError("--data is missing; expected it, or a --checkpoint")
+    episodes = data_flag.load(_TASK.value)
     reference = data.load(_REFERENCE.value) if _REFERENCE.value else None
-    name = pathlib.Path(_DATA.value).stem
+    name = pathlib.Path(episodes.source).stem
     page = data_page.write_page(
         _OUT.value or f"runs/inspect/{name}",
         episodes,
-        source=_DATA.value,
+        source=episodes.source,
         reference=reference,
     )
     for line in quality.warnings(episodes):

@@ -7,18 +7,17 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, data_flag
 from sas_jax.errors import UserError, nearest
 from sas_jax.files import atomic, results
 from sas_jax.report import figures, matched, tables, tokens
 
-_RESULTS = flags.DEFINE_string("results", None, "CSV of episodes (required).")
-_OUT = flags.DEFINE_string("out", None, "Folder to write (default: beside the CSV).")
+_RESULTS = cli.define_path("results", None, "CSV of episodes (required).")
+_OUT = cli.define_path("out", None, "Folder to write (default: beside the CSV).")
 _REFERENCE = flags.DEFINE_string("reference", "none", "Variant to compare with.")
-_TOKENS = flags.DEFINE_string(
+_TOKENS = cli.define_path(
     "tokens", None, "CSV of experiments.follow_tokens: the matched-return baseline."
 )
-_DATA = flags.DEFINE_string("data", None, "DSRL file whose episodes to show as well.")
 
 
 def main(argv):
@@ -42,10 +41,14 @@ def main(argv):
     if asked:
         made.append(matched.matched_table(rows, asked))
     episodes = None
-    if _DATA.value:
-        from sas_jax.data import dsrl  # needs h5py, which the rest here does not
-
-        episodes = dsrl.load(_DATA.value)
+    if data_flag.value():
+        episodes = data_flag.load()
+        shown = sorted({row.task for row in rows})
+        if episodes.task not in shown:
+            raise UserError(
+                f"--data {episodes.source}: data of {episodes.task}; expected a task "
+                f"of the results: {', '.join(shown)}"
+            )
     out = Path(_OUT.value or Path(_RESULTS.value).parent / "plots")
     written = []
     for task, algo, members in tables.groups_of(rows):

@@ -13,22 +13,20 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from experiments import cli
+from experiments import cli, data_flag
 from experiments.progress import work_bar
 from experiments.reproductions import FIGURES, NEED_DATA, Request
 from sas_jax import checkpoint
 from sas_jax import config as config_lib
-from sas_jax.data import dsrl
 from sas_jax.errors import UserError, nearest
 from sas_jax.files import atomic
 from sas_jax.studies import landscape
 from sas_jax.studies.probe import make_probe
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of experiments.train.")
+_CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
 _STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
 _FIGURE = flags.DEFINE_string("figure", None, f"One of {', '.join(FIGURES)}.")
-_OUT = flags.DEFINE_string("out", None, "Folder (default: CHECKPOINT/reproduce).")
-_DATA = flags.DEFINE_string("data", None, f"DSRL file ({' and '.join(NEED_DATA)}).")
+_OUT = cli.define_path("out", None, "Folder (default: CHECKPOINT/reproduce).")
 _LAYOUTS = flags.DEFINE_integer("layouts", 64, "Layouts; figure 3 shows one.")
 _FIRST_SEED = flags.DEFINE_integer("first_seed", 1_000_000, "Seed of the first layout.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the agents' draws.")
@@ -59,8 +57,8 @@ def _checked() -> str:
         raise UserError(f"--figure: {figure!r}; expected one of {known}{hint}")
     if not _CHECKPOINT.value:
         raise UserError("--checkpoint: expected a workdir of experiments.train")
-    if figure in NEED_DATA and not _DATA.value:
-        raise UserError("--data is missing; expected the DSRL file of the task")
+    if figure in NEED_DATA and not data_flag.value():
+        raise UserError("--data is missing; expected data of the checkpoint's task")
     for flag, least in ((_LAYOUTS, 1), (_REPEATS, 2), (_GRID, 2)):
         if flag.value < least:
             raise UserError(f"--{flag.name}: {flag.value}; expected at least {least}")
@@ -93,7 +91,7 @@ def main(argv):
     with bar:
         request = Request(
             probe=probe,
-            episodes=dsrl.load(_DATA.value) if figure in NEED_DATA else None,
+            episodes=data_flag.load(probe.task.name) if figure in NEED_DATA else None,
             out=out,
             command=command,
             title=f"{probe.task.name}, {loaded.config.algo}, step {loaded.step}",

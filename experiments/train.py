@@ -9,21 +9,21 @@ of them read the same data and see the same workdir.
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, data_flag
 from experiments.progress import describe_card, progress_bar
 from sas_jax import config as config_lib
 from sas_jax.card import measure
-from sas_jax.data import dsrl
 from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
 from sas_jax.experiment import ALGORITHMS, default_config
 from sas_jax.training import devices
 from sas_jax.training import fit as training_fit
 
-_TASK = flags.DEFINE_string("task", "PointGoal1", "Task that the data is of.")
-_DATA = flags.DEFINE_string("data", None, "DSRL file, or none to look it up by task.")
+_TASK = flags.DEFINE_string(
+    "task", None, "Task (default: what --data says; without it, whose file to get)."
+)
 _ALGO = flags.DEFINE_string("algo", "dt", f"One of {', '.join(ALGORITHMS)}.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run (required).")
+_WORKDIR = cli.define_path("workdir", None, "Folder of the run (required).")
 _SET = flags.DEFINE_multi_string(
     "set", [], "Dotted setting, e.g. --set=train.num_steps=1000. May be repeated."
 )
@@ -41,18 +41,23 @@ def main(argv):
     del argv
     if not _WORKDIR.value:
         raise UserError("--workdir: expected a folder for the run")
-    task = get_task(_TASK.value).name
+    task = get_task(_TASK.value).name if _TASK.value else None
     if _ALGO.value not in ALGORITHMS:
         raise UserError(
             f"--algo: unknown {_ALGO.value!r}; expected one of {', '.join(ALGORITHMS)}"
         )
-    config = config_lib.override(default_config(task, _ALGO.value), _SET.value)
     hosts = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     if _HOSTS.value or any(x is not None for x in hosts):
         devices.start_hosts(*hosts)
-    episodes = dsrl.load(_DATA.value or task, task=task)
-    name = f"train {config.algo} on {task}"
-    bar, show = progress_bar(name, is_shown=devices.is_first_host())
+    first = devices.is_first_host()
+    episodes = data_flag.load(task, default=task, is_shown=first)
+    config = config_lib.override(default_config(episodes.task, _ALGO.value), _SET.value)
+    if config.task != episodes.task:
+        raise UserError(
+            f"--set=task={config.task}: expected {episodes.task}, as the data say"
+        )
+    name = f"train {config.algo} on {config.task}"
+    bar, show = progress_bar(name, is_shown=first)
     with bar:
         result = training_fit.fit(
             config,
@@ -61,7 +66,7 @@ def main(argv):
             make_card=measure.make_card if _CARD.value else None,
             progress=show,
         )
-    if not devices.is_first_host():
+    if not first:
         return
     for index, steps in sorted(result.run.get("failed", {}).items()):
         print(

@@ -18,7 +18,7 @@ _SIZES = flags.DEFINE_list(
     "Rows at once; evaluation's blocks have 32.",
 )
 _STEPS = flags.DEFINE_integer("steps", 50, "Steps of a round.")
-_OUT = flags.DEFINE_string("out", "runs/bench/acting.json", "Where the numbers go.")
+_OUT = cli.define_path("out", "runs/bench/acting.json", "Where the numbers go.")
 
 
 def main(argv):

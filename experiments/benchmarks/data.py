@@ -19,7 +19,7 @@ from sas_jax.errors import UserError
 
 _STEPS = flags.DEFINE_integer("steps", 2_000_000, "Steps of the made-up file.")
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Readings of each kind.")
-_OUT = flags.DEFINE_string("out", "runs/bench/data.json", "Where the numbers go.")
+_OUT = cli.define_path("out", "runs/bench/data.json", "Where the numbers go.")
 
 
 def main(_):

@@ -25,7 +25,7 @@ _VECTOR_TASKS = flags.DEFINE_list(
 )
 _WORKERS = flags.DEFINE_list("workers", ["1", "2"], "Worker counts to compare.")
 _NUM_ENVS = flags.DEFINE_integer("num_envs", 16, "Slots of the vector environment.")
-_OUT = flags.DEFINE_string("out", "runs/bench/envs.json", "Where the numbers go.")
+_OUT = cli.define_path("out", "runs/bench/envs.json", "Where the numbers go.")
 
 
 def main(argv):

@@ -25,7 +25,7 @@ _EPISODES = flags.DEFINE_list(
 )
 _ALIGN_HORIZON = flags.DEFINE_integer("align_horizon", 1000, "T of Algorithm 1.")
 _ALIGN_REPEATS = flags.DEFINE_integer("align_repeats", 3, "Rounds of Algorithm 1.")
-_OUT = flags.DEFINE_string("out", "runs/bench/imagination.json", "Where numbers go.")
+_OUT = cli.define_path("out", "runs/bench/imagination.json", "Where numbers go.")
 
 
 def main(argv):

@@ -38,7 +38,7 @@ _LISTS = {
 _BASE = flags.DEFINE_list("base", ["5", "5", "1000", "20"], "N, M, T and B otherwise.")
 _HEADLINE = flags.DEFINE_integer("headline", 60, "Episodes of the headline.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds; takes the place of --repeats.")
-_OUT = flags.DEFINE_string(
+_OUT = cli.define_path(
     "out", "runs/bench/scaling.json", "Where the numbers go; the figure lies beside it."
 )
 _BYTES = ("temporary", "cache", "step")

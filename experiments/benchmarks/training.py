@@ -30,7 +30,7 @@ _STEPS = flags.DEFINE_integer(
 _CPU_STEPS = {"dt": 5, "cdt": 1}
 _EPISODES = flags.DEFINE_integer("episodes", 300, "Episodes of the made-up data.")
 _FIT = flags.DEFINE_bool("fit", True, "Measure the memory of `train.fit`, too.")
-_OUT = flags.DEFINE_string("out", "runs/bench/training.json", "Where the numbers go.")
+_OUT = cli.define_path("out", "runs/bench/training.json", "Where the numbers go.")
 
 
 def main(argv):

@@ -26,6 +26,14 @@ class ShortEpisodeWarning(DataWarning):
     """Episodes have fewer steps than the model's context."""
 
 
+def check_task(episodes: Episodes, task: str, *, owner: str) -> None:
+    """Raises UserError where data are of another task than `owner`'s."""
+    if episodes.task != task:
+        raise UserError(
+            f"data of {episodes.task}: expected {task}, the task of {owner}"
+        )
+
+
 def check_sizes(
     episodes: Episodes, obs_dim: int, action_dim: int, *, owner: str
 ) -> None:

@@ -204,6 +204,7 @@ def _read(file: h5py.File, path: str, task: str | None, allow_breaks: bool) -> E
         offsets=np.concatenate([[0], ends]).astype(np.int64),
         final_observations=finals,
         terminated=terminals[ends - 1],
+        source=path,
         **arrays,
     )
 

@@ -24,6 +24,7 @@ class Episodes:
     offsets: `[E + 1]` int64; episode e holds steps offsets[e] .. offsets[e + 1] - 1.
     final_observations: `[E, O]` float32, the observation after each last step.
     terminated: `[E]` bool, True where the environment ended the episode (no time-out).
+    source: the file they were read from, "" for others; no part of the content.
     """
 
     task: str
@@ -34,6 +35,7 @@ class Episodes:
     offsets: np.ndarray
     final_observations: np.ndarray
     terminated: np.ndarray
+    source: str = ""
 
     def __post_init__(self):
         steps, episodes = len(self.observations), len(self.offsets) - 1
@@ -113,6 +115,7 @@ class Episodes:
             offsets=offsets,
             final_observations=self.final_observations[indices],
             terminated=self.terminated[indices],
+            source=self.source,
         )
 
     def split(self, fraction: float, seed: int) -> tuple["Episodes", "Episodes"]:
@@ -148,7 +151,9 @@ class Episodes:
         return digest.hexdigest()[:16]
 
 
-_ARRAYS = tuple(f.name for f in dataclasses.fields(Episodes) if f.name != "task")
+_ARRAYS = tuple(
+    f.name for f in dataclasses.fields(Episodes) if f.name not in ("task", "source")
+)
 
 
 def concatenate(parts: list[Episodes]) -> Episodes:

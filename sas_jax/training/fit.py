@@ -129,6 +129,7 @@ def make_validate(config: ExperimentConfig, spec, mesh=None) -> Callable:
 
 def _check_data(config: ExperimentConfig, episodes: Episodes) -> None:
     """Raises UserError for data that the configuration cannot be trained on."""
+    checks.check_task(episodes, config.task, owner="the configuration")
     if episodes.num_episodes < 2:
         raise UserError(
             f"data of {config.task}: {episodes.num_episodes} episode(s); expected at "

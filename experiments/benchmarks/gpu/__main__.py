@@ -24,10 +24,10 @@ from sas_jax.experiment import ExperimentConfig
 
 _SMOKE = flags.DEFINE_bool("smoke", False, "Tiny sizes and models: does it run?")
 _BUDGET = flags.DEFINE_float("budget", 400.0, "Seconds after which no case begins.")
-_CHECKPOINT = flags.DEFINE_string(
+_CHECKPOINT = cli.define_path(
     "checkpoint", "", "Trained model whose selections are compared; empty: made up."
 )
-_OUT = flags.DEFINE_string("out", "runs/bench/gpu.json", "Where the numbers go.")
+_OUT = cli.define_path("out", "runs/bench/gpu.json", "Where the numbers go.")
 _HELP = {
     "modes": "Some of fp32, tf32, bf16.",
     "trajectories": "P of imagination.",

@@ -31,7 +31,7 @@ _HORIZON = flags.DEFINE_integer("horizon", 1000, "T, steps of an imagination.")
 _TORCH_HORIZON = flags.DEFINE_integer(
     "torch_horizon", 0, "T of the PyTorch loops; 0 means --horizon."
 )
-_OUT = flags.DEFINE_string("out", "runs/bench/torch_loop.json", "Where numbers go.")
+_OUT = cli.define_path("out", "runs/bench/torch_loop.json", "Where numbers go.")
 TARGETS = {torch_timing.ONE: 100.0, torch_timing.BATCHED: 30.0}
 
 

@@ -1,0 +1,109 @@
+"""Paths, terminals and devices as users have them, at every entry point's door."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from experiments import cli
+from tests.experiments.test_cli import ROOT
+
+SCRIPT = """
+import sys
+from absl import flags
+from experiments import cli
+out = cli.define_path("out", "there", "Where.")
+def main(argv):
+    print("out:", out.value)
+    if "--devices" in sys.argv[0]:
+        import jax.numpy
+        print(jax.numpy.zeros(2))
+sys.argv[0] = sys.argv[1]
+del sys.argv[1]
+cli.run(main)
+"""
+
+
+def run(*arguments, name="x", **environment):
+    known = {k: v for k, v in os.environ.items() if k not in environment}
+    wanted = {k: v for k, v in environment.items() if v is not None}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, name, *arguments],
+        cwd=ROOT,
+        env=known | wanted,
+        capture_output=True,
+        timeout=120,
+    )
+    assert b"Traceback" not in done.stderr, done.stderr.decode()[-2000:]
+    return done
+
+
+@pytest.fixture
+def parse():
+    return cli._PathParser().parse
+
+
+def test_home_folders_are_expanded(parse, monkeypatch):
+    monkeypatch.setenv("HOME", "/here/lives")
+    assert parse("~/runs/a") == "/here/lives/runs/a"
+    assert parse("~") == "/here/lives"
+    assert parse("a/~b") == "a/~b" and parse("") == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("~nobody_of_this_name/runs", "no home folder is known"),
+        ("gs://bucket/runs", "expected a path of this machine; URLs"),
+        ("S3://bucket/runs", "URLs are not read or written"),
+        ("runs/\udcfc", "expected PYTHONUTF8=1"),
+    ],
+)
+def test_paths_that_would_make_odd_folders(parse, path, message):
+    with pytest.raises(ValueError, match=message):
+        parse(path)
+
+
+def test_no_entry_point_takes_a_path_as_plain_text():
+    """Every flag that names a file or a folder is made by `define_path`."""
+    words = r"workdir|checkpoint|out|results|tokens|critic|reference|data"
+    for file in pathlib.Path(ROOT / "experiments").rglob("*.py"):
+        plain = re.findall(rf'DEFINE_string\(\s*"({words})"', file.read_text())
+        # plot's reference is a variant's name.
+        allowed = ["reference"] if file.name == "plot.py" else []
+        assert plain == allowed, file
+
+
+def test_a_user_without_home_and_a_url_at_the_door():
+    done = run("--out=~/x", HOME="/some/home")
+    assert done.stdout == b"out: /some/home/x\n"
+    done = run("--out=gs://bucket/x")
+    assert done.returncode == 2 and done.stderr.count(b"\n") == 1
+    assert done.stderr.startswith(b"error: flag --out=gs://bucket/x: expected a path")
+
+
+def test_an_ascii_terminal():
+    done = run("--out=/tmp/\u00fc", PYTHONIOENCODING="ascii", PYTHONUTF8="1")
+    assert done.returncode == 0 and done.stdout == b"out: /tmp/\\xfc\n"
+    done = run("--out=/tmp/\u00fc", LC_ALL="C", PYTHONUTF8="0")
+    assert done.returncode == 2 and b"expected PYTHONUTF8=1" in done.stderr
+
+
+@pytest.mark.parametrize("platform", ["cuda", "rocket"])
+def test_a_platform_that_is_not_there(platform):
+    done = run(name="--devices", JAX_PLATFORMS=platform)
+    if done.returncode == 0:
+        pytest.skip(f"this machine has {platform}")
+    lines = done.stderr.decode().splitlines()
+    errors = [line for line in lines if line.startswith("error:")]
+    assert done.returncode == 2 and len(errors) == 1
+    assert errors[0].startswith(f"error: JAX_PLATFORMS={platform}: JAX finds no such")
+
+
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):
+    """Devices are there, so an exception is not blamed on them."""
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert cli._missing_platform() is None
