@@ -17,7 +17,8 @@ from sas_jax.types import Key
 class Carry:
     """What the aligned policy remembers, one row per episode x variant.
 
-    variants: static names; rows come variant by variant, as many of each.
+    variants: static names; rows come variant by variant, as many of each. A narrowed
+    carry names the first variant that acts as its own does.
     state, prompt, diagnostics: see their types; prompt is None without variants that
     have one. keys: `[B]` each row's stream. cost_limit, target_return: `[B]`.
     num_realigned: `[B]` new prompts since the episode began; None unless the policy

@@ -469,10 +469,20 @@ class _AlignedRows:
             found |= drift_lib.summary(carry.drift)
         return found | {f"kept_{k}": v for k, v in (carry.kept or {}).items()}
 
+    def acts_as(self, name: str) -> str:
+        """The first variant that acts in the same program; it is compiled once."""
+
+        def program(variant):
+            rules = (variant.first, variant.second) if self.config.realign_every else ()
+            return variant.has_prompt, variant.is_gated, *rules
+
+        mine = program(VARIANTS[name])
+        return next(v for v, what in VARIANTS.items() if program(what) == mine)
+
     def narrow(self, carry: Carry, variant: int) -> Carry:
         """The carry of rows that are all of `self.variants[variant]`."""
         name = self.variants[variant]
-        carry = carry.replace(variants=(name,), kept=None)
+        carry = carry.replace(variants=(self.acts_as(name),), kept=None)
         if not VARIANTS[name].has_prompt:
             carry = carry.replace(prompt=None)
         if not VARIANTS[name].is_gated:
