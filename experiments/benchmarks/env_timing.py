@@ -11,10 +11,10 @@ import time
 import mujoco
 import numpy as np
 
+from sas_jax.data.behaviours import dials
 from sas_jax.envs import tasks
 from sas_jax.envs.make import make as make_env
 from sas_jax.envs.vector.env import VectorEnv
-from tests.helpers import parity
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -33,8 +33,8 @@ def time_task(name: str, *, num_steps: int, repeats: int, seed: int) -> dict:
 
     Each repeat takes another layout and runs the same actions on all paths, one after
     the other. Returns medians and quartiles: microseconds a step for ``plain``,
-    ``lean`` and ``physics``, milliseconds a reset, ratios, and what `parity.compare`
-    found.
+    ``lean`` and ``physics``, milliseconds a reset, and ratios. That both paths give the
+    same episodes is what tests/envs/test_lean.py shows.
 
     Physics alone is the least that any environment on this model must do: the ten
     substeps, moving targets included, and one forward pass for the sensors.
@@ -54,14 +54,12 @@ def time_task(name: str, *, num_steps: int, repeats: int, seed: int) -> dict:
         times["physics"].append(_per_step(_physics(lean), actions))
     plain.close()
     lean.close()
-    checked = parity.compare(task.name, seed, num_steps)
     pairs = list(zip(times["plain"], times["lean"], times["physics"], strict=True))
     return {
         "task": task.name,
         **{key: spread(values) for key, values in times.items()},
         "speedup": statistics.median(p / fast for p, fast, _ in pairs),
         "lean_over_physics": statistics.median(fast / bare for _, fast, bare in pairs),
-        "parity": checked._asdict(),
     }
 
 
@@ -86,12 +84,12 @@ def time_vector(name: str, num_workers: int, *, num_envs: int, num_steps: int) -
 
 
 def _record(env, task, seed, num_steps) -> np.ndarray:
-    """Actions of a run that seeks its goals. Returns `[num_steps, A]`."""
-    rng = np.random.default_rng([seed, 2])
+    """Actions of a scripted driver who ignores costs. Returns `[num_steps, A]`."""
     observation, rows = env.reset(seed), []
+    driver = dials.Behaviour(risk=1.0, speed=1.0, noise=0.3)
+    act = dials.start(env, task.name, driver, seed, 0)
     for _ in range(num_steps):
-        noise = rng.normal(0.0, 0.3, task.action_dim)
-        rows.append(parity.drive(task, observation) + noise)
+        rows.append(act(observation))
         observation = env.step(rows[-1])[0]
     return np.array(rows)
 

@@ -78,20 +78,17 @@ def _single_table(rows) -> str:
     lines = [
         "CPU microseconds a step, median [quartiles]; resets in ms",
         f"{'task':14}{'plain':>20}{'lean':>18}{'physics':>18}{'speed-up':>9}"
-        f"{'lean/phys':>10}{'reset plain':>12}{'lean':>7}  equal",
+        f"{'lean/phys':>10}{'reset plain':>12}{'lean':>7}",
     ]
     for row in rows:
         cells = [
             f"{row[key]['median']:.0f} [{row[key]['low']:.0f}-{row[key]['high']:.0f}]"
             for key in ("plain", "lean", "physics")
         ]
-        check = row["parity"]
-        equal = check["mismatches"] == 0 and check["observation_error"] <= 1e-12
         lines.append(
             f"{row['task']:14}{cells[0]:>20}{cells[1]:>18}{cells[2]:>18}"
             f"{row['speedup']:>8.2f}x{row['lean_over_physics']:>10.2f}"
             f"{row['plain_reset']['median']:>12.1f}{row['reset']['median']:>7.1f}"
-            f"  {'yes' if equal else 'NO'}"
         )
     return "\n".join(lines)
 

@@ -83,10 +83,10 @@ def _columns(plan: Plan) -> dict[str, np.ndarray]:
 
 def summary(episodes: Episodes) -> str:
     """A table of what was recorded beside DSRL's ranges."""
-    task = tasks.get_task(episodes.task)
+    known = tasks.get_task(episodes.task).references
     rows = [
-        ("return", episodes.returns(), (task.return_min, task.return_max)),
-        ("cost", episodes.cost_returns(), (task.cost_min, task.cost_max)),
+        ("return", episodes.returns(), (known.return_min, known.return_max)),
+        ("cost", episodes.cost_returns(), (known.cost_min, known.cost_max)),
     ]
     size = f"{episodes.num_episodes} episodes, {episodes.num_steps} steps"
     lines = [

@@ -27,8 +27,13 @@ def file_name(task: str) -> str:
     """Name of the task's file in DSRL, e.g. SafetyPointGoal1Gymnasium-v0-100-2022.hdf5.
 
     DSRL rounds the largest cost up to tens (398 is 400 in CarCircle2's name).
+
+    Raises:
+      UserError: unknown task, or one that is not in DSRL.
     """
-    known = tasks.get_task(task)
+    known = tasks.get_task(task).references
+    if not known.dsrl_stem:
+        raise UserError(f"task {task!r} is not in DSRL: expected a file of its data")
     largest = 10 * math.ceil(known.cost_max / 10)
     return f"{known.dsrl_stem}-{largest}-{known.dsrl_trajectories}.hdf5"
 
@@ -62,7 +67,7 @@ def locate(task: str, *, fetch: Fetch | None = None) -> pathlib.Path:
         one recorded beside it.
     """
     name = file_name(task)
-    stem = tasks.get_task(task).dsrl_stem
+    stem = tasks.get_task(task).references.dsrl_stem
     for folder in folders():
         # The exact name first, then other releases of the same task.
         found = [

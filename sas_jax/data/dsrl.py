@@ -192,10 +192,11 @@ def _read(file: h5py.File, path: str, task: str | None, allow_breaks: bool) -> E
         )
     if order.count:
         _warn(f"{path}: {order.describe()}", RowOrderWarning)
-    is_dsrls = pathlib.Path(path).name.startswith(task.dsrl_stem)
-    if is_dsrls and len(ends) < task.dsrl_trajectories:
+    known = task.references  # of no trajectories where the task is not in DSRL
+    is_dsrls = pathlib.Path(path).name.startswith(known.dsrl_stem)
+    if is_dsrls and len(ends) < known.dsrl_trajectories:
         _warn(
-            f"{path}: {len(ends)} episodes, a part of the {task.dsrl_trajectories} in "
+            f"{path}: {len(ends)} episodes, a part of the {known.dsrl_trajectories} in "
             f"DSRL's file of {task.name}",
             SubsetWarning,
         )
@@ -359,8 +360,9 @@ def _task_from_name(path: str):
     from sas_jax.envs import tasks
 
     stem = pathlib.Path(path).name
-    matches = [t for t in tasks.TASKS.values() if stem.startswith(t.dsrl_stem)]
-    return max(matches, key=lambda t: len(t.dsrl_stem)) if matches else None
+    stems = [(task.references.dsrl_stem, task) for task in tasks.TASKS.values()]
+    matches = [pair for pair in stems if pair[0] and stem.startswith(pair[0])]
+    return max(matches, key=lambda pair: len(pair[0]))[1] if matches else None
 
 
 def _write_steps(file: h5py.File, episodes: Episodes) -> None:

@@ -179,8 +179,8 @@ def _poison(episodes, share, cost_limit, rng):
     """
     task = tasks.get_task(episodes.task)
     count = max(int(episodes.num_episodes * share), 1)
-    risky = episodes.cost_returns() >= task.cost_max / 2
-    risky &= episodes.returns() >= task.return_max / 2
+    risky = episodes.cost_returns() >= task.references.cost_max / 2
+    risky &= episodes.returns() >= task.references.return_max / 2
     candidates = np.flatnonzero(risky)
     if len(candidates) < count:
         raise UserError(

@@ -23,10 +23,21 @@ def check_seed(seed: int) -> int:
 
 
 def check_action(action, task: tasks.Task) -> np.ndarray:
-    """Returns `action` as `[A]` float64 (the suites want arrays), or ValueError."""
+    """Returns `action` as `[A]` float64, clipped to the box of all tasks, [-1, 1].
+
+    The suites clip what acts, but Velocity tasks charge their control cost for the
+    action as it was given. Clipped before, the action that a data set or a report holds
+    is the one that acted and the one that was paid for.
+
+    Raises:
+      UserError: a wrong shape, NaN or infinity.
+    """
     action = np.asarray(action, dtype=np.float64)
     if action.shape != (task.action_dim,):
-        raise ValueError(
-            f"action of shape {action.shape}: expected ({task.action_dim},)"
+        raise UserError(
+            f"task {task.name}: action of shape {action.shape}: expected "
+            f"({task.action_dim},)"
         )
-    return action
+    if not np.isfinite(action).all():
+        raise UserError(f"task {task.name}: action is not finite: expected floats")
+    return np.minimum(np.maximum(action, -1.0), 1.0)

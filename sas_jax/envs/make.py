@@ -1,33 +1,71 @@
-"""From a task's name to an environment of its suite."""
+"""From a task's name to an environment of its suite; the registry of suites.
 
-from collections.abc import Callable
+A suite from outside joins by `register_suite`: then its tasks work wherever a name of a
+task is asked for, in the workers of `VectorEnv` as well.
+"""
+
+import importlib
+from collections.abc import Iterable
 
 from sas_jax.envs import tasks
+from sas_jax.envs.checked import CheckedEnv
+from sas_jax.errors import UserError
 
-
-def _bullet(task: tasks.Task, lean: bool):
-    from sas_jax.envs.suites.bullet import BulletEnv  # needs pybullet
-
-    del lean
-    return BulletEnv(task)
-
-
-def _safety_gymnasium(task: tasks.Task, lean: bool):
-    from sas_jax.envs.suites import safety_gymnasium
-
-    if not lean or not task.obs_groups:
-        return safety_gymnasium.PlainEnv(task)
-    safety_gymnasium.import_safety_gymnasium()
-    from sas_jax.envs.lean.env import LeanEnv  # needs MuJoCo
-
-    return LeanEnv(task)
-
-
-# Suite -> (task, lean) -> environment. Suites are imported when they are asked for.
-SUITES: dict[str, Callable] = {
-    "safety-gymnasium": _safety_gymnasium,
-    "bullet-safety-gym": _bullet,
+# Suite -> "module:function", (task, lean) -> environment. Imported on demand.
+_OWN = {
+    "safety-gymnasium": "sas_jax.envs.suites.safety_gymnasium:make",
+    "bullet-safety-gym": "sas_jax.envs.suites.bullet:make",
 }
+SUITES: dict[str, str] = dict(_OWN)
+
+
+def register_suite(name: str, entry: str, suite_tasks: Iterable[tasks.Task]) -> None:
+    """Adds a suite of environments and its tasks.
+
+    Args:
+      name: of the suite, as the tasks' `suite` says.
+      entry: ``"package.module:function"``. The function takes (task, lean) and returns
+        an environment with ``reset(seed) -> [O]``, ``step(action [A]) -> (observation
+        [O], reward, cost, terminated, truncated)`` and ``close()``; ``pose()`` and
+        ``layout()``, as those of `PlainEnv`, are optional. An episode must depend on
+        its seed and actions only. `lean` asks for a faster path and may be ignored.
+        Worker processes import the function, so it is named and not passed.
+      suite_tasks: the tasks. Registering the very same suite again changes nothing.
+
+    Raises:
+      UserError: a name that is taken, an entry of another form, or no tasks.
+    """
+    suite_tasks = list(suite_tasks)
+    module, _, function = str(entry).partition(":")
+    if not (module and function.isidentifier()):
+        raise UserError(f"suite {name!r}: entry {entry!r}: expected 'module:function'")
+    if SUITES.get(name, entry) != entry:
+        raise UserError(f"suite {name!r} is registered already, as {SUITES[name]!r}")
+    if not suite_tasks:
+        raise UserError(f"suite {name!r}: expected at least one task")
+    for task in suite_tasks:
+        if task.suite != name:
+            raise UserError(
+                f"task {task.name!r}: of suite {task.suite!r}, expected {name!r}"
+            )
+        if tasks.TASKS.get(task.name, task) != task:
+            raise UserError(f"task {task.name!r} is registered already")
+    SUITES[name] = entry
+    tasks.TASKS.update({task.name: task for task in suite_tasks})
+
+
+def registration(task: tasks.Task) -> dict | None:
+    """What a worker process needs to know of a suite from outside, else None."""
+    if task.suite in _OWN:
+        return None
+    return {"entry": SUITES[task.suite], "task": tasks.to_json(task)}
+
+
+def register_in_worker(registered: dict | None) -> None:
+    """Registers what the parent's `registration` said."""
+    if registered is not None:
+        task = tasks.from_json(registered["task"])
+        register_suite(task.suite, registered["entry"], [task])
 
 
 def make(task_name: str, *, lean: bool = True):
@@ -39,4 +77,21 @@ def make(task_name: str, *, lean: bool = True):
       UserError: unknown task, or a suite that is not installed or cannot run it here.
     """
     task = tasks.get_task(task_name)
-    return SUITES[task.suite](task, lean)
+    if task.suite not in SUITES:
+        raise UserError(
+            f"task {task.name}: unknown suite {task.suite!r}; expected one of "
+            f"{', '.join(SUITES)}"
+        )
+    env = _function(task.suite)(task, lean)
+    return env if task.suite in _OWN else CheckedEnv(env, task)
+
+
+def _function(suite: str):
+    """Imports the function that makes environments of a suite."""
+    module, _, function = SUITES[suite].partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"suite {suite!r}: {SUITES[suite]!r} cannot be imported ({error})"
+        ) from error

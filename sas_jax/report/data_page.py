@@ -43,6 +43,7 @@ def _text(episodes: Episodes, source: str, reference: Episodes | None) -> str:
     lengths = episodes.lengths
     coverage = quality.state_action_coverage(episodes, reference)
     against = "the reference's cells" if reference else "one cell per step"
+    ranges = task.references
     columns = ("min", "25 %", "median", "mean", "75 %", "max", "DSRL min", "DSRL max")
     lines = [
         f"# {episodes.task}: {episodes.num_episodes} episodes",
@@ -60,8 +61,8 @@ def _text(episodes: Episodes, source: str, reference: Episodes | None) -> str:
         "",
         f"| per episode | {' | '.join(columns)} |",
         "|---" * (1 + len(columns)) + "|",
-        _row("return", returns, task.return_min, task.return_max),
-        _row("cost", costs, task.cost_min, task.cost_max),
+        _row("return", returns, ranges.return_min, ranges.return_max),
+        _row("cost", costs, ranges.cost_min, ranges.cost_max),
         "",
         "| threshold | safe episodes | best return among them |",
         "|---|---|---|",
@@ -107,7 +108,8 @@ def _return_cost(episodes: Episodes):
     plane, histogram = axes[0]
     size = float(np.clip(2000 / len(costs), 4, 25))
     plane.scatter(costs, returns, s=size, color=style.BLUE, alpha=0.5, linewidths=0)
-    plane.axhline(task.return_max, color=style.GREY, linewidth=1, linestyle=":")
+    largest = task.references.return_max
+    plane.axhline(largest, color=style.GREY, linewidth=1, linestyle=":")
     plane.set(xlabel="cost of an episode", ylabel="return", title="Episodes")
     style.panel_note(plane, "dotted: DSRL's largest return; dashed: thresholds")
     # Bins of the whole axis: of the costs' own range they could be too narrow to see.

@@ -168,7 +168,7 @@ def test_circle_respects_walls_unless_it_dares(task):
     assert cost == 0
     daring_gain, daring_cost, _ = run(env, Behaviour(1.0, 1.0, 0.0))
     assert daring_gain > gain and daring_cost > 50
-    assert gain > tasks.get_task(task).return_min
+    assert gain > tasks.get_task(task).references.return_min
 
 
 def test_walls_are_dared_in_the_share_that_risk_says():
@@ -191,7 +191,7 @@ def test_walls_are_dared_in_the_share_that_risk_says():
 def test_careful_circles_are_rewarding_and_safe(task, least):
     """The hard corner: most careful episodes are like this, noise included."""
     gain, cost, _ = run(make_env(task), Behaviour(0.3, 0.9, 0.15))
-    assert cost <= 20 and gain > least > tasks.get_task(task).return_min
+    assert cost <= 20 and gain > least > tasks.get_task(task).references.return_min
 
 
 def test_push_moves_the_box_towards_the_goal():

@@ -25,13 +25,13 @@ def test_registry_holds_the_tasks_of_the_field():
 
 @pytest.mark.parametrize("task", tasks.TASKS.values(), ids=lambda t: t.name)
 def test_entries_are_consistent(task):
-    assert task.return_min < task.return_max
-    assert task.cost_min < task.cost_max
+    assert task.references.return_min < task.references.return_max
+    assert task.references.cost_min < task.references.cost_max
     bullet = task.suite == "bullet-safety-gym"
     assert task.cost_limits == ((10, 20, 40) if bullet else (20, 40, 80))
-    assert tuple(task.cdt_targets) == task.cost_limits
-    assert task.name in task.env_id and task.name in task.dsrl_stem
-    assert task.cost_max <= task.episode_steps * task.max_step_cost
+    assert tuple(task.references.cdt_targets) == task.cost_limits
+    assert task.name in task.env_id and task.name in task.references.dsrl_stem
+    assert task.references.cost_max <= task.episode_steps * task.max_step_cost
     if task.obs_groups:
         stops = [group.stop for group in task.obs_groups.values()]
         starts = [group.start for group in task.obs_groups.values()]
@@ -41,12 +41,15 @@ def test_entries_are_consistent(task):
 def test_references_are_those_of_dsrl_and_osrl():
     # Rows of DSRL's table, one of each kind.
     goal = tasks.get_task("PointGoal1")
-    assert (goal.return_min, goal.return_max) == (0.0119601, 30.0711)
-    assert (goal.episode_steps, goal.dsrl_trajectories) == (1000, 2022)
-    assert goal.dsrl_stem == "SafetyPointGoal1Gymnasium-v0"
+    assert (goal.references.return_min, goal.references.return_max) == (
+        0.0119601,
+        30.0711,
+    )
+    assert (goal.episode_steps, goal.references.dsrl_trajectories) == (1000, 2022)
+    assert goal.references.dsrl_stem == "SafetyPointGoal1Gymnasium-v0"
     circle = tasks.get_task("CarCircle2")
-    assert (circle.episode_steps, circle.cost_max) == (500, 398)
-    assert circle.cdt_targets == {20.0: 20.0, 40.0: 21.0, 80.0: 22.0}
+    assert (circle.episode_steps, circle.references.cost_max) == (500, 398)
+    assert circle.references.cdt_targets == {20.0: 20.0, 40.0: 21.0, 80.0: 22.0}
     cheetah = tasks.get_task("HalfCheetahVelocity")
     assert cheetah.env_id == "SafetyHalfCheetahVelocity-v1"
     assert (cheetah.obs_dim, cheetah.action_dim) == (17, 6)
@@ -94,7 +97,10 @@ def test_scores_follow_dsrl():
     # (15 - 0.0119601) / (30.0711 - 0.0119601)
     np.testing.assert_allclose(task.normalized_return(15.0), 0.498618389, rtol=1e-8)
     np.testing.assert_array_equal(
-        task.normalized_return(np.array([task.return_min, task.return_max])), [0, 1]
+        task.normalized_return(
+            np.array([task.references.return_min, task.references.return_max])
+        ),
+        [0, 1],
     )
     assert task.normalized_cost(30.0, 20.0) == 1.5
     # kappa = 0: (C + 1) / (0 + 1)

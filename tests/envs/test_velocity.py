@@ -66,6 +66,28 @@ def test_swimmer_is_charged_above_its_speed_limit():
     assert costs == [float(speed > 0.2282) for speed in speeds]
 
 
+@pytest.mark.parametrize("name", VELOCITY)
+def test_control_is_charged_for_the_action_that_acts(name):
+    """The suite charges for the action as given, though ends of the box bound it."""
+    task = tasks.get_task(name)
+    wide = np.linspace(-3.0, 3.0, task.action_dim)
+    results = []
+    for action in (wide, np.clip(wide, -1.0, 1.0)):
+        env = make_env(name)
+        env.reset(0)
+        results.append(env.step(action))
+    np.testing.assert_array_equal(results[0][0], results[1][0])
+    assert results[0][1:] == results[1][1:]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_actions_that_are_not_finite_are_refused(bad):
+    env = make_env("SwimmerVelocity")
+    env.reset(0)
+    with pytest.raises(UserError, match="SwimmerVelocity: action is not finite"):
+        env.step([0.0, bad])
+
+
 def test_time_limit():
     env = make_env("HalfCheetahVelocity")
     env.reset(0)

@@ -129,8 +129,8 @@ def test_thresholds_of_a_policy_without_cost_tokens_share_its_episodes(three_epi
             assert strict.episode_return == loose.episode_return
             assert strict.normalized_cost == strict.cost + 1
             assert loose.normalized_cost == loose.cost / 40
-            span = task.return_max - task.return_min
-            expected = (strict.episode_return - task.return_min) / span
+            span = task.references.return_max - task.references.return_min
+            expected = (strict.episode_return - task.references.return_min) / span
             np.testing.assert_allclose(strict.normalized_return, expected, rtol=1e-12)
             if variant == "sas":
                 assert strict.invariant_share == 1.0 >= loose.invariant_share >= 0.0

@@ -1,7 +1,7 @@
 """Runs the plain and the fast path side by side and compares every number.
 
-Used by tests, by the benchmark, and by anyone who wants to know whether the fast path
-may be trusted with other versions of MuJoCo or numpy than those it was written under.
+Used by tests, and by anyone who wants to know whether the fast path may be trusted with
+other versions of MuJoCo or numpy than those it was written under.
 """
 
 import time

@@ -47,6 +47,12 @@ def _global_generators_seeded(seed: int):
         random.setstate(states[1])
 
 
+def make(task, lean: bool) -> "BulletEnv":
+    """Makes an environment; there is one path only."""
+    del lean
+    return BulletEnv(task)
+
+
 class BulletEnv:
     """One environment of bullet-safety-gym; see `PlainEnv` for the methods."""
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from sas_jax.envs import tasks
 from sas_jax.envs.interface import check_seed
+from sas_jax.envs.make import registration
 from sas_jax.envs.vector import pool, shared
 from sas_jax.errors import UserError
 
@@ -90,6 +91,7 @@ class VectorEnv:
             num_workers=self.num_workers,
             python=python,
             lean=lean,
+            registered=registration(self.task),
         )
         self._finalizer = weakref.finalize(self, self._pool.close)
         with self._closing_on_error():
@@ -104,7 +106,8 @@ class VectorEnv:
         Raises:
           UserError: wrong shapes, or a seed out of range.
           WorkerError: the environment refuses a seed (the masked slots then have no
-            episode), or keeps killing its worker (the vector environment is closed).
+            episode), or keeps killing its worker or returns what is not finite (the
+            vector environment is closed).
         """
         mask = self._check_mask(mask)
         seeds = np.asarray(seeds)
@@ -122,18 +125,19 @@ class VectorEnv:
         self._live[mask] = True
         self._seeds[mask] = self._slots.seeds[mask]
         self._lengths[mask] = 0
+        self._check_finite(mask)
         return self._batch(is_first=mask, moved=mask)
 
     def step(self, actions) -> StepBatch:
         """Steps every slot whose episode runs; the others stay put.
 
-        actions: `[B, A]` floats, clipped to [-1, 1] by the suite. Rows of slots that
+        actions: `[B, A]` floats, clipped to [-1, 1] before they act. Rows of slots that
         have ended must be finite and are not used.
 
         Raises:
           UserError: wrong shape, NaN or infinity.
-          WorkerError: the environment raises or keeps killing its worker; the vector
-            environment is closed.
+          WorkerError: the environment raises, keeps killing its worker or returns
+            what is not finite; the vector environment is closed.
         """
         actions = np.asarray(actions)
         expected = (self.num_envs, self.action_dim)
@@ -156,6 +160,7 @@ class VectorEnv:
         self._actions[live, self._lengths[live]] = actions[live]
         self._lengths[live] += 1
         self._live &= ~self._slots.ended
+        self._check_finite(live)
         return self._batch(is_first=np.zeros(self.num_envs, bool), moved=live)
 
     def layout(self, slot: int) -> dict[str, np.ndarray]:
@@ -200,6 +205,27 @@ class VectorEnv:
                 f"expected ({self.num_envs},) bool"
             )
         return mask
+
+    def _check_finite(self, moved) -> None:
+        """Refuses what a simulation that has broken down returns, and closes.
+
+        Three sums over arrays that lie at hand: a few microseconds a step.
+        """
+        slots = self._slots
+        rows = np.isfinite(slots.observations).all(axis=1)
+        bad = moved & ~(rows & np.isfinite(slots.rewards) & np.isfinite(slots.costs))
+        if not bad.any():
+            return
+        slot = int(bad.argmax())
+        what = "an observation"
+        if rows[slot]:
+            what = f"reward {slots.rewards[slot]} and cost {slots.costs[slot]}"
+        self.close()
+        raise pool.WorkerError(
+            f"task {self.task.name}, seed {self._seeds[slot]}, step "
+            f"{self._lengths[slot]}: the environment returned {what} that is not "
+            "finite; expected finite numbers"
+        )
 
     def _history(self, slots) -> bytes:
         """Packs the episodes of some slots for `Worker.replay`."""

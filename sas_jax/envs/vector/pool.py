@@ -46,8 +46,12 @@ def closing_unless_finished(close):
 class WorkerPool:
     """W workers and the slots each of them serves."""
 
-    def __init__(self, task, slots, *, num_envs, num_workers, python, lean):
-        """slots: the `SharedSlots`. The other arguments are those of `VectorEnv`."""
+    def __init__(self, task, slots, *, num_envs, num_workers, python, lean, registered):
+        """Starts nothing yet.
+
+        slots: the `SharedSlots`. registered: `make.registration` of the task. The other
+        arguments are those of `VectorEnv`.
+        """
         self._task = task
         self._slots = slots
         self._python = python or sys.executable
@@ -57,6 +61,9 @@ class WorkerPool:
         self._config = {
             "task": task,
             "lean": bool(lean),
+            "registered": registered,
+            # What this process can import, its workers can; others have their own path.
+            "path": [] if python else sys.path,
             "num_envs": num_envs,
             "num_workers": num_workers,
             "obs_dim": slots.observations.shape[1],
