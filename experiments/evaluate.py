@@ -11,7 +11,7 @@ from tqdm import tqdm
 from experiments import cli
 from sas_jax import checkpoint
 from sas_jax import config as config_lib
-from sas_jax.alignment import algorithm1
+from sas_jax.alignment.variants import VARIANTS
 from sas_jax.critic import file as critic_file
 from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
@@ -22,7 +22,7 @@ from sas_jax.report import tables
 _CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
 _STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
 _VARIANTS = flags.DEFINE_list(
-    "variants", ["none", "rand", "sas"], f"Out of {', '.join(algorithm1.VARIANTS)}."
+    "variants", ["none", "rand", "sas"], f"Out of {', '.join(VARIANTS)}."
 )
 _LIMITS = flags.DEFINE_list("cost_limits", None, "Thresholds (default: the task's).")
 _EPISODES = flags.DEFINE_integer("episodes", 20, "Layouts per variant.")

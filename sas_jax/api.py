@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 import jax
 
 from sas_jax import checkpoint
-from sas_jax.alignment.algorithm1 import check_variants
 from sas_jax.alignment.carry import Policy
-from sas_jax.alignment.config import CRITICAL
+from sas_jax.alignment.variants import check_variants, critic_of
 from sas_jax.critic.file import load_critic
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
@@ -41,7 +40,7 @@ def load_policy(
     """Loads a checkpoint's policy under the given variants.
 
     Args:
-      workdir: folder written by experiments.train. variants: see `alignment.VARIANTS`.
+      workdir: folder written by experiments.train. variants: see `variants.VARIANTS`.
       step: training step, None for the last. train_seed: index of the training seed.
       critic: file of experiments.critic, for the variants that need a cost critic.
 
@@ -55,9 +54,9 @@ def load_policy(
             f"train_seed: {train_seed}; the checkpoint holds {seeds} seed(s), from 0"
         )
     variants = check_variants(tuple(variants))
-    if critic is None and (critical := [v for v in variants if v in CRITICAL]):
+    if critic is None and (critical := critic_of(variants)):
         raise UserError(
-            f"variants: {critical[0]} needs a cost critic; expected critic=, a file of "
+            f"variants: {critical} needs a cost critic; expected critic=, a file of "
             "experiments.critic"
         )
     state = jax.tree.map(lambda x: x[train_seed], loaded.state)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from sas_jax.alignment.algorithm1 import SASConfig
+from sas_jax.alignment.config import SASConfig
 from sas_jax.data.augment import AugmentConfig
 from sas_jax.data.device_rows import Prompting
 from sas_jax.data.sampling import DataConfig

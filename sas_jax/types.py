@@ -61,13 +61,13 @@ class TimeStep:
 class Rows:
     """The episodes that one batched run consists of, one per row.
 
-    variant: `[B]` int32 index into the learner's static tuple of variants.
+    Rows come variant by variant, as many of each: row `v * E + e` is episode e.
+
     cost_limit: `[B]` cost threshold of the episode.
     episode_seed: `[B]` uint32; fixes the layout and every random draw of the agent.
     target_return: `[B]` return token at the start; None means the policy's own.
     """
 
-    variant: jax.Array
     cost_limit: jax.Array
     episode_seed: jax.Array
     target_return: jax.Array | None = None

@@ -21,7 +21,6 @@ def _carry(config, spec, variables, learner, rows, key, has_prompt):
     carry = jax.jit(learner.initial_carry)(
         variables,
         Rows(
-            variant=jnp.zeros(rows, jnp.int32),
             cost_limit=jnp.full(rows, 20.0),
             episode_seed=jnp.arange(rows, dtype=jnp.uint32),
         ),

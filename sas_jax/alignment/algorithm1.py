@@ -1,45 +1,50 @@
-"""Algorithm 1: imagine, score, choose a prompt, for one episode or a batch of them.
+"""Algorithm 1, once: imagine, score, choose a prompt, for a batch of episodes.
 
-Works with any `SequenceModel`. All variants of an episode share the first loop's
-imaginations.
+Works with any `SequenceModel`. The lines named in `_Run.__call__` are the paper's.
+All variants of an episode share the first loop's imaginations; those whose first prompt
+is chosen by one rule share the second loop's, too.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from sas_jax.alignment.config import VARIANTS, SASConfig, check_variants
-from sas_jax.alignment.diagnostics import Diagnostics
+from sas_jax.alignment.config import SASConfig
+from sas_jax.alignment.diagnostics import (
+    Diagnostics,
+    diagnose,
+    empty_diagnostics,
+    mean_found,
+)
 from sas_jax.alignment.gate import RiskModel
 from sas_jax.alignment.loops import (
     Choice,
     Loop,
-    Task,
-    choose_first,
-    conclude,
-    first_prompts,
+    bounded,
+    counted,
+    cut,
     fragment_keys,
-    join,
     loop_keys,
     run_loop,
-    second_rules,
-    summarise,
-    task_of,
 )
+from sas_jax.alignment.rules import RULES, Candidates
 from sas_jax.alignment.sequence_model import Prompt, SequenceModel, make_room
-from sas_jax.alignment.tiles import Tiling, map_tiles
-from sas_jax.types import Key, Params
+from sas_jax.alignment.tiles import Tiling, map_rows, map_tiles
+from sas_jax.alignment.variants import VARIANTS, check_variants
+from sas_jax.errors import UserError
+from sas_jax.types import Key, Params, Trajectory
 
-__all__ = ["VARIANTS", "SASConfig", "align", "align_batch", "check_variants"]
+__all__ = ["Alignment", "align", "align_batch"]
 
 
 class Alignment(NamedTuple):
-    """Everything Algorithm 1 made for one episode.
+    """Everything Algorithm 1 made for one episode, or `[E, ...]` for a batch of them.
 
     prompts, diagnostics: `[V]`, one entry per variant in the order asked for.
     Of the first run, where there are several fragments:
-    first: the first loop. second: dict rule -> second loop `[M, T]`.
+    first: the first loop. second: dict first rule -> second loop `[M, T]`.
     first_choices, second_choices: dict variant -> Choice.
     """
 
@@ -49,6 +54,26 @@ class Alignment(NamedTuple):
     second: dict[str, Loop]
     first_choices: dict[str, Choice]
     second_choices: dict[str, Choice]
+
+
+class Fragment(NamedTuple):
+    """What one run of Algorithm 1 chose: `L` steps, whether it found any, and why."""
+
+    segment: Trajectory
+    found: jax.Array
+    diagnostics: Diagnostics
+
+
+class Rows(NamedTuple):
+    """What is known of the episodes besides their states; `[E]` each.
+
+    cost_limits: `[E, C]`. num_steps: int32 steps until the episode ends. origin: time
+    step at which the prompt is put in front; None means the episode's start.
+    """
+
+    cost_limits: jax.Array
+    num_steps: jax.Array
+    origin: jax.Array | None
 
 
 def align(
@@ -64,98 +89,27 @@ def align(
     max_cost: float = 1.0,
     risk_model: RiskModel | None = None,
 ) -> Alignment:
-    """Algorithm 1 from one state: imagine N, choose, imagine M more, choose a prompt.
+    """`align_batch` for one episode: no leading axis in what comes and goes.
 
     Args:
-      model: any sequence policy that offers the step functions.
-      variables: its parameters.
       key: consumed; the i-th imagination depends on (key, i) only.
       state: where the episode stands, one trajectory (leading axis 1).
       cost_limits: `[C]` thresholds d at which the invariant set is reported.
-      config: settings; `horizon` is T with 0 resolved.
-      variants: static tuple of names out of `VARIANTS`.
-      max_cost: C_max, the largest cost of a step.
-      risk_model: cost critic of the variants that choose by one.
-
-    Returns:
-      `Alignment`. A variant whose candidates all have a non-finite energy gets the
-      empty prompt and `prompt_ok` 0, never a NaN. With several fragments, a run without
-      a valid candidate repeats the segment of the first run that has one.
+      The others are as in `align_batch`.
     """
-    task = task_of(model, config, variants, horizon, max_cost, risk_model)
-
-    def run(key):
-        return _run(task, variables, key, state, cost_limits)
-
-    if config.fragments == 1:
-        fragments, *details = run(key)
-    else:
-        fragments, *details = jax.lax.map(run, fragment_keys(key, config.fragments))
-        fragments = {v: join(f) for v, f in fragments.items()}
-        details = jax.tree.map(lambda x: x[0], details)
-    found = summarise(task, variables, fragments, cost_limits.shape[0])
-    return Alignment(*found, *details)
-
-
-def _run(task: Task, variables, key, state, cost_limits):
-    """Algorithm 1 once: variant -> Fragment, and the loops and choices."""
-    model, config, horizon = task.model, task.config, task.horizon
-    first_keys, second_keys, random_key = loop_keys(key, config)
-    first = run_loop(model, variables, config, horizon, first_keys, state, None)
-    first_choices = choose_first(task, variables, random_key, first)
-    second = {}
-    # One second loop per first prompt, all in one program: variants that differ only in
-    # how they score the M imaginations share them.
-    prompts = first_prompts(task, variables, first, first_choices)
-    if prompts is not None:
-        prompted = make_room(model, state, config.prompt_length)
-        # One after another, not side by side: a prompt's imaginations then have the
-        # same shapes, and so the same bits, whichever other variants are asked for.
-        runs = jax.lax.map(
-            lambda prompt: run_loop(
-                model, variables, config, horizon, second_keys, prompted, prompt
-            ),
-            prompts,
-        )
-        second = {
-            rule: jax.tree.map(lambda x, i=i: x[i], runs)
-            for i, rule in enumerate(second_rules(task))
-        }
-    fragments, second_choices = conclude(
-        task, variables, first, second, first_choices, cost_limits
+    found = align_batch(
+        model,
+        variables,
+        key[None],
+        state,
+        cost_limits[None],
+        config=config,
+        variants=variants,
+        horizon=horizon,
+        max_cost=max_cost,
+        risk_model=risk_model,
     )
-    return fragments, first, second, first_choices, second_choices
-
-
-# Episodes that choose side by side. One: its products have the same shape whatever the
-# tile of imaginations, and are few.
-_CHOICES = 1
-
-
-def start_batch(
-    model: SequenceModel,
-    variables: Params,
-    keys: Key,
-    obs: jax.Array,
-    return_to_go: jax.Array,
-    cost_to_go: jax.Array,
-    *,
-    tiling: Tiling,
-) -> Any:
-    """`model.start` of E trajectories, each one's density independent of the others.
-
-    keys, return_to_go, cost_to_go: `[E]`. obs: `[E, O]`, environment units.
-    """
-    given = (keys, obs, return_to_go, cost_to_go)
-
-    def density(row, variables):
-        row = jax.tree.map(lambda x: x[None], row)
-        return model.start(variables, *row, model.context).log_density[0]
-
-    # Nothing else of a state is a product.
-    few = tiling._replace(size=_CHOICES)
-    state = model.start(variables, *given, model.context)
-    return state.replace(log_density=map_tiles(density, given, variables, few))
+    return jax.tree.map(lambda x: x[0], found)
 
 
 def align_batch(
@@ -168,106 +122,295 @@ def align_batch(
     config: SASConfig,
     variants: tuple[str, ...],
     horizon: int,
-    tiling: Tiling,
+    num_steps: jax.Array | None = None,
+    origin: jax.Array | None = None,
     max_cost: float = 1.0,
     risk_model: RiskModel | None = None,
+    tiling: Tiling | None = None,
 ) -> Alignment:
-    """`align` for E episodes, their imaginations worked off in tiles over devices.
-
-    All E x N imaginations of the first loop, and then all E x M of the second ones, are
-    rows of `tiling`: as many products of one shape as it takes, on every device its
-    share. The shape of a product depends on the size of the tiles, and neither on the
-    other episodes nor on the number of devices; see `tiling` for what that is worth.
+    """Algorithm 1 for E episodes: imagine N, choose, imagine M more, choose a prompt.
 
     Args:
-      keys: `[E]`, consumed. state: of E trajectories, leading axis E; leaves without
-        axes are common to all. cost_limits: `[E, C]`.
-      tiling: see `tiling.make_tiling`. The others are as in `align`, draws included.
+      model: any sequence policy that offers the step functions.
+      variables: its parameters.
+      keys: `[E]`, consumed; an episode's i-th imagination depends on (its key, i) only.
+      state: where the episodes stand, leading axis E; leaves without axes are common.
+      cost_limits: `[E, C]` thresholds d at which the invariant set is reported.
+      config: settings. horizon: T, static; `config.horizon` with 0 resolved.
+      variants: static tuple of names out of `variants.VARIANTS`.
+      num_steps: `[E]` steps until the episode ends, at least 1; later imagined steps
+        count nowhere. None means no fewer than T.
+      origin: `[E]` time step at which the prompts are put in front; None: the start.
+      max_cost: C_max, the largest cost of a step.
+      risk_model: cost critic of the variants that choose by one.
+      tiling: imaginations of all episodes are worked off in tiles of one shape, over
+        devices; the shape depends neither on the episodes nor on the devices. None
+        means side by side.
 
     Returns:
-      `Alignment` whose leaves have a leading axis E.
+      `Alignment` whose leaves have a leading axis E. A variant whose candidates all
+      have a non-finite energy gets the empty prompt and `prompt_ok` 0, never a NaN.
+      With several fragments, a run without a valid candidate repeats the segment of the
+      first run that has one.
 
     Raises:
-      UserError: as `align`.
+      UserError: an unknown variant, or a horizon shorter than the prompt.
     """
-    task = task_of(model, config, variants, horizon, max_cost, risk_model)
-    count, runs = cost_limits.shape[0], config.fragments
-    each = jax.vmap(lambda key: fragment_keys(key, runs))(keys).reshape(-1)
-    owner = jnp.arange(count * runs) // runs
-    first_keys, second_keys, random_keys = jax.vmap(lambda k: loop_keys(k, config))(
-        each
+    if horizon < config.prompt_length:
+        raise UserError(
+            f"horizon {horizon} is shorter than the prompt ({config.prompt_length} "
+            "steps)"
+        )
+    run = _Run(
+        model, config, check_variants(variants), horizon, max_cost, risk_model, tiling
     )
+    count = cost_limits.shape[0]
+    if num_steps is None:
+        num_steps = jnp.full(count, horizon, jnp.int32)
+    rows = Rows(cost_limits, jnp.minimum(num_steps, horizon), origin)
 
-    def loop(keys, owner, state, prompts):
-        """`[R, P]` imaginations of R runs, each from row `owner` of the states."""
+    def once(keys):
+        return run(variables, keys, state, rows)
+
+    if config.fragments == 1:
+        fragments, *details = once(keys)
+    else:
+        keys = jax.vmap(lambda key: fragment_keys(key, config.fragments))(keys)
+        fragments, *details = jax.lax.map(once, jnp.swapaxes(keys, 0, 1))
+        details = jax.tree.map(lambda x: x[0], details)
+        fragments = {v: jax.vmap(_join, 1)(f) for v, f in fragments.items()}
+    found = run.prompts_of(variables, fragments, rows)
+    return Alignment(*found, *details)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """One run of Algorithm 1 over a batch; the fields are `align_batch`'s arguments."""
+
+    model: SequenceModel
+    config: SASConfig
+    variants: tuple[str, ...]
+    horizon: int
+    max_cost: float
+    risk_model: RiskModel | None
+    tiling: Tiling | None
+
+    def __call__(self, variables, keys, state, rows: Rows):
+        """Variant -> `Fragment`, the loops, and the choices in them; all `[E]`."""
+        keys = jax.vmap(lambda key: loop_keys(key, self.config))(keys)
+        first_keys, second_keys, rule_keys = keys
+        # Lines 1 to 5: N imaginations from where the episode stands, their energies.
+        first = self.imagine(variables, first_keys, state, rows, None)
+        # Lines 6 and 7: one of them, by each rule, and the L steps before its peak.
+        first_choices, prompts = self.each(
+            self.choose_first, variables, rule_keys, first, rows
+        )
+        second = {}
+        if prompts:
+            # Lines 8 to 13: M imaginations under the first prompt. One rule after the
+            # other, not side by side: a prompt's imaginations have the same shapes, and
+            # so the same bits, whichever other variants are asked for.
+            room = make_room(self.model, state, self.config.prompt_length)
+            stacked = jax.tree.map(lambda *x: jnp.stack(x), *prompts.values())
+            loops = jax.lax.map(
+                lambda prompt: self.imagine(variables, second_keys, room, rows, prompt),
+                stacked,
+            )
+            second = {
+                rule: jax.tree.map(lambda x, i=i: x[i], loops)
+                for i, rule in enumerate(prompts)
+            }
+        # Lines 14 and 15: one of these, and the prompt of the real episode.
+        fragments, second_choices = self.each(
+            self.choose_last, variables, rule_keys, first, first_choices, second, rows
+        )
+        return fragments, first, second, first_choices, second_choices
+
+    def each(self, function, variables, *rows):
+        """`function(variables, *row)` of every episode."""
+        return map_rows(
+            lambda row, shared: function(shared, *row), rows, variables, self.tiling
+        )
+
+    def imagine(self, variables, keys, state, rows: Rows, prompts) -> Loop:
+        """One loop of every episode: keys `[E, P]`, prompts `[E]` or None."""
+        model, config, horizon = self.model, self.config, self.horizon
+        is_common = jax.tree.map(lambda x: x.ndim == 0, state)
+
+        def loop(variables, keys, state, num_steps, prompt):
+            own = jax.tree.map(
+                lambda x, common: x if common else x[None], state, is_common
+            )
+            return run_loop(
+                model, variables, config, horizon, keys, own, prompt, num_steps
+            )
+
+        if self.tiling is None:
+            axes = jax.tree.map(lambda common: None if common else 0, is_common)
+            every = jax.vmap(loop, (None, 0, axes, 0, 0))
+            return every(variables, keys, state, rows.num_steps, prompts)
 
         def one(row, shared):
-            key, owner, run = row
-            variables, state, prompts = shared
-            own = jax.tree.map(lambda x: x[owner][None] if x.ndim else x, state)
-            prompt = jax.tree.map(lambda x: x[run], prompts)
-            found = run_loop(model, variables, config, horizon, key[None], own, prompt)
+            key, owner = row
+            variables, state, num_steps, prompts = shared
+            mine = jax.tree.map(
+                lambda x, common: x if common else x[owner], state, is_common
+            )
+            prompt = jax.tree.map(lambda x: x[owner], prompts)
+            found = loop(variables, key[None], mine, num_steps[owner], prompt)
             return jax.tree.map(lambda x: x[0], found)
 
-        number, size = keys.shape
-        run = jnp.repeat(jnp.arange(number), size)
-        rows = keys.reshape(-1), jnp.repeat(owner, size), run
-        found = map_tiles(one, rows, (variables, state, prompts), tiling)
-        return jax.tree.map(lambda x: x.reshape(number, size, *x.shape[1:]), found)
+        count, size = keys.shape
+        each = keys.reshape(-1), jnp.repeat(jnp.arange(count), size)
+        shared = (variables, state, rows.num_steps, prompts)
+        found = map_tiles(one, each, shared, self.tiling)
+        return jax.tree.map(lambda x: x.reshape(count, size, *x.shape[1:]), found)
 
-    def each_run(function, *rows):
-        few = tiling._replace(size=_CHOICES)
-        return map_tiles(
-            lambda row, shared: function(shared, *row), rows, variables, few
+    def choose(self, variables, rule, key, loop: Loop, level, rows: Rows) -> Choice:
+        """A rule's choice in one episode's loop, with its segment."""
+        needs_risk, risk = RULES[rule].needs_risk, None
+        if needs_risk:
+            risk = self.risk_of(variables, loop)
+        seen = Candidates(
+            energies=loop.energies,
+            reward=loop.outputs.reward,
+            cost=loop.outputs.cost,
+            risk=risk,
+            level=level,
+            cost_limits=rows.cost_limits,
+            num_steps=rows.num_steps,
+            counts=counted(self.config, self.horizon, rows.num_steps),
+            is_valid=loop.is_valid,
+        )
+        chosen = RULES[rule].choose(key, seen, self.config)
+        return bounded(chosen, self.config.prompt_length, self.horizon)
+
+    def risk_of(self, variables, loop: Loop) -> jax.Array:
+        """A cost critic's risk `[P, T]` of a loop's steps.
+
+        Step by step: a critic's hidden layers over all steps of all episodes at once
+        would take gigabytes.
+        """
+
+        def of_step(step):
+            obs, action = step
+            return self.risk_model.risk(variables, self.model.standardise(obs), action)
+
+        steps = loop.outputs.obs, loop.outputs.action
+        steps = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), steps)
+        return jnp.moveaxis(jax.lax.map(of_step, steps), 0, 1)
+
+    def choose_first(self, variables, key, loop: Loop, rows: Rows):
+        """Variant -> choice, and first rule -> prompt of its second loop."""
+        nan = jnp.full((), jnp.nan)
+        by_rule, choices, prompts = {}, {}, {}
+        for name in self.variants:
+            variant = VARIANTS[name]
+            rule = variant.first
+            if rule is None:
+                continue
+            if rule not in by_rule:
+                by_rule[rule] = self.choose(variables, rule, key, loop, nan, rows)
+            choice = choices[name] = by_rule[rule]
+            if variant.second is not None and rule not in prompts:
+                found = choice.selection.is_valid
+                steps = cut(loop, choice, found, self.config.prompt_length)
+                prompts[rule] = self.encode(variables, steps, found, rows.origin)
+        return choices, prompts
+
+    def choose_last(self, variables, key, first, first_choices, second, rows: Rows):
+        """Variant -> Fragment, and its choice in the second loop if it has one."""
+        fragments, second_choices = {}, {}
+        for name, choice in first_choices.items():
+            variant, loop = VARIANTS[name], first
+            level, found = choice.selection.level, choice.selection.is_valid
+            if variant.second is not None:
+                loop = second[variant.first]
+                choice = self.choose(variables, variant.second, key, loop, level, rows)
+                second_choices[name] = choice
+                found = found & choice.selection.is_valid
+            seen = diagnose(
+                loop.energies,
+                choice.selection,
+                choice.start,
+                level,
+                found,
+                rows.cost_limits,
+                max_cost=self.max_cost,
+                config=self.config,
+                counts=counted(self.config, self.horizon, rows.num_steps),
+            )
+            steps = cut(loop, choice, found, self.config.prompt_length)
+            fragments[name] = Fragment(steps, found, seen)
+        return fragments, second_choices
+
+    def encode(self, variables, steps, found, origin) -> Prompt:
+        """One episode's segment as a prompt that stands before step `origin`."""
+        prompt = self.model.encode_prompt(variables, steps, found)
+        return prompt if origin is None else prompt.replace(origin=origin)
+
+    def prompts_of(self, variables, fragments: dict[str, Fragment], rows: Rows):
+        """Prompts and diagnostics `[E, V]` in the variants' order, empty where a
+        variant has none; prompts are None where none has.
+        """
+        count, num_limits = rows.cost_limits.shape
+        empty = jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (count, *x.shape)),
+            empty_diagnostics(num_limits),
         )
 
-    def choose(variables, key, first):
-        choices = choose_first(task, variables, key, first)
-        return choices, first_prompts(task, variables, first, choices)
+        def encode(variables, fragments, rows):
+            return {
+                v: self.encode(variables, f.segment, f.found, rows.origin)
+                for v, f in fragments.items()
+            }
 
-    first = loop(first_keys, owner, state, None)
-    first_choices, prompts = each_run(choose, random_keys, first)
-    second, rules = {}, second_rules(task)
-    if rules:
-        # Rule by rule, then run by run.
-        prompts = jax.tree.map(
-            lambda x: jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]), prompts
-        )
-        prompted = make_room(model, state, config.prompt_length)
-        number = len(rules)
-        found = loop(
-            jnp.tile(second_keys, (number, 1)),
-            jnp.tile(owner, number),
-            prompted,
-            prompts,
-        )
-        size = count * runs
-        second = {
-            rule: jax.tree.map(lambda x, i=i: x[i * size : (i + 1) * size], found)
-            for i, rule in enumerate(rules)
-        }
+        prompts = None
+        if fragments:
+            made = self.each(encode, variables, fragments, rows)
+            none = jax.tree.map(jnp.zeros_like, next(iter(made.values())))
+            prompts = jax.tree.map(
+                lambda *x: jnp.stack(x, 1), *[made.get(v, none) for v in self.variants]
+            )
+        diagnostics = [
+            fragments[v].diagnostics if v in fragments else empty for v in self.variants
+        ]
+        return prompts, jax.tree.map(lambda *x: jnp.stack(x, 1), *diagnostics)
 
-    def finish(variables, *given):
-        return conclude(task, variables, *given)
 
-    fragments, second_choices = each_run(
-        finish, first, second, first_choices, cost_limits[owner]
-    )
+def _join(fragments: Fragment) -> Fragment:
+    """The fragments `[F]` of several runs -> one of F x L steps (see `align_batch`)."""
+    found, first = fragments.found, jnp.argmax(fragments.found)
 
-    def of_episodes(x):
-        return x.reshape(count, runs, *x.shape[1:])
+    def spread(x):
+        wide = found.reshape(-1, *(1,) * (x.ndim - 1))
+        x = jnp.where(wide, x, x[first][None])
+        return x.reshape(-1, *x.shape[2:])
 
-    details = (first, second, first_choices, second_choices)
-    details = jax.tree.map(lambda x: of_episodes(x)[:, 0], details)
+    diagnostics = mean_found(fragments.diagnostics, found)
+    return Fragment(jax.tree.map(spread, fragments.segment), found.any(), diagnostics)
 
-    def end(variables, fragments):
-        if runs == 1:
-            fragments = jax.tree.map(lambda x: x[0], fragments)
-        else:
-            fragments = {v: join(f) for v, f in fragments.items()}
-        return summarise(task, variables, fragments, cost_limits.shape[1])
 
-    if not fragments:
-        found = jax.vmap(lambda _: summarise(task, variables, {}, cost_limits.shape[1]))
-        return Alignment(*found(owner), *details)
-    return Alignment(*each_run(end, jax.tree.map(of_episodes, fragments)), *details)
+def start_batch(
+    model: SequenceModel,
+    variables: Params,
+    keys: Key,
+    obs: jax.Array,
+    return_to_go: jax.Array,
+    cost_to_go: jax.Array,
+    *,
+    tiling: Tiling | None = None,
+) -> Any:
+    """`model.start` of E trajectories, each one's density independent of the others.
+
+    keys, return_to_go, cost_to_go: `[E]`. obs: `[E, O]`, environment units.
+    """
+    given = (keys, obs, return_to_go, cost_to_go)
+
+    def density(row, variables):
+        row = jax.tree.map(lambda x: x[None], row)
+        return model.start(variables, *row, model.context).log_density[0]
+
+    # Nothing else of a state is a product.
+    state = model.start(variables, *given, model.context)
+    return state.replace(log_density=map_rows(density, given, variables, tiling))

@@ -1,4 +1,4 @@
-"""What the aligned policy carries from step to step, and what it offers (`sas`)."""
+"""What the aligned policy carries from step to step, and what it offers (`policy`)."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,7 +9,6 @@ from flax import struct
 from sas_jax.alignment.algorithm1 import Alignment
 from sas_jax.alignment.diagnostics import Diagnostics
 from sas_jax.alignment.drift import Drift
-from sas_jax.alignment.in_flight import Rules
 from sas_jax.alignment.sequence_model import ModelState
 from sas_jax.types import Key
 
@@ -18,13 +17,13 @@ from sas_jax.types import Key
 class Carry:
     """What the aligned policy remembers, one row per episode x variant.
 
+    variants: static names; rows come variant by variant, as many of each. A narrowed
+    carry names the first variant that acts as its own does.
     state, prompt, diagnostics: see their types; prompt is None without variants that
     have one. keys: `[B]` each row's stream. cost_limit, target_return: `[B]`.
-    rules: `[B]` each row's variant in numbers, num_realigned: `[B]` new prompts since
-    the episode began; None unless the policy re-aligns. drift: None unless tracked.
-    is_gated: `[B]` whether actions pass a gate, num_gated: `[B]` how often it chose
-    another one; None unless some variant has a gate. by_risk: static, whether some
-    variant's prompt is chosen by a cost critic.
+    num_realigned: `[B]` new prompts since the episode began; None unless the policy
+    re-aligns. drift: None unless tracked. num_gated: `[B]` how often a gate chose
+    another action; None unless some variant has a gate.
     kept: name -> `[B, ...]`, what is kept of the alignment at the start; None where
     nothing is, and in every narrowed carry.
     """
@@ -35,13 +34,11 @@ class Carry:
     keys: Key
     target_return: jax.Array
     cost_limit: jax.Array
-    rules: Rules | None = None
     num_realigned: jax.Array | None = None
     drift: Drift | None = None
-    is_gated: jax.Array | None = None
     num_gated: jax.Array | None = None
-    by_risk: bool = struct.field(pytree_node=False, default=False)
     kept: dict[str, jax.Array] | None = None
+    variants: tuple[str, ...] = struct.field(pytree_node=False, default=())
 
 
 class Policy(NamedTuple):

@@ -1,33 +1,9 @@
-"""The variants of SAS and the settings of Algorithm 1."""
+"""The settings of Algorithm 1."""
 
 import dataclasses
 
 from sas_jax.errors import UserError, nearest
 
-# Variant -> (rule of the first selection, whether there is a second loop, what it is
-# scored by). The rule and score `risk` are a cost critic's (`risk`). `null` is `none`
-# with another action seed: the noise floor. `short` is `none` with the window that a
-# pinned prompt leaves: what L steps of memory are worth.
-RULES: dict[str, tuple[str, bool, str] | None] = {
-    "none": None,
-    "null": None,
-    "short": None,
-    "rand": ("random", False, ""),
-    "u": ("min", False, ""),
-    "sas": ("min", True, "v"),
-    "uv_sum": ("min", True, "uv"),
-    "maxmax": ("max", True, "v"),
-    "critic": ("risk", True, "risk"),
-    "gate": None,
-    "gate_sas": ("min", True, "v"),
-    "gate_critic": ("risk", True, "risk"),
-}
-VARIANTS = tuple(RULES)
-# Variants whose actions pass the gate of a cost critic, and all that need one.
-GATED = ("gate", "gate_sas", "gate_critic")
-CRITICAL = ("critic", *GATED)
-# Variants whose prompt a critic chooses.
-BY_RISK = tuple(v for v, rule in RULES.items() if rule and rule[0] == "risk")
 DENSITIES = ("transition", "marginal")
 PROMPT_PLACES = ("pinned", "beside", "sliding")
 
@@ -133,18 +109,3 @@ class SASConfig:
     def prompt_steps(self) -> int:
         """Steps of the whole prompt: fragments x L."""
         return self.fragments * self.prompt_length
-
-
-def check_variants(variants: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns `variants`; raises UserError for an unknown, repeated or missing one."""
-    if not variants:
-        raise UserError(f"variants: expected at least one of {', '.join(VARIANTS)}")
-    for variant in variants:
-        if variant not in RULES:
-            raise UserError(
-                f"variants: unknown {variant!r}{nearest(variant, VARIANTS)} "
-                f"(known: {', '.join(VARIANTS)})"
-            )
-    if len(set(variants)) != len(variants):
-        raise UserError(f"variants: {','.join(variants)} names one twice")
-    return tuple(variants)

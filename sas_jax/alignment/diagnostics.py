@@ -49,7 +49,7 @@ def diagnose(
     *,
     max_cost: float,
     config: SASConfig,
-    num_steps: jax.Array | None = None,
+    counts: jax.Array | None = None,
 ) -> Diagnostics:
     """Conditions and invariant set along the trajectory the prompt was cut from.
 
@@ -57,7 +57,7 @@ def diagnose(
       energies: `[M, T]` of the loop. selection: in it. start: of its segment.
       level: `[]` E-hat. found: `[]` bool, whether there is a prompt.
       cost_limits: `[C]` thresholds. max_cost: C_max.
-      num_steps: `[]` steps that count; None means all.
+      counts: `[T]` bool, steps that count; None means all.
     """
     g = lyapunov.lyapunov_value(energies[selection.index], level)
 
@@ -68,16 +68,16 @@ def diagnose(
             max_cost=max_cost,
             concentrability=config.concentrability,
         )
-        return lyapunov.share(inside, num_steps)
+        return lyapunov.share(inside, counts)
 
     def known(x):
         return jnp.where(found, x.astype(jnp.float32), jnp.nan)
 
-    pairs = None if num_steps is None else num_steps - 1
+    pairs = None if counts is None else lyapunov.pairs(counts)
     return Diagnostics(
         level=known(level),
         score=known(selection.score),
-        mean_u=known(lyapunov.share(lyapunov.condition_u(g), num_steps)),
+        mean_u=known(lyapunov.share(lyapunov.condition_u(g), counts)),
         mean_v=known(lyapunov.share(lyapunov.condition_v(g), pairs)),
         invariant_share=known(jax.vmap(share)(cost_limits)),
         prompt_start=known(start),

@@ -89,28 +89,40 @@ def _log(x: chex.Numeric) -> chex.Numeric:
     return jnp.log(x)
 
 
-def share(holds: jax.Array, num_steps: jax.Array | None = None) -> jax.Array:
-    """Share of steps `[T]` at which a condition holds, of the first `num_steps` only.
+def share(holds: jax.Array, counts: jax.Array | None = None) -> jax.Array:
+    """Share of the steps `[T]` that count at which a condition holds.
 
-    num_steps: `[]`, None means all T. 0 steps give 0.
+    counts: `[T]` bool, None means all. No steps give 0.
     """
-    if num_steps is None:
+    if counts is None:
         return holds.mean()
-    return _count(holds, num_steps) / jnp.clip(num_steps, 1, holds.shape[0])
+    return (holds & counts).sum() / jnp.maximum(counts.sum(), 1)
 
 
-def _count(holds, num_steps):
-    """How often `holds` `[T]` is true, among the first `num_steps` or all (None)."""
-    if num_steps is None:
-        return holds.sum()
-    return (holds & (jnp.arange(holds.shape[0]) < num_steps)).sum()
+def pairs(counts: jax.Array) -> jax.Array:
+    """`[T]` -> `[T-1]`: steps that count together with the next one."""
+    return counts[:-1] & counts[1:]
 
 
-def _peaks(energies):
-    """Largest energy, its first time, and whether all are finite, per trajectory."""
-    is_valid = jnp.all(jnp.isfinite(energies), axis=1)
-    clean = jnp.where(is_valid[:, None], energies, 0.0)
-    return clean.max(axis=1), clean.argmax(axis=1), is_valid
+def peaks(
+    energies: jax.Array, counts: jax.Array | None, is_valid: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """Largest energy of each trajectory `[N, T]` and its first time, `[N]` both.
+
+    counts: `[T]` bool, steps among which they are sought. Those of a trajectory that is
+    not valid mean nothing, but are finite.
+    """
+    valid = _valid(energies, is_valid)
+    clean = jnp.where(valid[:, None], energies, 0.0)
+    sought = clean if counts is None else jnp.where(counts[None, :], clean, -jnp.inf)
+    times = sought.argmax(axis=1)
+    return jnp.take_along_axis(clean, times[:, None], axis=1)[:, 0], times
+
+
+def _valid(energies, is_valid):
+    """`[N]` bool: all energies finite, and nothing else against it."""
+    finite = jnp.all(jnp.isfinite(energies), axis=1)
+    return finite if is_valid is None else finite & is_valid
 
 
 def choose(rank, peaks, times, score, is_valid):
@@ -131,54 +143,63 @@ def choose(rank, peaks, times, score, is_valid):
     )
 
 
-def select_first(energies: jax.Array, *, rule: str = "min") -> Selection:
+def select_first(
+    energies: jax.Array,
+    counts: jax.Array | None = None,
+    is_valid: jax.Array | None = None,
+    *,
+    rule: str = "min",
+) -> Selection:
     """Lines 3-6 of Algorithm 1: the trajectory with the lowest highest energy.
 
     Args:
       energies: `[N, T]`. A non-finite energy disqualifies its trajectory.
+      counts: `[T]` bool, the steps that are compared; None means all.
+      is_valid: `[N]` bool, trajectories that may be chosen; None means all.
       rule: "min", or "max" for the `maxmax` ablation (argmax in line 6).
     """
     chex.assert_rank(energies, 2)
     if rule not in ("min", "max"):
         raise ValueError(f"rule must be min or max, got {rule!r}")
-    peaks, times, is_valid = _peaks(energies)
-    rank = peaks if rule == "min" else -peaks
-    return choose(rank, peaks, times, peaks, is_valid)
+    is_valid = _valid(energies, is_valid)
+    peak, times = peaks(energies, counts, is_valid)
+    rank = peak if rule == "min" else -peak
+    return choose(rank, peak, times, peak, is_valid)
 
 
 def select_second(
     energies: jax.Array,
     level: jax.Array,
+    counts: jax.Array | None = None,
+    is_valid: jax.Array | None = None,
     *,
     count_u: bool = False,
-    num_steps: jax.Array | None = None,
 ) -> Selection:
     """Lines 11-14 of Algorithm 1: the trajectory that meets the condition most often.
 
     Args:
-      energies: `[M, T]`. A non-finite energy disqualifies its trajectory.
+      energies, counts, is_valid: as in `select_first`, `[M, T]`, `[T]`, `[M]`.
       level: `[]` E-hat of the first loop.
       count_u: score sum(U + V) (Eq. 9) instead of sum(V).
-      num_steps: `[]` steps that count, where an episode ends before T; the energies
-        after them must repeat the last one's. None means all.
 
     Ties go to the lower highest energy, then to the lower index.
     """
     chex.assert_rank([energies, level], [2, 0])
-    peaks, times, is_valid = _peaks(energies)
+    if counts is None:
+        counts = jnp.ones(energies.shape[1], bool)
+    is_valid = _valid(energies, is_valid)
+    peak, times = peaks(energies, counts, is_valid)
     clean = jnp.where(is_valid[:, None], energies, 0.0)
-    g = jax.vmap(lyapunov_value, in_axes=(0, None))(clean, level)
-    if num_steps is None:
-        score = jax.vmap(condition_v)(g).sum(axis=1)
-        if count_u:
-            score = score + jax.vmap(condition_u)(g).sum(axis=1)
-    else:
-        score = jax.vmap(lambda row: _count(condition_v(row), num_steps - 1))(g)
-        if count_u:
-            score = score + jax.vmap(lambda row: _count(condition_u(row), num_steps))(g)
+
+    def score_of(row):
+        g = lyapunov_value(row, level)
+        score = (condition_v(g) & pairs(counts)).sum()
+        return score + (condition_u(g) & counts).sum() if count_u else score
+
+    score = jax.vmap(score_of)(clean)
     best = jnp.max(jnp.where(is_valid, score, -1))
-    rank = jnp.where(score == best, peaks, jnp.inf)
-    return choose(rank, peaks, times, score.astype(peaks.dtype), is_valid)
+    rank = jnp.where(score == best, peak, jnp.inf)
+    return choose(rank, peak, times, score.astype(peak.dtype), is_valid)
 
 
 def segment_bounds(

@@ -12,26 +12,23 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sas_jax.alignment import drift as drift_lib
-from sas_jax.alignment.algorithm1 import Alignment, align, align_batch, start_batch
+from sas_jax.alignment.algorithm1 import Alignment, align_batch, start_batch
 from sas_jax.alignment.carry import Carry, Policy
-from sas_jax.alignment.config import (
-    BY_RISK,
-    CRITICAL,
-    GATED,
-    RULES,
-    SASConfig,
-    check_variants,
-)
+from sas_jax.alignment.config import SASConfig
 from sas_jax.alignment.diagnostics import Diagnostics, empty_diagnostics
 from sas_jax.alignment.gate import RiskModel, pass_gate
-from sas_jax.alignment.in_flight import Due, realign, rules_of
+from sas_jax.alignment.in_flight import Due, realign, rows_at
 from sas_jax.alignment.sequence_model import SequenceModel
 from sas_jax.alignment.tiles import Tiling
+from sas_jax.alignment.variants import VARIANTS, check_variants, critic_of
 from sas_jax.errors import UserError
 from sas_jax.gaussian import gaussian_log_prob, normal_rows
 from sas_jax.types import Key, Rows, TimeStep
+
+_ACTIONS, _ALIGNMENT, _IN_FLIGHT, _DRIFT, _GATE = range(5)
 
 
 def episode_key(key: Key, episode_seed: jax.Array, *, is_null: jax.Array) -> Key:
@@ -42,7 +39,16 @@ def episode_key(key: Key, episode_seed: jax.Array, *, is_null: jax.Array) -> Key
 
 def _alignment_keys(row_key: Key) -> Key:
     """`[2]` keys of a row: of its start, and of Algorithm 1."""
-    return jax.random.split(jax.random.fold_in(row_key, 1))
+    return jax.random.split(jax.random.fold_in(row_key, _ALIGNMENT))
+
+
+def _keys_for(purpose: int, keys: Key, timestep: jax.Array) -> Key:
+    """`[B]` keys of the rows' draws of one purpose at their present time steps."""
+
+    def one(row_key, t):
+        return jax.random.fold_in(jax.random.fold_in(row_key, purpose), t)
+
+    return jax.vmap(one)(keys, timestep)
 
 
 def _check_size(carry: Carry, ts: TimeStep) -> None:
@@ -53,6 +59,12 @@ def _check_size(carry: Carry, ts: TimeStep) -> None:
             f"observations of size {found}; expected {expected} as in the data that "
             "the model was trained on"
         )
+
+
+def _of_rows(carry: Carry, value: Callable[[str], bool]) -> np.ndarray:
+    """`[B]` bool: what `value` says of each row's variant. Static, as variants are."""
+    episodes = carry.cost_limit.shape[0] // len(carry.variants)
+    return np.repeat([value(v) for v in carry.variants], episodes)
 
 
 def make_policy(
@@ -69,7 +81,7 @@ def make_policy(
     tiling: Tiling | None = None,
     keep: Callable[[Alignment], dict[str, jax.Array]] | None = None,
 ) -> Policy:
-    """Builds the acting half of a `Learner`.
+    """Builds the policy of a sequence model under some variants.
 
     Rows come variant by variant: row `v * E + e` is episode e under `variants[v]`, so a
     batch holds E episodes times all variants. `variables` is a dict with the model's
@@ -82,7 +94,7 @@ def make_policy(
       report_limits: thresholds at which the invariant set is reported; None means each
         row's own.
       episode_steps: longest episode; re-alignment counts no imagined step beyond it.
-      risk_model: cost critic of the variants in `settings.CRITICAL`.
+      risk_model: cost critic of the variants that need one.
       tiling: how `begin` works off the imaginations of all rows; None means side by
         side, on one device.
       keep: what the diagnostics say besides (`kept_...`) of the alignment that an
@@ -93,114 +105,114 @@ def make_policy(
         model that cannot score observations.
     """
     variants = check_variants(variants)
-    critical = [v for v in variants if v in CRITICAL]
-    if critical and risk_model is None:
+    critical = critic_of(variants)
+    if critical is not None and risk_model is None:
         raise UserError(
-            f"variants: {critical[0]} needs a cost critic (experiments.critic); none "
+            f"variants: {critical} needs a cost critic (experiments.critic); none "
             "was given"
         )
-    if not critical:
-        risk_model = None  # nobody asks it, and the variables may hold no critic
-    has_gate = any(v in GATED for v in variants)
     if config.track_drift and (model.foresee is None or model.score is None):
         raise UserError(
             "track_drift: the model has no foresee and score; expected a SequenceModel "
             "with both"
         )
-    num_variants = len(variants)
-    realign_horizon = config.realign_horizon or horizon
+    rows = _AlignedRows(
+        model=model,
+        config=config,
+        variants=variants,
+        horizon=horizon,
+        target_return=target_return,
+        max_cost=max_cost,
+        report_limits=report_limits,
+        episode_steps=episode_steps,
+        # Where nobody asks it, the variables may hold no critic.
+        risk_model=None if critical is None else risk_model,
+        tiling=tiling,
+        keep=keep,
+    )
+    return Policy(
+        initial_carry=rows.initial_carry,
+        begin=rows.begin,
+        act=rows.act,
+        diagnostics=rows.diagnostics,
+        align_episode=rows.align_episode,
+        narrow=rows.narrow,
+    )
 
-    is_null = jnp.asarray([v == "null" for v in variants])
 
-    def row_keys(rows, key):
-        def one(seed, variant):
-            return episode_key(key, seed, is_null=is_null[variant])
+@dataclasses.dataclass(frozen=True)
+class _AlignedRows:
+    """The functions of `Policy`; the fields are `make_policy`'s arguments."""
 
-        return jax.vmap(one)(rows.episode_seed, rows.variant)
+    model: SequenceModel
+    config: SASConfig
+    variants: tuple[str, ...]
+    horizon: int
+    target_return: float
+    max_cost: float
+    report_limits: tuple[float, ...] | None
+    episode_steps: int | None
+    risk_model: RiskModel | None
+    tiling: Tiling | None
+    keep: Callable[[Alignment], dict[str, jax.Array]] | None
 
-    def initial_carry(variables, rows: Rows, key: Key, obs_dim: int) -> Carry:
-        count = rows.variant.shape[0]
-        if count % num_variants:
-            raise ValueError(f"{count} rows are no multiple of {num_variants} variants")
-        keys = row_keys(rows, key)
-        target = jnp.full(count, target_return)
-        is_gated = jnp.asarray([v in GATED for v in variants])[rows.variant]
+    # Where an episode begins ----------------------------------------------------
+
+    def initial_carry(self, variables, rows: Rows, key: Key, obs_dim: int) -> Carry:
+        """The carry of rows that have seen nothing yet."""
+        count, variants = rows.cost_limit.shape[0], self.variants
+        if count % len(variants):
+            raise ValueError(
+                f"{count} rows are no multiple of {len(variants)} variants"
+            )
+        is_null = np.repeat([v == "null" for v in variants], count // len(variants))
+        keys = jax.vmap(lambda seed, null: episode_key(key, seed, is_null=null))(
+            rows.episode_seed, jnp.asarray(is_null)
+        )
+        target = jnp.full(count, self.target_return)
         if rows.target_return is not None:
             target = jnp.array(rows.target_return, jnp.float32)
-        state = model.start(
+        state = self.model.start(
             variables,
             keys,
             jnp.zeros((count, obs_dim)),
             target,
             rows.cost_limit,
-            model.context,
+            self.model.context,
         )
+        has_gate = any(VARIANTS[v].is_gated for v in variants)
+        none = jnp.zeros(count, jnp.int32)
         return Carry(
             state=state,
             prompt=None,
             diagnostics=jax.tree.map(
                 lambda x: jnp.broadcast_to(x, (count, *x.shape)),
-                empty_diagnostics(len(report_limits or (0.0,))),
+                empty_diagnostics(len(self.report_limits or (0.0,))),
             ),
             keys=keys,
             target_return=target,
             cost_limit=jnp.array(rows.cost_limit, jnp.float32),
-            rules=rules_of(variants, rows.variant) if config.realign_every else None,
-            num_realigned=jnp.zeros(count, jnp.int32) if config.realign_every else None,
-            is_gated=is_gated if has_gate else None,
-            num_gated=jnp.zeros(count, jnp.int32) if has_gate else None,
-            by_risk=any(v in BY_RISK for v in variants),
+            num_realigned=none if self.config.realign_every else None,
+            num_gated=none if has_gate else None,
+            variants=variants,
         )
 
-    # Of Algorithm 1, for one episode and for all at once.
-    asked = {
-        "config": config,
-        "variants": variants,
-        "horizon": horizon,
-        "max_cost": max_cost,
-        "risk_model": risk_model,
-    }
-
-    def align_episode(variables, row_key, obs, cost_limits, target=None) -> Alignment:
-        start_key, align_key = _alignment_keys(row_key)
-        target = jnp.asarray(target_return if target is None else target, jnp.float32)
-        state = model.start(
-            variables,
-            start_key[None],
-            obs[None],
-            target[None],
-            cost_limits[:1],
-            model.context,
-        )
-        return align(model, variables, align_key, state, cost_limits, **asked)
-
-    def align_episodes(variables, row_keys, obs, cost_limits, targets) -> Alignment:
-        """`align_episode` of all at once."""
-        if tiling is None:
-            each = jax.vmap(align_episode, (None, 0, 0, 0, 0))
-            return each(variables, row_keys, obs, cost_limits, targets)
-        keys = jax.vmap(_alignment_keys)(row_keys)
-        given = (keys[:, 0], obs, targets, cost_limits[:, 0])
-        state = start_batch(model, variables, *given, tiling=tiling)
-        given = (model, variables, keys[:, 1], state, cost_limits)
-        return align_batch(*given, tiling=tiling, **asked)
-
-    def begin(variables, carry: Carry, ts: TimeStep, key: Key) -> Carry:
+    def begin(self, variables, carry: Carry, ts: TimeStep, key: Key) -> Carry:
         """Aligns at the first observation of an episode, all rows at once."""
         del key  # every draw comes from the rows' own keys
         _check_size(carry, ts)
-        count = ts.obs.shape[0]
-        episodes = count // num_variants
+        variants, count = self.variants, ts.obs.shape[0]
+        episodes = count // len(variants)
 
         # The first variant's rows stand for their episodes: `null` alone has other
         # keys, and it has no prompt.
         lead = next((i for i, v in enumerate(variants) if v != "null"), 0)
         rows = slice(lead * episodes, (lead + 1) * episodes)
-        found = align_episodes(
+        found = self.align_episodes(
             variables,
             carry.keys[rows],
             ts.obs[rows],
-            jax.vmap(limits_of)(carry.cost_limit[rows]),
+            jax.vmap(self.limits_of)(carry.cost_limit[rows]),
             carry.target_return[rows],
         )
 
@@ -211,23 +223,25 @@ def make_policy(
 
         prompts, diagnostics = jax.tree.map(by_row, (found.prompts, found.diagnostics))
         kept = None
-        if keep is not None:
+        if self.keep is not None:
             kept = jax.tree.map(
-                lambda x: jnp.concatenate([x] * num_variants), jax.vmap(keep)(found)
+                lambda x: jnp.concatenate([x] * len(variants)),
+                jax.vmap(self.keep)(found),
             )
+        model = self.model
         window = jnp.full(count, model.context)
         if prompts is not None:
             window = jnp.where(prompts.is_present, model.prompt_window, window)
-        is_short = jnp.repeat(jnp.asarray([v == "short" for v in variants]), episodes)
+        is_short = _of_rows(carry, lambda v: v == "short")
         window = jnp.where(is_short, model.prompt_window, window)
         state = carry.state.replace(
             timestep=jnp.zeros(count, jnp.int32), window=window.astype(jnp.int32)
         )
-        if config.realign_every and prompts is not None:
+        if self.config.realign_every and prompts is not None:
             prompts = prompts.replace(origin=jnp.zeros(count, jnp.int32))
         drift = None
-        if config.track_drift:
-            drift = begin_drift(variables, carry, state, ts.obs, prompts)
+        if self.config.track_drift:
+            drift = self.begin_drift(variables, carry, state, ts.obs, prompts)
         return carry.replace(
             state=state,
             prompt=prompts,
@@ -236,23 +250,66 @@ def make_policy(
             kept=kept,
         )
 
-    def limits_of(cost_limit):
-        """Thresholds `[C]` at which a row's invariant set is reported."""
-        if report_limits is None:
-            return cost_limit[None]
-        return jnp.asarray(report_limits)
+    def align_episode(
+        self, variables, row_key, obs, cost_limits, target=None
+    ) -> Alignment:
+        """`begin`'s Algorithm 1 for one episode: obs `[O]`, cost_limits `[C]`."""
+        target = self.target_return if target is None else target
+        found = self.align_episodes(
+            variables,
+            row_key[None],
+            obs[None],
+            cost_limits[None],
+            jnp.asarray(target, jnp.float32)[None],
+        )
+        return jax.tree.map(lambda x: x[0], found)
 
-    def begin_drift(variables, carry, state, obs, prompts):
-        start_keys = jax.vmap(_alignment_keys)(carry.keys)[:, 0]
+    def align_episodes(
+        self, variables, row_keys, obs, cost_limits, targets
+    ) -> Alignment:
+        """Algorithm 1 from the first observations `[E, O]`; cost_limits `[E, C]`."""
+        keys = jax.vmap(_alignment_keys)(row_keys)
+        state = start_batch(
+            self.model,
+            variables,
+            keys[:, 0],
+            obs,
+            targets,
+            cost_limits[:, 0],
+            tiling=self.tiling,
+        )
+        return align_batch(
+            self.model,
+            variables,
+            keys[:, 1],
+            state,
+            cost_limits,
+            config=self.config,
+            variants=self.variants,
+            horizon=self.horizon,
+            max_cost=self.max_cost,
+            risk_model=self.risk_model,
+            tiling=self.tiling,
+        )
+
+    def limits_of(self, cost_limit):
+        """Thresholds `[C]` at which a row's invariant set is reported."""
+        if self.report_limits is None:
+            return cost_limit[None]
+        return jnp.asarray(self.report_limits)
+
+    def begin_drift(self, variables, carry: Carry, state, obs, prompts):
+        """`Drift` before the first action."""
+        model = self.model
         # One by one: a product's shape must not tell how many there are.
         first = start_batch(
             model,
             variables,
-            start_keys,
+            jax.vmap(_alignment_keys)(carry.keys)[:, 0],
             obs,
             carry.target_return,
             carry.cost_limit,
-            tiling=tiling or Tiling(1),
+            tiling=self.tiling or Tiling(1),
         ).log_density
 
         def foresee():
@@ -263,42 +320,93 @@ def make_policy(
         prediction = jax.tree.map(
             lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(foresee)
         )
-        num_limits = len(report_limits or (0.0,))
-        return drift_lib.begin(first, prediction, num_limits, config.energy_window)
-
-    def realigned(variables, carry, obs, is_running) -> Carry:
-        """Aligns the rows again whose time has come; `carry` is about to act."""
-        state, rules = carry.state, carry.rules
-        timestep = state.timestep
-        is_due = rules.has_prompt & is_running & (timestep > 0)
-        is_due = is_due & (timestep % config.realign_every == 0)
-
-        def key_of(row_key, t):
-            return jax.random.fold_in(jax.random.fold_in(row_key, 2), t)
-
-        steps = jnp.full_like(timestep, realign_horizon)
-        if episode_steps is not None:
-            steps = jnp.maximum(episode_steps - timestep, 1)
-        prompts, found, is_new = realign(
-            model,
-            variables,
-            state,
-            is_due,
-            Due(
-                keys=jax.vmap(key_of)(carry.keys, timestep),
-                obs=obs,
-                rules=rules,
-                limits=jax.vmap(limits_of)(carry.cost_limit),
-                num_steps=steps,
-            ),
-            carry.prompt,
-            carry.diagnostics,
-            config=config,
-            horizon=realign_horizon,
-            max_cost=max_cost,
-            risk_model=risk_model if carry.by_risk else None,
+        return drift_lib.begin(
+            first,
+            prediction,
+            len(self.report_limits or (0.0,)),
+            self.config.energy_window,
         )
-        window = jnp.where(is_new, model.prompt_window, state.window)
+
+    # At every step --------------------------------------------------------------
+
+    def act(self, variables, carry: Carry, ts: TimeStep, key: Key):
+        """One action per row; return and cost tokens follow what really happened."""
+        del key
+        _check_size(carry, ts)
+        model, first = self.model, ts.is_first
+        state = carry.state.replace(
+            obs=model.standardise(ts.obs),
+            timestep=jnp.where(first, 0, carry.state.timestep),
+            return_to_go=jnp.where(
+                first, carry.target_return, carry.state.return_to_go - ts.reward
+            ),
+            cost_to_go=jnp.where(
+                first, carry.cost_limit, carry.state.cost_to_go - ts.cost
+            ),
+        )
+        carry = carry.replace(state=state)
+        is_running = ts.is_running
+        if is_running is None:
+            is_running = jnp.ones_like(first)
+        if self.config.realign_every and carry.prompt is not None:
+            carry = self.realigned(variables, carry, ts.obs, is_running)
+        observed = model.observe(variables, carry.state, carry.prompt)
+        sample = observed.mean
+        if self.config.sample_actions:
+            keys = _keys_for(_ACTIONS, carry.keys, carry.state.timestep)
+            noise = normal_rows(keys, sample.shape[1:])
+            sample = sample + jnp.exp(observed.log_std) * noise
+        if carry.num_gated is not None:
+            sample, carry = self.gated(variables, carry, observed, sample, is_running)
+        action = jnp.clip(sample, -1.0, 1.0)
+        given = (variables, carry.state, observed, action, carry.prompt)
+        if carry.drift is None:
+            return action, carry.replace(state=model.commit(*given))
+        state, prediction = model.foresee(*given)
+        drift = self.drifted(
+            variables, carry, ts.obs, observed, sample, prediction, is_running
+        )
+        return action, carry.replace(state=state, drift=drift)
+
+    def realigned(self, variables, carry: Carry, obs, is_running) -> Carry:
+        """Aligns the rows again whose time has come; `carry` is about to act."""
+        config, timestep = self.config, carry.state.timestep
+        is_due = is_running & (timestep > 0) & (timestep % config.realign_every == 0)
+        horizon = config.realign_horizon or self.horizon
+        steps = jnp.full_like(timestep, horizon)
+        if self.episode_steps is not None:
+            steps = jnp.maximum(self.episode_steps - timestep, 1)
+        rows = Due(
+            keys=_keys_for(_IN_FLIGHT, carry.keys, timestep),
+            obs=obs,
+            limits=jax.vmap(self.limits_of)(carry.cost_limit),
+            num_steps=steps,
+        )
+        held = (carry.prompt, carry.diagnostics)
+        parts, episodes = [], timestep.shape[0] // len(carry.variants)
+        for i, name in enumerate(carry.variants):
+            here = slice(i * episodes, (i + 1) * episodes)
+            mine = rows_at(held, here)
+            if not VARIANTS[name].has_prompt:
+                parts.append((*mine, jnp.zeros(episodes, bool)))
+                continue
+            part = realign(
+                self.model,
+                variables,
+                rows_at(carry.state, here),
+                is_due[here],
+                rows_at(rows, here),
+                *mine,
+                variant=name,
+                config=config,
+                horizon=horizon,
+                max_cost=self.max_cost,
+                risk_model=self.risk_model,
+            )
+            parts.append(part)
+        prompts, found, is_new = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+        state = carry.state
+        window = jnp.where(is_new, self.model.prompt_window, state.window)
         return carry.replace(
             state=state.replace(window=window.astype(jnp.int32)),
             prompt=prompts,
@@ -306,78 +414,49 @@ def make_policy(
             num_realigned=carry.num_realigned + is_new,
         )
 
-    def act(variables, carry: Carry, ts: TimeStep, key: Key):
-        """One action per row; return and cost tokens follow what really happened."""
-        del key
-        _check_size(carry, ts)
-        state = carry.state
-        first = ts.is_first
-        state = state.replace(
-            obs=model.standardise(ts.obs),
-            timestep=jnp.where(first, 0, state.timestep),
-            return_to_go=jnp.where(
-                first, carry.target_return, state.return_to_go - ts.reward
-            ),
-            cost_to_go=jnp.where(first, carry.cost_limit, state.cost_to_go - ts.cost),
+    def gated(self, variables, carry: Carry, observed, sample, is_running):
+        """The rows' samples `[B, A]` after the gate, and the carry that counted."""
+        shape = (self.config.gate_actions - 1, *sample.shape[1:])
+        keys = _keys_for(_GATE, carry.keys, carry.state.timestep)
+        sample, is_other = pass_gate(
+            self.risk_model,
+            self.config,
+            variables,
+            observed,
+            obs=carry.state.obs,
+            first=sample,
+            noise=normal_rows(keys, shape),
+            cost_limit=carry.cost_limit,
+            is_gated=_of_rows(carry, lambda v: VARIANTS[v].is_gated),
         )
-        is_running = ts.is_running
-        if is_running is None:
-            is_running = jnp.ones_like(first)
-        if config.realign_every and carry.prompt is not None:
-            carry = carry.replace(state=state)
-            carry = realigned(variables, carry, ts.obs, is_running)
-            state = carry.state
-        timestep = state.timestep
+        num_gated = carry.num_gated + (is_other & is_running)
+        return sample, carry.replace(num_gated=num_gated)
 
-        def keys_for(purpose):
-            return jax.vmap(
-                lambda row_key, t: jax.random.fold_in(
-                    jax.random.fold_in(row_key, purpose), t
-                )
-            )(carry.keys, timestep)
-
-        observed = model.observe(variables, state, carry.prompt)
-        sample = observed.mean
-        if config.sample_actions:
-            noise = normal_rows(keys_for(0), sample.shape[1:])
-            sample = sample + jnp.exp(observed.log_std) * noise
-        if carry.is_gated is not None:
-            shape = (config.gate_actions - 1, *sample.shape[1:])
-            sample, is_other = pass_gate(
-                risk_model,
-                config,
-                variables,
-                observed,
-                obs=state.obs,
-                first=sample,
-                noise=lambda: normal_rows(keys_for(4), shape),
-                cost_limit=carry.cost_limit,
-                is_gated=carry.is_gated,
-            )
-            is_other = is_other & is_running
-            carry = carry.replace(num_gated=carry.num_gated + is_other)
-        action = jnp.clip(sample, -1.0, 1.0)
-        given = (variables, state, observed, action, carry.prompt)
-        if carry.drift is None:
-            return action, carry.replace(state=model.commit(*given))
-        state, prediction = model.foresee(*given)
-        density = model.score(variables, keys_for(3), carry.drift.prediction, ts.obs)
+    def drifted(
+        self, variables, carry: Carry, obs, observed, sample, prediction, is_running
+    ):
+        """`Drift` after a step: what happened, scored as imagination would have."""
+        timestep = carry.state.timestep
+        keys = _keys_for(_DRIFT, carry.keys, timestep)
+        density = self.model.score(variables, keys, carry.drift.prediction, obs)
         density = jnp.where(timestep == 0, carry.drift.first, density)
         log_prob = gaussian_log_prob(sample, observed.mean, observed.log_std).sum(-1)
-        drift = drift_lib.update(
+        return drift_lib.update(
             carry.drift,
             log_density=density + log_prob,
             prediction=prediction,
             timestep=timestep,
             level=carry.diagnostics.level,
-            limits=jax.vmap(limits_of)(carry.cost_limit),
+            limits=jax.vmap(self.limits_of)(carry.cost_limit),
             is_running=is_running,
-            config=config,
-            max_cost=max_cost,
+            config=self.config,
+            max_cost=self.max_cost,
         )
-        return action, carry.replace(state=state, drift=drift)
 
-    def diagnostics(carry: Carry) -> dict[str, jax.Array]:
+    # What is known, and for whom ------------------------------------------------
+
+    def diagnostics(self, carry: Carry) -> dict[str, jax.Array]:
+        """Name -> `[B, ...]`; see `Diagnostics`, `drift.summary` and `Carry`."""
         found = {
             field.name: getattr(carry.diagnostics, field.name)
             for field in dataclasses.fields(Diagnostics)
@@ -390,12 +469,22 @@ def make_policy(
             found |= drift_lib.summary(carry.drift)
         return found | {f"kept_{k}": v for k, v in (carry.kept or {}).items()}
 
-    def narrow(carry: Carry, variant: int) -> Carry:
-        name = variants[variant]
-        if RULES[name] is None:
-            carry = carry.replace(prompt=None, rules=None)
-        if name not in GATED:
-            carry = carry.replace(is_gated=None, num_gated=None)
-        return carry.replace(by_risk=name in BY_RISK, kept=None)
+    def acts_as(self, name: str) -> str:
+        """The first variant that acts in the same program; it is compiled once."""
 
-    return Policy(initial_carry, begin, act, diagnostics, align_episode, narrow)
+        def program(variant):
+            rules = (variant.first, variant.second) if self.config.realign_every else ()
+            return variant.has_prompt, variant.is_gated, *rules
+
+        mine = program(VARIANTS[name])
+        return next(v for v, what in VARIANTS.items() if program(what) == mine)
+
+    def narrow(self, carry: Carry, variant: int) -> Carry:
+        """The carry of rows that are all of `self.variants[variant]`."""
+        name = self.variants[variant]
+        carry = carry.replace(variants=(self.acts_as(name),), kept=None)
+        if not VARIANTS[name].has_prompt:
+            carry = carry.replace(prompt=None)
+        if not VARIANTS[name].is_gated:
+            carry = carry.replace(num_gated=None)
+        return carry

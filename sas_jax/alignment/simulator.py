@@ -48,13 +48,13 @@ class AlignedPolicy:
           config: settings of Algorithm 1. Those of the model's own (density,
             num_importance, prompt_place, decoder_noise, target_return) are not looked
             at.
-          variant: one of `settings.VARIANTS`.
+          variant: one of `variants.VARIANTS`.
           episode_steps: longest episode; T where config.horizon is 0.
           target_return, cost_limit: tokens at the start, and the threshold d at which
             the invariant set is reported, where `reset` names no others.
           max_cost: C_max, the largest cost of a step.
           seed: base of every draw.
-          risk_model: cost critic of the variants in `settings.CRITICAL`.
+          risk_model: cost critic of the variants that need one.
 
         Raises:
           UserError: no horizon, an unknown variant, or a model made for another prompt.
@@ -135,7 +135,6 @@ class AlignedPolicy:
                 )
         target, limit = (np.broadcast_to(x, (count,)) for x in given)
         rows = Rows(
-            variant=np.zeros(count, np.int32),
             cost_limit=limit,
             episode_seed=seeds,
             target_return=target,

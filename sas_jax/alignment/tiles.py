@@ -116,3 +116,19 @@ def map_tiles(
         )
     found = work(turns_of, rows, shared)
     return jax.tree.map(lambda x: x[:count], found)
+
+
+def map_rows(
+    function: Callable[[Any, Any], Any],
+    rows: Any,
+    shared: Any,
+    tiling: Tiling | None,
+) -> Any:
+    """`function(row, shared)` of every row, where rows are few and cheap.
+
+    With a tiling they are worked off one by one: products then have the same shape
+    whatever the tile and the number of rows. None means side by side.
+    """
+    if tiling is None:
+        return jax.vmap(function, (0, None))(rows, shared)
+    return map_tiles(function, rows, shared, tiling._replace(size=1))

@@ -150,7 +150,6 @@ class BlockRunner:
         variables, key = self._shared[block]
         size = self._num_variants * BLOCK
         rows = Rows(
-            variant=np.repeat(np.arange(self._num_variants, dtype=np.int32), BLOCK),
             cost_limit=np.full(size, self._cost_limits[threshold]),
             episode_seed=np.tile(np.asarray(seeds, np.uint32), self._num_variants),
         )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from sas_jax.alignment.config import CRITICAL, GATED, RULES, check_variants
+from sas_jax.alignment.variants import VARIANTS, check_variants, critic_of
 from sas_jax.card.verdict import warn_poor
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.critic.network import Critic
@@ -30,7 +30,7 @@ from sas_jax.learners import sequence
 class EvaluationConfig:
     """What to run.
 
-    variants: names of `alignment.VARIANTS`. cost_limits: thresholds kappa >= 0.
+    variants: names of `variants.VARIANTS`. cost_limits: thresholds kappa >= 0.
     num_episodes: layouts per variant, seeds first_seed, first_seed + 1, ...
     seed: base of every random draw of the agents. train_seed: index of the checkpoint's
       training seed. num_workers: environment processes; None means one a core.
@@ -130,10 +130,10 @@ def evaluate(
     task = task_of(loaded, config.train_seed)
     if experiment.model.cost_token:
         warn_outside(spec, config.cost_limits)
-    if critic is None and set(config.variants) & set(CRITICAL):
-        named = next(v for v in config.variants if v in CRITICAL)
+    named = critic_of(config.variants)
+    if critic is None and named is not None:
         raise UserError(f"variants: {named} needs a cost critic (experiments.critic)")
-    if any(RULES[variant] for variant in config.variants):
+    if any(VARIANTS[variant].has_prompt for variant in config.variants):
         warn_poor(loaded.card)
     done = [
         _evaluate_pass(loaded, config, task, part, critic, on_step)
@@ -164,7 +164,9 @@ def passes_of(experiment: ExperimentConfig, config: EvaluationConfig) -> list[Pa
     A cost token shows it to all, and to a gate its level does.
     """
     variants, limits = config.variants, config.cost_limits
-    shown = () if experiment.sas.gate_level is not None else GATED
+    shown = tuple(v for v in variants if VARIANTS[v].is_gated)
+    if experiment.sas.gate_level is not None:
+        shown = ()
     if experiment.model.cost_token or len(limits) == 1:
         shown = variants
     parts = [

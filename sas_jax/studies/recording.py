@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from sas_jax.alignment.algorithm1 import Alignment
-from sas_jax.alignment.config import RULES
+from sas_jax.alignment.variants import VARIANTS
 from sas_jax.envs.vector.env import StepBatch, VectorEnv
 from sas_jax.evaluation import blocks
 from sas_jax.learners import sequence
@@ -97,8 +97,7 @@ def make_recorder(
         level = np.full(count, np.nan)
         for variant, values in zip(variants, out.diagnostics["level"], strict=True):
             # Others report the peak of the imagination they chose, which is not E-hat.
-            rule = RULES[variant]
-            if rule is not None and rule[0] == "min":
+            if VARIANTS[variant].first == "min":
                 level = np.where(np.isfinite(level), level, values)
         return Recording(
             obs=rows(witness.obs[:-1]),

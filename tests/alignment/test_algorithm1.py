@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sas_jax.alignment.algorithm1 import SASConfig, align
+from sas_jax.alignment.algorithm1 import align
+from sas_jax.alignment.config import SASConfig
 from sas_jax.alignment.loops import loop_keys
 from sas_jax.types import StepOutput
 from tests.alignment.test_align import HORIZON, bounds

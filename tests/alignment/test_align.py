@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sas_jax.alignment.algorithm1 import SASConfig, align, align_batch, check_variants
+from sas_jax.alignment.algorithm1 import align, align_batch
+from sas_jax.alignment.config import SASConfig
 from sas_jax.alignment.tiles import Tiling
+from sas_jax.alignment.variants import check_variants
 from sas_jax.errors import UserError
 from tests.alignment.test_lyapunov import transcribe_first, transcribe_second
 from tests.helpers.line_policy import LENGTH, MODEL, state_at

@@ -6,14 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from sas_jax.alignment import config as alignment_config
+from sas_jax.alignment import variants as variants_lib
 from sas_jax.learners import sequence
 from sas_jax.types import Rows, TimeStep
 from tests.helpers.model_fixtures import make_config, make_spec, make_variables
 
 # Those that need a cost critic: tests/alignment/test_gate.py.
 VARIANTS = tuple(
-    v for v in alignment_config.VARIANTS if v not in alignment_config.CRITICAL
+    v for v, what in variants_lib.VARIANTS.items() if not what.needs_critic
 )
 PROMPTED = np.array([v not in ("none", "null", "short") for v in VARIANTS])
 STEPS = 5
@@ -59,7 +59,6 @@ def test_every_variant_runs_under_every_axis(name):
     learner = sequence.make(config, spec, variants=VARIANTS)
     count = len(VARIANTS)
     rows = Rows(
-        variant=np.arange(count, dtype=np.int32),
         cost_limit=np.full(count, 20.0, np.float32),
         episode_seed=np.full(count, 9, np.uint32),
     )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from sas_jax.alignment.config import VARIANTS
+from sas_jax.alignment import variants as variants_lib
 from sas_jax.learners import sequence
 from sas_jax.types import Rows, TimeStep
 from tests.helpers.fresh_process import output_of
@@ -18,6 +18,7 @@ from tests.helpers.model_fixtures import (
 )
 
 EPISODES = 3
+VARIANTS = tuple(variants_lib.VARIANTS)
 KEY = jax.random.key(0)
 PLAIN, ALL = (), (("realign_every", 2), ("track_drift", True))
 
@@ -33,7 +34,6 @@ def begun(variants, keep, sas):
 
     def begin():
         given = Rows(
-            variant=jnp.repeat(jnp.arange(len(variants)), EPISODES),
             cost_limit=jnp.full(rows, 20.0),
             episode_seed=jnp.arange(rows, dtype=jnp.uint32),
         )

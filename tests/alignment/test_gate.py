@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sas_jax.alignment import policy as aligned_policy
-from sas_jax.alignment.gate import RiskModel, gate, pass_gate, select_by_risk
+from sas_jax.alignment.gate import RiskModel, gate, pass_gate
+from sas_jax.alignment.rules import Candidates, least_risk
 from sas_jax.alignment.sequence_model import Observed
 from sas_jax.errors import UserError
 from sas_jax.learners import sequence
@@ -50,6 +51,24 @@ def transcribe(energies, risk, penalty, num_steps):
     return dict(zip(rows, score, strict=True))
 
 
+def by_risk(energies, risk, penalty, num_steps=None):
+    """The rule on its own: what it does not look at is left out."""
+    horizon = energies.shape[1]
+    seen = Candidates(
+        energies=energies,
+        reward=None,
+        cost=None,
+        risk=risk,
+        level=None,
+        cost_limits=None,
+        num_steps=horizon if num_steps is None else num_steps,
+        counts=jnp.ones(horizon, bool),
+        is_valid=jnp.isfinite(energies).all(axis=1),
+    )
+    config = dataclasses.replace(CONFIG.sas, risk_penalty=penalty)
+    return least_risk(None, seen, config)
+
+
 @pytest.mark.parametrize("num_steps", [None, 4])
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
 def test_selection_on_random_tables(penalty, num_steps):
@@ -64,7 +83,7 @@ def test_selection_on_random_tables(penalty, num_steps):
     @jax.jit
     @jax.vmap
     def select(e, r):
-        return select_by_risk(e, r, penalty=penalty, num_steps=num_steps)
+        return by_risk(e, r, penalty, num_steps)
 
     found = jax.device_get(select(energies, risk))
     assert not found.is_valid[0] and not found.is_valid[1]
@@ -82,7 +101,7 @@ def test_selection_on_random_tables(penalty, num_steps):
 
 
 def test_equal_candidates_go_to_the_first():
-    chosen = select_by_risk(jnp.ones((4, 3)), jnp.full((4, 3), 0.5), penalty=1.0)
+    chosen = by_risk(jnp.ones((4, 3)), jnp.full((4, 3), 0.5), 1.0)
     assert (int(chosen.index), float(chosen.score)) == (0, 0.0)
 
 
@@ -120,7 +139,6 @@ class Runner:
     def run(self, limit, *, sign=1.0, steps=4):
         """Actions `[T, V, E, A]`, and the carries after begin and at the end."""
         rows = Rows(
-            variant=np.repeat(np.arange(len(self.variants), dtype=np.int32), EPISODES),
             cost_limit=np.full(self.count, limit, np.float32),
             episode_seed=np.tile(
                 np.arange(EPISODES, dtype=np.uint32), len(self.variants)
@@ -233,7 +251,7 @@ def test_a_level_of_ones_own_comes_before_the_threshold(level):
         observed,
         obs=jnp.zeros((6, 3)),
         first=jnp.asarray(first),
-        noise=lambda: jnp.asarray(noise),
+        noise=jnp.asarray(noise),
         cost_limit=jnp.full(6, 0.9),
         is_gated=jnp.arange(6) < 5,
     )

@@ -69,7 +69,6 @@ class Runner:
         """Actions `[T, V, E, A]`, the steps, and the carries before and after each."""
         seeds = np.arange(3, 3 + EPISODES, dtype=np.uint32)
         rows = Rows(
-            variant=np.repeat(np.arange(len(self.variants), dtype=np.int32), EPISODES),
             cost_limit=np.full(len(self.variants) * EPISODES, 20.0, np.float32),
             episode_seed=np.tile(seeds, len(self.variants)),
         )
@@ -308,7 +307,7 @@ def line_align(num_steps, horizon):
     """`realign` of four rows on the line policy, episodes ending in `num_steps`."""
     from sas_jax.alignment.config import SASConfig
     from sas_jax.alignment.diagnostics import empty_diagnostics
-    from sas_jax.alignment.in_flight import Due, realign, rules_of
+    from sas_jax.alignment.in_flight import Due, realign
     from tests.helpers.line_policy import LENGTH, MODEL, encode_prompt, state_at
 
     variants = ("rand", "u", "sas", "uv_sum")
@@ -334,16 +333,18 @@ def line_align(num_steps, horizon):
     due = Due(
         keys=jax.random.split(jax.random.key(1), 4),
         obs=state.x[:, None],
-        rules=rules_of(variants, jnp.arange(4)),
         limits=jnp.full((4, 1), 0.5),
         num_steps=jnp.full(4, num_steps),
     )
-    run = jax.jit(
-        functools.partial(realign, MODEL, config=config, horizon=horizon, max_cost=2.0)
-    )
     variables = {"edge": jnp.float32(np.inf)}
     args = (variables, state, jnp.ones(4, bool), due, spread(empty))
-    return jax.device_get(run(*args, spread(empty_diagnostics(1))))
+    settings = {"config": config, "horizon": horizon, "max_cost": 2.0}
+    found = []
+    for row, variant in enumerate(variants):
+        run = functools.partial(realign, MODEL, variant=variant, **settings)
+        all_rows = jax.jit(run)(*args, spread(empty_diagnostics(1)))
+        found.append(jax.tree.map(lambda x, row=row: x[row], all_rows))
+    return jax.device_get(jax.tree.map(lambda *x: jnp.stack(x), *found))
 
 
 @pytest.mark.slow

@@ -20,7 +20,6 @@ CONFIG = make_config(algo="cdt", decoder={"depth": 1})
 
 def rows_of(seeds, limits, variants=VARIANTS):
     return Rows(
-        variant=np.repeat(np.arange(len(variants), dtype=np.int32), len(seeds)),
         cost_limit=np.tile(np.float32(limits), len(variants)),
         episode_seed=np.tile(np.uint32(seeds), len(variants)),
     )

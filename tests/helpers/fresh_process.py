@@ -9,7 +9,7 @@ from tests.helpers import xla_flags
 
 
 def output_of(module: str, *arguments: str, devices: int = 1, optimised=False) -> str:
-    """Standard output of `python -m tests.<module>`, which must end well.
+    """Standard output of `python -m tests.helpers.<module>`, which must end well.
 
     devices: virtual CPU devices that it sees. optimised: whether XLA's optimisations
     are on there; else as in the calling test.
@@ -22,7 +22,7 @@ def output_of(module: str, *arguments: str, devices: int = 1, optimised=False) -
         flags = xla_flags.with_devices(flags, devices)
     changed["XLA_FLAGS"] = flags
     done = subprocess.run(
-        [sys.executable, "-m", f"tests.{module}", *arguments],
+        [sys.executable, "-m", f"tests.helpers.{module}", *arguments],
         cwd=Path(__file__).resolve().parents[2],
         env=os.environ | changed,
         capture_output=True,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sas_jax.alignment.config import VARIANTS
+from sas_jax.alignment.variants import VARIANTS
 from sas_jax.errors import UserError
 from sas_jax.report import clip, figures, scene, style
 from tests.helpers import report_samples as samples

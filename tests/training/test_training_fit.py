@@ -147,14 +147,14 @@ _VICTIM = """
 import sys, time
 from tests.helpers.model_fixtures import make_episodes
 from tests.training.test_training_fit import CONFIG, LENGTHS
-from sas_jax import train
+from sas_jax.training.fit import fit
 
 def progress(step, total, metrics):
     print(step, flush=True)
     if step >= 50:
         time.sleep(60)
 
-train.fit(CONFIG, make_episodes(LENGTHS), sys.argv[1], progress=progress)
+fit(CONFIG, make_episodes(LENGTHS), sys.argv[1], progress=progress)
 """
 
 

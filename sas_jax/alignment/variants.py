@@ -1,0 +1,99 @@
+"""The variants that are evaluated beside each other, and what makes each of them.
+
+A variant is how an episode gets its prompt and how its actions are chosen. `null` is
+`none` with another action seed: the noise floor of every comparison. `short` is `none`
+with the window that a pinned prompt leaves: what L steps of memory are worth.
+"""
+
+from typing import NamedTuple
+
+from sas_jax.alignment.rules import RULES
+from sas_jax.errors import UserError, nearest
+
+
+class Variant(NamedTuple):
+    """What makes a variant.
+
+    first: rule of line 6 of Algorithm 1; None means that there is no prompt.
+    second: rule of line 14; None means that there is no second loop, and the first
+      loop's choice is the prompt.
+    is_gated: actions pass the gate of a cost critic (`gate`).
+    """
+
+    first: str | None = None
+    second: str | None = None
+    is_gated: bool = False
+
+    @property
+    def has_prompt(self) -> bool:
+        """Whether Algorithm 1 runs for it."""
+        return self.first is not None
+
+    @property
+    def needs_critic(self) -> bool:
+        """Whether it asks a cost critic: to choose imaginations, or at its gate."""
+        return self.is_gated or self.chooses_by_risk
+
+    @property
+    def chooses_by_risk(self) -> bool:
+        """Whether a cost critic chooses its prompt."""
+        chosen = (self.first, self.second)
+        return any(name and RULES[name].needs_risk for name in chosen)
+
+
+VARIANTS: dict[str, Variant] = {
+    "none": Variant(),
+    "null": Variant(),
+    "short": Variant(),
+    "rand": Variant(first="random"),
+    "u": Variant(first="min"),
+    "sas": Variant(first="min", second="v"),
+    "uv_sum": Variant(first="min", second="uv"),
+    "maxmax": Variant(first="max", second="v"),
+    "critic": Variant(first="risk", second="risk"),
+    "gate": Variant(is_gated=True),
+    "gate_sas": Variant(first="min", second="v", is_gated=True),
+    "gate_critic": Variant(first="risk", second="risk", is_gated=True),
+}
+
+
+def add_variant(name: str, variant: Variant) -> None:
+    """Makes a variant known under `name`.
+
+    Raises:
+      UserError: the name is taken, a rule is not in `rules.RULES`, or a second loop
+        would have no first prompt.
+    """
+    if name in VARIANTS:
+        raise UserError(f"variant {name!r}: there is one of that name already")
+    for rule in (variant.first, variant.second):
+        if rule is not None and rule not in RULES:
+            raise UserError(
+                f"variant {name!r}: no rule {rule!r}{nearest(rule, RULES)} "
+                f"(known: {', '.join(RULES)})"
+            )
+    if variant.second is not None and variant.first is None:
+        raise UserError(f"variant {name!r}: a second rule; expected a first one too")
+    VARIANTS[name] = variant
+
+
+def check_variants(variants: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns `variants`; raises UserError for an unknown, repeated or missing one."""
+    if isinstance(variants, str):
+        raise UserError(f"variants: {variants!r}; expected a tuple, ({variants!r},)")
+    if not variants:
+        raise UserError(f"variants: expected at least one of {', '.join(VARIANTS)}")
+    for variant in variants:
+        if variant not in VARIANTS:
+            raise UserError(
+                f"variants: unknown {variant!r}{nearest(variant, VARIANTS)} "
+                f"(known: {', '.join(VARIANTS)})"
+            )
+    if len(set(variants)) != len(variants):
+        raise UserError(f"variants: {','.join(variants)} names one twice")
+    return tuple(variants)
+
+
+def critic_of(variants: tuple[str, ...]) -> str | None:
+    """The first variant that needs a cost critic, or None."""
+    return next((v for v in variants if VARIANTS[v].needs_critic), None)
