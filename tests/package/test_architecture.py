@@ -200,7 +200,7 @@ def test_third_party_imports_are_declared():
         for lines in project["optional-dependencies"].values()
         for line in lines
     }
-    # Installed without its dependencies, or by choice; docs/howto/install.md names them.
+    # Installed without its dependencies, or by choice, see docs/howto/install.md.
     extras |= {"safety-gymnasium", "wandb", "torch"}
     distributions = importlib.metadata.packages_distributions()
     # What is imported when a module that no other imports, a way in, is imported.
