@@ -6,12 +6,13 @@ python -m experiments.inspect --checkpoint=runs/pg1_dt
 
 import csv
 import pathlib
+import warnings
 
 from absl import flags
 
 from experiments import cli, data_flag
 from sas_jax import checkpoint, data
-from sas_jax.data import quality
+from sas_jax.data import findings
 from sas_jax.errors import UserError
 from sas_jax.report import data_page
 
@@ -50,7 +51,10 @@ def main(argv):
         return
     if not data_flag.value():
         raise UserError("--data is missing; expected it, or a --checkpoint")
-    episodes = data_flag.load(_TASK.value)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", data.DataWarning)
+        episodes = data_flag.load(_TASK.value)
+    notes = [str(warning.message) for warning in caught]
     reference = data.load(_REFERENCE.value) if _REFERENCE.value else None
     name = pathlib.Path(episodes.source).stem
     page = data_page.write_page(
@@ -58,8 +62,9 @@ def main(argv):
         episodes,
         source=episodes.source,
         reference=reference,
+        notes=notes,
     )
-    for line in quality.warnings(episodes):
+    for line in [*notes, *findings.look(episodes)]:
         print(f"warning: {line}")
     print(f"{episodes.task}: {episodes.num_episodes} episodes; page: {page}")
 

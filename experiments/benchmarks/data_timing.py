@@ -52,7 +52,9 @@ def write_file(path: pathlib.Path, steps: int, layout: str) -> None:
             )
             for start in range(0, steps, block):
                 rows = min(block, steps - start)
-                value = np.resize(lidar[:rows], (rows, *shapes[key]))
+                # Rows follow one another, as in every file that is read.
+                shown = np.roll(lidar, -1, 0) if key.startswith("next") else lidar
+                value = np.resize(shown[:rows], (rows, *shapes[key]))
                 if kind is bool:
                     value = np.arange(rows) % 1000 == (999 if key == "timeouts" else -1)
                 dataset[start : start + rows] = value

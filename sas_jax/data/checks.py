@@ -4,26 +4,12 @@ import warnings
 
 import numpy as np
 
+from sas_jax.data import findings
 from sas_jax.data.dsrl import DataWarning
 from sas_jax.data.episodes import Episodes
-from sas_jax.envs import tasks
 from sas_jax.errors import UserError
 
 _BLOCK = 1 << 16
-_MAX_LISTED = 8
-# A column whose standard deviation is below this share of its magnitude is constant.
-_CONSTANT = 1e-6
-# The point robot moves in a plane: what these of its sensors read never changes.
-_PLANAR = {"accelerometer": (2,), "velocimeter": (2,), "gyro": (0, 1)}
-_PLANAR |= {"magnetometer": (2,)}
-
-
-class ConstantColumnWarning(DataWarning):
-    """A column never changes, and nothing about the task says that it should not."""
-
-
-class ShortEpisodeWarning(DataWarning):
-    """Episodes have fewer steps than the model's context."""
 
 
 def check_task(episodes: Episodes, task: str, *, owner: str) -> None:
@@ -78,55 +64,24 @@ def _where(episodes, name, value, episode, step, column) -> str:
     )
 
 
-def known_constants(task: str) -> frozenset[int]:
-    """Observation columns of a task that cannot change."""
-    if not task.startswith("Point"):
-        return frozenset()
-    groups = tasks.get_task(task).obs_groups
-    return frozenset(
-        groups[name].start + offset
-        for name, offsets in _PLANAR.items()
-        for offset in offsets
-    )
-
-
-def constant_columns(array: np.ndarray) -> np.ndarray:
-    """Numbers of the columns of `[S, C]` that do not vary."""
-    mean = array.mean(axis=0, dtype=np.float64)
-    largest = np.maximum(array.max(0) - mean, mean - array.min(0))
-    return np.flatnonzero(largest <= _CONSTANT * np.maximum(1.0, np.abs(mean)))
-
-
 def warn(episodes: Episodes, *, context: int) -> None:
-    """Warns of what training survives but its owner should know.
+    """Warns of all `findings.look` finds, and of episodes shorter than the context.
+
+    Args:
+      episodes: the data.
+      context: steps that a model sees at once.
 
     Warns:
-      ConstantColumnWarning: columns that never change, but for the task's known ones;
-        they are copied by the world model and left out of its densities.
-      ShortEpisodeWarning: episodes with fewer than `context` steps; they are padded.
+      DataWarning: one each; the text begins with the finding's name.
     """
-    known = known_constants(episodes.task)
-    for name, array, expected in (
-        ("observation", episodes.observations, known),
-        ("action", episodes.actions, frozenset()),
-    ):
-        found = [int(c) for c in constant_columns(array) if int(c) not in expected]
-        if found:
-            listed = ", ".join(map(str, found[:_MAX_LISTED]))
-            if len(found) > _MAX_LISTED:
-                listed += f" and {len(found) - _MAX_LISTED} more"
-            warnings.warn(
-                f"data of {episodes.task}: constant {name} columns: {listed}; nothing "
-                "can be learnt about them",
-                ConstantColumnWarning,
-                stacklevel=3,
-            )
+    found = findings.look(episodes)
     short = np.flatnonzero(episodes.lengths < context)
     if short.size:
-        warnings.warn(
-            f"data of {episodes.task}: {short.size} of {episodes.num_episodes} "
-            f"episodes are shorter than the context of {context} steps (shortest: "
-            f"{episodes.lengths.min()}); they are padded",
-            ShortEpisodeWarning,
-            stacklevel=3,
+        text = (
+            f"{short.size} of {episodes.num_episodes} episodes are shorter than the "
+            f"context of {context} steps (shortest: {episodes.lengths.min()}); they "
+            "are padded"
         )
+        found.append(findings.Finding("shorter-than-context", text))
+    for finding in found:
+        warnings.warn(f"{finding} (data of {episodes.task})", DataWarning, stacklevel=3)

@@ -183,7 +183,9 @@ def _read(file: h5py.File, path: str, task: str | None, allow_breaks: bool) -> E
         for rows in hdf5.row_blocks(steps[key], used, _BLOCK_BYTES):
             hdf5.read_float32(steps[key], rows, array[rows], path, key)
         arrays[key] = array if key in _MATRICES else array.reshape(used)
-    order = RowOrder(arrays["observations"], np.isin(np.arange(used), ends - 1))
+    is_end = np.zeros(used, bool)
+    is_end[ends - 1] = True
+    order = RowOrder(arrays["observations"], is_end)
     finals = _read_finals(steps["next_observations"], ends, path, order)
     if order.count and not allow_breaks:
         raise UserError(

@@ -61,15 +61,19 @@ def open_file(path: str | os.PathLike) -> Iterator[h5py.File]:
 
 
 def _open(path: pathlib.Path) -> h5py.File:
-    """Opens with a lock against writers, where the file system has locks."""
-    try:
-        return h5py.File(path, "r", locking="best-effort")
-    except OSError as error:
-        # "best-effort" covers systems that do not know the call (ENOSYS); network file
-        # systems also answer that they have no lock to give.
-        if _os_errno(error) not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-            raise
-        return h5py.File(path, "r", locking=False)
+    """Opens with a lock against writers, where the file system has locks.
+
+    Who holds a file open already must be followed in how it was locked.
+    """
+    for locking in (None, "best-effort", True):
+        try:
+            return h5py.File(path, "r", locking=locking)
+        except OSError as error:
+            without = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+            is_other = "flag values don't match" in str(error)
+            if _os_errno(error) not in without and not is_other:
+                raise
+    return h5py.File(path, "r", locking=False)
 
 
 @contextlib.contextmanager

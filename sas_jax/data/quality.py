@@ -1,4 +1,4 @@
-"""What a data set is like: measures, and warnings about what spoils learning from it.
+"""How good a data set is, and how much of the space it covers.
 
 The two measures are those of Schweighofer et al., "A Dataset Perspective on Offline
 Reinforcement Learning" (CoLLAs 2022). Both are defined there with quantities that a
@@ -6,7 +6,6 @@ file does not hold; each function says what stands in for them here.
 """
 
 import dataclasses
-import hashlib
 
 import numpy as np
 
@@ -14,7 +13,6 @@ from sas_jax.data.episodes import Episodes
 from sas_jax.envs import tasks
 
 _PROJECTIONS = 8
-_MAX_LISTED = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,87 +83,9 @@ def state_action_coverage(
     return Coverage(cells=found, samples=count, share=found / total)
 
 
-def warnings(episodes: Episodes) -> list[str]:
-    """One line for each thing that deserves a look; empty if there is none."""
-    found = [*_constant_columns(episodes), *_actions_outside(episodes)]
-    duplicates = duplicate_episodes(episodes)
-    if len(duplicates):
-        found.append(
-            f"{len(duplicates)} of {episodes.num_episodes} episodes repeat an earlier "
-            f"one: {_listed(duplicates)}"
-        )
-    task = tasks.get_task(episodes.task)
-    costs = episodes.cost_returns()
-    strictest, loosest = min(task.cost_limits), max(task.cost_limits)
-    if costs.max() <= strictest:
-        found.append(
-            f"all episodes are safe: the largest cost is {costs.max():g}, the "
-            f"strictest threshold {strictest:g}; nothing here shows what to avoid"
-        )
-    if costs.min() > loosest:
-        found.append(
-            f"no episode is safe: the smallest cost is {costs.min():g}, the loosest "
-            f"threshold {loosest:g}; nothing here shows how to keep it"
-        )
-    return found
-
-
-def duplicate_episodes(episodes: Episodes) -> np.ndarray:
-    """Numbers of episodes whose observations and actions equal an earlier one's."""
-    seen, repeated = set(), []
-    for e in range(episodes.num_episodes):
-        rows = slice(episodes.offsets[e], episodes.offsets[e + 1])
-        digest = hashlib.sha256(episodes.observations[rows].tobytes())
-        digest.update(episodes.actions[rows].tobytes())
-        if digest.digest() in seen:
-            repeated.append(e)
-        seen.add(digest.digest())
-    return np.array(repeated, dtype=np.int64)
-
-
 def _moments(episodes: Episodes) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of (observation, action), `[O + A]`; no zeros."""
     arrays = (episodes.observations, episodes.actions)
     mean = np.concatenate([a.mean(0, dtype=np.float64) for a in arrays])
     scale = np.concatenate([a.std(0, dtype=np.float64) for a in arrays])
     return mean, np.where(scale > 1e-6, scale, 1.0)
-
-
-def _constant_columns(episodes: Episodes) -> list[str]:
-    found = []
-    for name, array in (
-        ("observation", episodes.observations),
-        ("action", episodes.actions),
-    ):
-        constant = np.flatnonzero(array.min(0) == array.max(0))
-        if len(constant):
-            places = [_place(episodes.task, name, column) for column in constant]
-            found.append(f"constant {name} columns: {_listed(places)}")
-    return found
-
-
-def _place(task: str, name: str, column: int) -> str:
-    """A column's number, with the sensor it belongs to where that is known."""
-    if name == "observation":
-        for group, columns in tasks.get_task(task).obs_groups.items():
-            if columns.start <= column < columns.stop:
-                return f"{column} ({group})"
-    return str(column)
-
-
-def _actions_outside(episodes: Episodes) -> list[str]:
-    # float32 may round an action of 1 up by half a unit in the last place.
-    outside = (np.abs(episodes.actions) > 1.0 + 1e-6).any(1)
-    if not outside.any():
-        return []
-    largest = float(np.abs(episodes.actions).max())
-    return [
-        f"{outside.sum()} of {episodes.num_steps} actions lie outside [-1, 1] (largest "
-        f"{largest:.3g}): environments clip them, models should be told"
-    ]
-
-
-def _listed(items) -> str:
-    shown = ", ".join(str(item) for item in items[:_MAX_LISTED])
-    more = len(items) - _MAX_LISTED
-    return f"{shown} and {more} more" if more > 0 else shown

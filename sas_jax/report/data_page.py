@@ -1,11 +1,12 @@
 """The page about a data set: pictures, measures and warnings."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from sas_jax.data import quality
+from sas_jax.data import findings, quality
 from sas_jax.data.episodes import Episodes
 from sas_jax.envs import tasks
 from sas_jax.files.atomic import write_text
@@ -20,6 +21,7 @@ def write_page(
     *,
     source: str,
     reference: Episodes | None = None,
+    notes: Sequence[str] = (),
 ) -> Path:
     """Writes ``index.md`` and its pictures into `folder`; returns the page's path.
 
@@ -28,16 +30,17 @@ def write_page(
       episodes: the data.
       source: what to call them, e.g. the file's path.
       reference: data to which coverage is related.
+      notes: further warnings, such as those of reading the file.
     """
     folder = Path(folder)
     with style.styled():
         style.save_png(_return_cost(episodes), folder / "return_cost.png")
         style.save_png(_cost_over_time(episodes), folder / "cost_over_time.png")
         style.save_png(_states(episodes), folder / "states.png")
-    return write_text(folder / "index.md", _text(episodes, source, reference))
+    return write_text(folder / "index.md", _text(episodes, source, reference, notes))
 
 
-def _text(episodes: Episodes, source: str, reference: Episodes | None) -> str:
+def _text(episodes: Episodes, source: str, reference, notes) -> str:
     task = tasks.get_task(episodes.task)
     returns, costs = episodes.returns(), episodes.cost_returns()
     lengths = episodes.lengths
@@ -55,7 +58,7 @@ def _text(episodes: Episodes, source: str, reference: Episodes | None) -> str:
         "",
         "## Warnings",
         "",
-        *[f"- {line}" for line in quality.warnings(episodes) or ["none"]],
+        *[f"- {line}" for line in [*notes, *findings.look(episodes)] or ["none"]],
         "",
         "## Returns and costs",
         "",

@@ -185,7 +185,7 @@ def fit(
 
     Warns:
       SeedWarning: a seed failed while others go on; see `checkpoint.Checkpoint.run`.
-      ConstantColumnWarning, ShortEpisodeWarning: see `data.checks.warn`.
+      DataWarning: what deserves a look in the data; see `data.checks.warn`.
     """
     _check_data(config, episodes)
     train = config.train

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from sas_jax.data import checks, device_rows
+from sas_jax.data import checks, device_rows, dsrl
 from sas_jax.errors import UserError
 from tests.helpers.model_fixtures import make_episodes, make_spec
 
@@ -57,37 +57,25 @@ def test_data_of_another_size_are_refused():
         device_rows.to_device(other, make_spec())
 
 
-def test_constant_columns_are_listed():
-    """Column 4 is one, and no sensor that must be."""
-    with pytest.warns(checks.ConstantColumnWarning, match="observation columns: 4;"):
-        checks.warn(make_episodes(), context=5)
-    with pytest.warns(checks.ConstantColumnWarning, match="action columns: 1;"):
-        checks.warn(spoiled("actions", (slice(None), 1), 0.5), context=5)
+def test_data_of_another_task_are_refused_whatever_their_sizes():
+    checks.check_task(make_episodes(), "PointGoal1", owner="x")
+    with pytest.raises(UserError, match="PointGoal1: expected PointGoal2, the task of"):
+        checks.check_task(make_episodes(), "PointGoal2", owner="the configuration")
 
 
-def test_what_a_task_cannot_change_is_no_news():
-    """The point robot's vertical sensors: accelerometer z is column 2."""
-    assert checks.known_constants("PointGoal1") == {2, 5, 6, 7, 11}
-    assert checks.known_constants("CarGoal1") == frozenset()
-    episodes = make_episodes(obs_dim=4)
-    columns = episodes.observations[:, [0, 1, 3, 2]]
-    finals = episodes.final_observations[:, [0, 1, 3, 2]]
-    episodes = dataclasses.replace(
-        episodes, observations=columns, final_observations=finals
-    )
-    assert checks.constant_columns(columns).tolist() == [2]
+def test_training_warns_of_every_finding_by_name():
+    """Column 4 is constant; an action column, too, once it is spoiled."""
+    with pytest.warns(dsrl.DataWarning) as caught:
+        checks.warn(spoiled("actions", (slice(None), 1), 0.5), context=30)
+    texts = [str(warning.message) for warning in caught]
+    names = ["constant-columns", "early-timeouts", "all-episodes-safe"]
+    names.append("shorter-than-context")
+    assert [text.split(":")[0] for text in texts] == names
+    assert "observation 4 (velocimeter), action 1; nothing can be learnt" in texts[0]
+    assert "2 of 6 episodes are shorter than the context of 30 steps" in texts[-1]
+    assert all("data of PointGoal1" in text and "\n" not in text for text in texts)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        checks.warn(episodes, context=5)
-
-
-def test_rounding_is_not_variation():
-    column = np.full((1000, 1), 9.81, np.float32)
-    column[::2] = np.nextafter(np.float32(9.81), np.float32(10))
-    assert checks.constant_columns(column).tolist() == [0]
-    assert checks.constant_columns(column + 1e-3 * np.eye(1000, 1)).tolist() == []
-
-
-def test_short_episodes_are_counted():
-    with pytest.warns(checks.ShortEpisodeWarning, match="2 of 6 .* context of 30 .*12"):
-        checks.warn(make_episodes(), context=30)
+        for name in names[:-1]:  # a name is enough to filter by
+            warnings.filterwarnings("ignore", name)
+        checks.warn(make_episodes(), context=5)

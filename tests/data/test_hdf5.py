@@ -173,6 +173,14 @@ def test_a_file_that_is_being_written_is_not_called_damaged(tmp_path):
     dsrl.load(path)
 
 
+@pytest.mark.parametrize("locking", [None, True, False, "best-effort"])
+def test_a_file_that_this_process_has_open(tmp_path, locking):
+    """libhdf5 refuses to open it again with another way of locking."""
+    path = save(tmp_path / "a.hdf5", as_dsrl(make()))
+    with h5py.File(path, "r", locking=locking):
+        assert_same(dsrl.load(path), make())
+
+
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
 def test_a_file_system_without_locks(tmp_path, monkeypatch, code):
     """Network file systems answer so; libhdf5 reports it in its message only."""

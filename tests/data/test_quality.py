@@ -10,26 +10,10 @@ import numpy as np
 import pytest
 
 from sas_jax.data import dsrl, quality
-from sas_jax.data.episodes import Episodes
 from sas_jax.report import data_page
+from tests.helpers.dsrl_samples import make_sound as make
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-def make(count=6, length=50, seed=0, **changes) -> Episodes:
-    rng = np.random.default_rng(seed)
-    steps = count * length
-    data = Episodes(
-        task="PointGoal1",
-        observations=rng.normal(size=(steps, 60)).astype(np.float32),
-        actions=rng.uniform(-1, 1, (steps, 2)).astype(np.float32),
-        rewards=np.full(steps, 0.3, np.float32),
-        costs=(np.arange(steps) % 2).astype(np.float32),
-        offsets=np.arange(count + 1) * length,
-        final_observations=rng.normal(size=(count, 60)).astype(np.float32),
-        terminated=np.zeros(count, bool),
-    )
-    return dataclasses.replace(data, **changes)
 
 
 def test_trajectory_quality_is_on_dsrls_scale():
@@ -80,42 +64,6 @@ def test_coverage_compares_equal_numbers_of_steps():
     assert coverage.share == pytest.approx(1.0, abs=0.1)
 
 
-def test_sound_data_raise_no_warning():
-    assert quality.warnings(make()) == []
-
-
-@pytest.mark.parametrize(
-    ("break_it", "message"),
-    [
-        (lambda d: d.observations.__setitem__((..., 4), 2.0), r"4 \(velocimeter\)"),
-        (lambda d: d.actions.__setitem__((..., 1), 0.0), "constant action columns: 1"),
-        (lambda d: d.actions.__setitem__((7, 0), 1.3), "1 of 300 actions .*1.3"),
-        (lambda d: d.costs.fill(0.0), "all episodes are safe: the largest cost is 0"),
-    ],
-)
-def test_warnings_name_what_is_wrong(break_it, message):
-    data = make()
-    break_it(data)
-    (warning,) = quality.warnings(data)
-    assert re.search(message, warning)
-
-
-def test_no_safe_episode():
-    data = make(length=100, costs=np.ones(600, np.float32))
-    (warning,) = quality.warnings(data)
-    assert "no episode is safe: the smallest cost is 100" in warning
-
-
-def test_duplicates_are_found_whatever_their_rewards():
-    data = make().select([0, 1, 2, 1, 3, 0])
-    data.rewards[-1] = 7.0
-    np.testing.assert_array_equal(quality.duplicate_episodes(data), [3, 5])
-    (warning,) = quality.warnings(data)
-    assert "2 of 6 episodes repeat an earlier one: 3, 5" in warning
-    many = data.select(np.zeros(12, int))
-    assert "1, 2, 3, 4, 5, 6, 7, 8 and 3 more" in quality.warnings(many)[0]
-
-
 def test_page_holds_numbers_and_pictures(tmp_path):
     lengths = np.array([30, 50, 20])
     data = make(count=2, length=50)
@@ -125,9 +73,12 @@ def test_page_holds_numbers_and_pictures(tmp_path):
         final_observations=np.zeros((3, 60), np.float32),
         terminated=np.array([True, False, False]),
     )
-    page = data_page.write_page(tmp_path / "page", data, source="somewhere.hdf5")
+    page = data_page.write_page(
+        tmp_path / "page", data, source="somewhere.hdf5", notes=["read in part"]
+    )
     text = page.read_text()
     assert "3 episodes" in text and "20 to 50 an episode" in text
+    assert "- read in part\n- early-timeouts: 2 of 3 episodes time out" in text
     assert "somewhere.hdf5" in text and data.fingerprint() in text
     assert "| 20 | 2 (67%) |" in text  # costs 15, 25, 10
     pictures = re.findall(r"\]\((.*\.png)\)", text)
@@ -156,7 +107,8 @@ def test_the_command(tmp_path):
         text=True,
         check=True,
     )
-    assert "warning: all episodes are safe" in done.stdout
+    assert "warning: all-episodes-safe: the largest cost" in done.stdout
+    assert f"data: {tmp_path}/a.hdf5: 6 episodes of PointGoal1" in done.stdout
     assert (tmp_path / "page/index.md").is_file()
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False

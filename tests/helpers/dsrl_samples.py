@@ -1,5 +1,6 @@
 """Data and DSRL files of PointGoal1's sizes, built without the code under test."""
 
+import dataclasses
 import pathlib
 
 import h5py
@@ -24,6 +25,26 @@ def make(lengths=(30, 7, 13), seed=0) -> Episodes:
         final_observations=rng.normal(size=(len(lengths), OBS)).astype(np.float32),
         terminated=np.arange(len(lengths)) % 2 == 1,
     )
+
+
+def make_sound(count=6, length=50, seed=0, **changes) -> Episodes:
+    """Episodes about which nothing but their length is odd: costs on every other step.
+
+    Returns of 15, costs of 25 at 50 steps.
+    """
+    rng = np.random.default_rng(seed)
+    steps = count * length
+    data = Episodes(
+        task="PointGoal1",
+        observations=rng.normal(size=(steps, OBS)).astype(np.float32),
+        actions=rng.uniform(-1, 1, (steps, ACT)).astype(np.float32),
+        rewards=(0.3 + 0.1 * (-1) ** np.arange(steps)).astype(np.float32),
+        costs=(np.arange(steps) % 2).astype(np.float32),
+        offsets=np.arange(count + 1) * length,
+        final_observations=rng.normal(size=(count, OBS)).astype(np.float32),
+        terminated=np.zeros(count, bool),
+    )
+    return dataclasses.replace(data, **changes)
 
 
 def as_dsrl(data: Episodes) -> dict[str, np.ndarray]:
