@@ -32,26 +32,37 @@ _KOLMOGOROV = 1.36
 
 @dataclasses.dataclass(frozen=True)
 class CardLine:
-    """One number of the card. low, high: its target range; None is unbounded."""
+    """One number of the card. low, high: its target range; None is unbounded.
+
+    is_defined: False where the data leave the number without a meaning, such as a
+      correlation with costs where nothing costs. Then no target is met or missed.
+    """
 
     name: str
     value: float
     low: float | None = None
     high: float | None = None
+    is_defined: bool = True
 
     @property
     def mark(self) -> str:
         """``ok`` or ``poor`` where there is a target, else nothing.
 
-        A value that is not finite is poor: the model, or the measurement, broke.
+        A value that is not finite, though the data define it, is poor: the model, or
+        the measurement, broke.
         """
-        if self.low is None and self.high is None:
+        if not self.is_defined or (self.low is None and self.high is None):
             return ""
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
         return (
             "ok" if math.isfinite(self.value) and low <= self.value <= high else "poor"
         )
+
+    @property
+    def text(self) -> str:
+        """The value as it is printed."""
+        return text_of(self.value) if self.is_defined else "undefined"
 
     @property
     def target(self) -> str:
@@ -95,7 +106,7 @@ def warn_poor(card: Mapping | None) -> None:
     judged = [line for line in card_lines(card or {}) if line.mark]
     poor = [line for line in judged if line.mark == "poor"]
     if poor:
-        names = "; ".join(f"{line.name} {text_of(line.value)}" for line in poor)
+        names = "; ".join(f"{line.name} {line.text}" for line in poor)
         warnings.warn(
             f"world-model card: {len(poor)} of {len(judged)} targets missed; prompts "
             f"are chosen over an imagination unlike the data ({names})",
@@ -105,21 +116,21 @@ def warn_poor(card: Mapping | None) -> None:
 
 
 def _cost_lines(cost: Mapping) -> Iterable[CardLine]:
-    for horizon, value in zip(
-        cost.get("horizons", ()), cost.get("correlation", ()), strict=False
-    ):
+    horizons, values = cost.get("horizons", ()), cost.get("correlation", ())
+    # Where nothing costs, or every step does, there is no cost to correlate with.
+    rates = cost.get("rate_real") or [math.nan] * len(horizons)
+    for horizon, value, rate in zip(horizons, values, rates, strict=False):
         name = f"predicted against real cost, correlation over {horizon} steps"
-        yield CardLine(name, float(value), COST_CORRELATION.get(horizon))
+        is_defined = math.isfinite(value) or rate not in (0.0, 1.0)
+        least = COST_CORRELATION.get(horizon)
+        yield CardLine(name, float(value), least, is_defined=is_defined)
     if "rate_real" in cost and "rate_imagined" in cost:
         horizon = cost["horizons"][-1]
         real, imagined = cost["rate_real"][-1], cost["rate_imagined"][-1]
         name = f"cost rate over {horizon} steps, imagined / real"
-        # Without any real cost a ratio says nothing; it stays unmarked.
-        yield (
-            CardLine(name, imagined / real, *_COST_RATE)
-            if real > 0
-            else CardLine(name, math.nan)
-        )
+        # Without any real cost a ratio says nothing.
+        ratio = imagined / real if real > 0 else math.nan
+        yield CardLine(name, ratio, *_COST_RATE, is_defined=real != 0)
 
 
 def _imagination_lines(card: Mapping) -> Iterable[CardLine]:
@@ -129,7 +140,8 @@ def _imagination_lines(card: Mapping) -> Iterable[CardLine]:
         if density.get("real_sd") is not None:
             sd = density["real_sd"][-1]
             name = f"log-density of imagined states at step {step}, sd from real"
-            yield CardLine(name, gap / sd if sd else math.nan, *_DENSITY_SDS)
+            ratio = gap / sd if sd else math.nan
+            yield CardLine(name, ratio, *_DENSITY_SDS, is_defined=sd != 0)
         name = f"log-density of imagined states at step {step}, nats from real"
         yield CardLine(name, gap)
     if spread := card.get("spread"):
@@ -172,10 +184,13 @@ def _one_step_lines(card: Mapping) -> Iterable[CardLine]:
     if next_return := card.get("next_return"):
         yield CardLine("next return, share of variance explained", next_return["r2"])
     if head := card.get("cost_head"):
-        yield CardLine("cost from the next state, AUC", head["auc"])
-        name = "cost from the next state, cross-entropy / base rate's"
+        # No cost, or nothing but costs: the base rate's cross-entropy is 0.
         base = head["bce_of_base_rate"]
-        yield CardLine(name, head["bce"] / base if base else math.nan)
+        name = "cost from the next state, AUC"
+        yield CardLine(name, head["auc"], is_defined=bool(base))
+        name = "cost from the next state, cross-entropy / base rate's"
+        ratio = head["bce"] / base if base else math.nan
+        yield CardLine(name, ratio, is_defined=bool(base))
 
 
 def text_of(value: float) -> str:

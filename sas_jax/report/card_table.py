@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sas_jax.card.verdict import card_lines, text_of
+from sas_jax.card.verdict import card_lines
 from sas_jax.report.tables import NO_VALUE, Table
 
 
@@ -10,7 +10,7 @@ def card_table(card: Mapping, title: str = "World-model card") -> Table:
     """The card as a table of number, value, target and mark."""
     lines = card_lines(card)
     rows = tuple(
-        (line.name, text_of(line.value), line.target or NO_VALUE, line.mark or NO_VALUE)
+        (line.name, line.text, line.target or NO_VALUE, line.mark or NO_VALUE)
         for line in lines
     )
     judged = [line for line in lines if line.mark]

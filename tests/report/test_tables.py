@@ -150,6 +150,7 @@ def test_caveats_count_seeds_layouts_and_failed_alignments():
         (verdict.CardLine("a", math.nan, 0.7), "poor", ">= 0.7"),
         (verdict.CardLine("a", -math.inf, None, 0.02), "poor", "<= 0.02"),
         (verdict.CardLine("a", math.nan), "", ""),
+        (verdict.CardLine("a", math.nan, 0.7, is_defined=False), "", ">= 0.7"),
     ],
 )
 def test_card_marks(line, mark, target):
@@ -180,6 +181,33 @@ def test_a_card_without_real_cost_or_parts_is_not_judged():
     empty["cost"] |= {"rate_real": [0.0], "rate_imagined": [0.1]}
     assert [line.mark for line in verdict.card_lines(empty)] == ["ok", ""]
     assert verdict.card_lines({}) == []
+
+
+@pytest.mark.parametrize(
+    ("real", "imagined", "correlation", "marks"),
+    [
+        (0.0, 0.1, math.nan, ["", ""]),  # nothing costs in the held-out data
+        (0.0, math.nan, math.nan, ["", ""]),
+        (1.0, 1.0, math.nan, ["", "ok"]),  # every step does
+        (0.2, 0.0, math.nan, ["poor", "poor"]),  # the model foresees no cost at all
+        (0.2, math.nan, math.nan, ["poor", "poor"]),  # the model broke
+    ],
+)
+def test_what_the_data_do_not_define_is_not_missed(real, imagined, correlation, marks):
+    part = {"horizons": [10], "correlation": [correlation]}
+    part |= {"rate_real": [real], "rate_imagined": [imagined]}
+    lines = verdict.card_lines({"cost": part})
+    assert [line.mark for line in lines] == marks
+    assert [line.text == "undefined" for line in lines] == [not m for m in marks]
+    judged = sum(map(bool, marks))
+    table = card_table.card_table({"cost": part})
+    assert table.notes[0] == f"{marks.count('ok')} of {judged} targets met."
+
+
+def test_a_held_out_set_of_one_class_has_no_auc():
+    head = {"auc": math.nan, "bce": 0.1, "bce_of_base_rate": 0.0}
+    lines = verdict.card_lines({"cost_head": head})
+    assert [line.text for line in lines] == ["undefined", "undefined"]
 
 
 def plot(*arguments):
