@@ -205,7 +205,8 @@ def default_config(task: str, algo: str = "dt") -> ExperimentConfig:
             data=DataConfig(
                 cost_sampling="linear",
                 augment=AugmentConfig(
-                    augment_percent=0.2, deg=_FRONTIER_DEGREES.get(task, 1)
+                    augment_percent=0.2,
+                    frontier_degree=_FRONTIER_DEGREES.get(task, 1),
                 ),
             ),
         )

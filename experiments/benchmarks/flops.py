@@ -19,6 +19,7 @@ training inputs carry the model's own errors.
 
 import math
 
+from sas_jax.models import bins
 from sas_jax.models.world_model import WorldModelConfig
 
 
@@ -83,15 +84,15 @@ def transition_decoder(
     """
     width = config.decoder.width
     dense = config.latent_dim + width + 2 * obs_dim + action_dim
-    if not (num_bins and config.ring_hidden):
+    if not num_bins:
         return mlp(dense, config.vae_hidden, 2 * obs_dim)
-    others, features = obs_dim - num_bins, config.ring_hidden[0]
+    others, features = obs_dim - num_bins, bins.HIDDEN[0]
     motion = config.latent_dim + 3 * others + action_dim + width
     near = 5 + 3  # readings of the neighbours and their last changes
     return (
         mlp(dense, config.vae_hidden, others + obs_dim)
         + mlp(motion, (), 3 * features + 3)
-        + num_bins * mlp(near, config.ring_hidden, 9)
+        + num_bins * mlp(near, bins.HIDDEN, 9)
     )
 
 

@@ -21,11 +21,7 @@ def build_steps(
 ) -> tuple[common.Case, dict]:
     """`steps` training steps in one call on the file `data`; for `child.Child`."""
     training, _ = dsrl.load(data).split(config.train.held_out, seed=config.train.seed)
-    spec = spec_lib.from_episodes(
-        training,
-        return_scale=config.data.return_scale,
-        cost_scale=config.data.cost_scale,
-    )
+    spec = spec_lib.from_episodes(training)
     learner = sequence.make(config, spec)
     seeds = [model_cases.make_state(learner)] * config.train.num_seeds
     states = jax.tree.map(lambda *x: jnp.stack(x), *seeds)

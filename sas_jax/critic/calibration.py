@@ -27,8 +27,8 @@ def fit_platt(logits: np.ndarray, label: np.ndarray) -> tuple[float, float]:
     separable labels have a finite optimum too.
 
     Args:
-      logits: `[K, n]` uncalibrated log-odds of the members.
-      label: `[n]` bool, or shares in [0, 1].
+      logits: `[members, n]` uncalibrated log-odds.
+      label: `[n]` shares in [0, 1].
     """
     from scipy import optimize
 
@@ -55,15 +55,15 @@ def fit_platt(logits: np.ndarray, label: np.ndarray) -> tuple[float, float]:
 
 
 def probabilities(logits: np.ndarray, slope: float, offset: float) -> np.ndarray:
-    """Members' log-odds `[K, n]` -> their mean calibrated probability `[n]`."""
+    """Log-odds `[members, n]` -> their mean calibrated probability `[n]`."""
     return special.expit(slope * logits.astype(np.float64) + offset).mean(0)
 
 
 def cross_fitted(logits, label, episode) -> np.ndarray:
     """Mean probability `[n]`, each half of the episodes scaled by the other's fit.
 
-    logits: `[K, n]`. label: as in `fit_platt`. episode: `[n]` number of the step's
-    episode.
+    logits: `[members, n]`. label: as in `fit_platt`. episode: `[n]` number of the
+    step's episode.
     """
     out = np.empty(label.size)
     for half in (0, 1):
@@ -76,19 +76,19 @@ def cross_fitted(logits, label, episode) -> np.ndarray:
 
 def level_table(
     risk: np.ndarray, cost: np.ndarray, *, horizon: int, episode_steps: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tabulates what an episode costs whose steps have risk <= a level, or about it.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tabulates what an episode costs whose steps have a risk about a level.
 
-    rate(l) = mean over steps with risk <= l of cost / horizon * episode_steps; the
-    local rate takes the steps between this level and the one before. Both are made
-    nondecreasing by isotonic regression, weighted by the number of steps.
+    rate(l) = mean of cost / horizon * episode_steps over the steps whose risk is above
+    the level before and at most l; nondecreasing by isotonic regression, weighted by
+    the number of steps.
 
     Args:
       risk: `[n]` in [0, 1]. cost: `[n]` cost of the next `horizon` steps.
 
     Returns:
-      levels, rates, local rates, `[C]` float32 each. The last level is 1 and has the
-      rates of the largest risk.
+      levels, rates, `[C]` float32 each. The last level is 1 and has the rate of the
+      largest risk.
     """
     order = np.argsort(risk, kind="stable")
     ranked = risk[order].astype(np.float32)
@@ -97,14 +97,13 @@ def level_table(
     levels = np.unique(ranked[at])
     count = np.searchsorted(ranked, levels, side="right")
     scale = episode_steps / horizon
-    rates = _nondecreasing(total[count] / count * scale, count)
     width = np.diff(count, prepend=0)
-    local = np.diff(total[count], prepend=0.0) / width * scale
-    local = _nondecreasing(local, width)
+    rates = np.diff(total[count], prepend=0.0) / width * scale
+    rates = _nondecreasing(rates, width)
     if levels[-1] < 1:
         levels = np.append(levels, np.float32(1))
-        rates, local = np.append(rates, rates[-1]), np.append(local, local[-1])
-    return levels, rates.astype(np.float32), local.astype(np.float32)
+        rates = np.append(rates, rates[-1])
+    return levels, rates.astype(np.float32)
 
 
 def _nondecreasing(values, weights):
@@ -117,7 +116,7 @@ def quality(p: np.ndarray, label: np.ndarray, episode: np.ndarray) -> dict:
     """How good probabilities are, as plain numbers for JSON.
 
     Args:
-      p: `[n]` probabilities. label: `[n]` bool, or shares in [0, 1] whose mean p is.
+      p: `[n]` predicted shares. label: `[n]` shares in [0, 1], whose mean p is.
       episode: `[n]` number of the step's episode; the bootstrap draws whole episodes.
 
     Returns:

@@ -18,9 +18,9 @@ from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
 from sas_jax.files.atomic import replacing
 
-_FORMAT = "sas_jax critic 1"
+_FORMAT = "sas_jax critic 2"
 _PARAMS = "params/"
-_ARRAYS = ("slope", "offset", "levels", "rates", "local_rates")
+_ARRAYS = ("slope", "offset", "levels", "rates")
 _STATIC = ("obs_dim", "action_dim", "rings", "ring_scales", "scaling")
 
 
@@ -76,7 +76,7 @@ def load_critic(path: str | os.PathLike, spec: DataSpec) -> Critic:
     shapes = _expected(net, config.members, sizes)
     shapes |= {"slope": (), "offset": ()}
     count = arrays["levels"].shape if "levels" in arrays else (0,)
-    shapes |= dict.fromkeys(("levels", "rates", "local_rates"), count)
+    shapes |= dict.fromkeys(("levels", "rates"), count)
     for name, shape in shapes.items():
         _check(path, arrays, name, shape)
     if len(count) != 1 or (np.diff(arrays["levels"]) <= 0).any():

@@ -44,21 +44,17 @@ _CLIP_NORM = 1.0
 
 
 class Labels(NamedTuple):
-    """What follows each step of the data, `[S]` each.
+    """What follows each step of the data, one entry a step.
 
-    hit: whether any cost occurs in the h steps that begin with this one.
-    share: share of these steps that have a cost, as far as the data go.
-    cost: their cost, as far as the data go.
-    whole: whether all h steps are in the data, or the episode ended for good.
-    known: whether `hit` is: whole, or a cost was seen before the data's end. The share
-      and the cost are known where `whole` is.
+    share: share of the h steps that begin with this one that have a cost (float32).
+    cost: their cost. Both as far as the data go.
+    whole: whether all h steps are in the data, or the episode ended for good. Only then
+      are the others known.
     """
 
-    hit: np.ndarray
     share: np.ndarray
     cost: np.ndarray
     whole: np.ndarray
-    known: np.ndarray
 
 
 def make_labels(episodes: Episodes, horizon: int) -> Labels:
@@ -74,21 +70,11 @@ def make_labels(episodes: Episodes, horizon: int) -> Labels:
     hits = np.concatenate([[0], np.cumsum(episodes.costs > 0)])
     cost = np.concatenate([[0.0], np.cumsum(episodes.costs, dtype=np.float64)])
     count = hits[stop] - hits[row]
-    whole = (row + horizon <= last) | ended
     return Labels(
-        hit=count > 0,
-        share=count / horizon,
+        share=(count / horizon).astype(np.float32),
         cost=cost[stop] - cost[row],
-        whole=whole,
-        known=whole | (count > 0),
+        whole=(row + horizon <= last) | ended,
     )
-
-
-def target_of(labels: Labels, target: str) -> tuple[np.ndarray, np.ndarray]:
-    """What is regressed, `[S]` in [0, 1], and of which steps it is known `[S]` bool."""
-    if target == "hit":
-        return labels.hit.astype(np.float32), labels.known
-    return labels.share.astype(np.float32), labels.whole
 
 
 def scaling_of(spec: DataSpec) -> str:
@@ -116,11 +102,11 @@ def fit_critic(
       spec: of the world model that the critic serves: it standardises observations.
       seed: of initialisation and batches.
       held_out, split_seed: `train.held_out` and `train.seed` of that world model.
-      on_look: called with the step and the members' losses `[K]` on the stop split.
+      on_look: called with the step and the members' losses on the stop split.
 
     Returns:
       The critic, and its report: plain values, everything measured on the calibration
-      split (see `critic_calibration.quality`).
+      split (see `calibration.quality`).
 
     Raises:
       UserError: NaN in the data, sizes unlike the spec's, too few episodes, a split
@@ -133,7 +119,7 @@ def fit_critic(
     parts = {"training": training, "stopping": stopping, "calibration": calibration}
     labels = {k: make_labels(part, config.horizon) for k, part in parts.items()}
     for name, found in labels.items():
-        known = found.hit[found.known]
+        known = found.share[found.whole] > 0
         if not known.any() or known.all():
             raise UserError(
                 f"critic: {int(known.sum())} of {known.size} {name} steps lead to a "
@@ -141,7 +127,7 @@ def fit_critic(
             )
     critic = _untrained(spec, config, seed)
     rows = {
-        name: _device_rows(parts[name], target_of(labels[name], config.target), spec)
+        name: _device_rows(parts[name], labels[name], spec)
         for name in ("training", "stopping")
     }
     params, best, best_step, last = _train(
@@ -177,7 +163,6 @@ def _untrained(spec: DataSpec, config: CriticConfig, seed: int) -> Critic:
         offset=jnp.zeros(()),
         levels=jnp.array([0.0, 1.0]),
         rates=jnp.zeros(2),
-        local_rates=jnp.zeros(2),
         config=config,
         obs_dim=spec.obs_dim,
         action_dim=spec.action_dim,
@@ -191,13 +176,13 @@ def _standardised(episodes: Episodes, spec: DataSpec) -> np.ndarray:
     return ((episodes.observations - spec.obs_mean) / spec.obs_std).astype(np.float32)
 
 
-def _device_rows(episodes: Episodes, target, spec: DataSpec):
+def _device_rows(episodes: Episodes, labels: Labels, spec: DataSpec):
     """The steps whose label is known, on the device: obs, action, label."""
-    label, known = target
+    known = labels.whole
     return (
         jnp.asarray(_standardised(episodes, spec)[known]),
         jnp.asarray(episodes.actions[known]),
-        jnp.asarray(label[known]),
+        jnp.asarray(labels.share[known]),
     )
 
 
@@ -297,8 +282,7 @@ def _calibrate(critic: Critic, episodes: Episodes, labels: Labels, spec: DataSpe
         )
     obs, action = _standardised(episodes, spec)[whole], episodes.actions[whole]
     logits = _in_blocks(member_logits, critic, obs, action)
-    label, _ = target_of(labels, critic.config.target)
-    label, cost = label[whole], labels.cost[whole]
+    label, cost = labels.share[whole], labels.cost[whole]
     episode = np.repeat(np.arange(episodes.num_episodes), episodes.lengths)[whole]
     measured = quality(cross_fitted(logits, label, episode), label, episode)
     raw = quality(probabilities(logits, 1.0, 0.0), label, episode)
@@ -306,14 +290,11 @@ def _calibrate(critic: Critic, episodes: Episodes, labels: Labels, spec: DataSpe
     critic = critic.replace(slope=jnp.float32(slope), offset=jnp.float32(offset))
     members = _in_blocks(member_risk, critic, obs, action)
     risk = np.asarray(pessimistic(jnp.asarray(members), critic.config.pessimism))
-    levels, rates, local = level_table(
-        risk, cost, horizon=critic.config.horizon, episode_steps=spec.max_timestep
+    horizon, episode_steps = critic.config.horizon, spec.max_timestep
+    levels, rates = level_table(
+        risk, cost, horizon=horizon, episode_steps=episode_steps
     )
-    critic = critic.replace(
-        levels=jnp.asarray(levels),
-        rates=jnp.asarray(rates),
-        local_rates=jnp.asarray(local),
-    )
+    critic = critic.replace(levels=jnp.asarray(levels), rates=jnp.asarray(rates))
     limits = TASKS[spec.task].cost_limits if spec.task in TASKS else ()
     return critic, measured | {
         "bce_uncalibrated": raw["bce"],
@@ -322,25 +303,20 @@ def _calibrate(critic: Critic, episodes: Episodes, labels: Labels, spec: DataSpe
         "slope": slope,
         "offset": offset,
         "gate": [_gate_line(critic, limit, risk) for limit in limits],
-        "table": {
-            "level": levels.tolist(),
-            "rate": rates.tolist(),
-            "local_rate": local.tolist(),
-        },
+        "cost": float(cost.mean() / horizon * episode_steps),
+        "table": {"level": levels.tolist(), "rate": rates.tolist()},
     }
 
 
 def _gate_line(critic: Critic, limit: float, risk: np.ndarray) -> dict:
-    """The level of a threshold by either rule, and the share of steps above it."""
-    line = {"cost_limit": limit}
-    for rule in ("accepted", "local"):
-        level = float(gate_level(critic, limit, rule))
-        line[rule] = {"level": level, "gated": float(np.mean(risk > level))}
-    return line
+    """The level of a threshold, and the share of steps above it."""
+    level = float(gate_level(critic, limit))
+    gated = float(np.mean(risk > level))
+    return {"cost_limit": limit, "level": level, "gated": gated}
 
 
 def _in_blocks(function, critic: Critic, obs, action) -> np.ndarray:
-    """`function(critic, obs, action)` `[K, n]` in blocks of one compiled shape."""
+    """`[members, n]` of `function(critic, obs, action)`, in blocks of one shape."""
     run = jax.jit(function)
     found = []
     for first in range(0, len(obs), _BLOCK):

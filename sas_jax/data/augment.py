@@ -19,32 +19,26 @@ from sas_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig:
-    """Settings of the augmentation; names are those of CDT's reference code.
+    """Settings of the augmentation; most names are those of CDT's reference code.
 
     augment_percent: probability that a training row is a relabelled one, and number
       of relabelled copies per episode; 0 turns it off (CDT: 0.2).
-    deg: degree of the polynomial through the Pareto frontier (CDT: 0 or 1 on most
-      tasks of this suite).
+    frontier_degree: degree of the polynomial through the Pareto frontier (`deg` in
+      CDT's code: 0 or 1 on most tasks of this suite).
     max_reward: largest return target; None means the data's largest return and
       a seventh of its range. min_reward: least distance of a target above the frontier.
     max_rew_decrease: where several targets fall to one episode, all but the first go
       to cheaper ones that return at most this much less; None means a seventh of the
       range. (CDT's values on the navigation tasks: 5 to 10 of 15 to 45.)
     beta: such an episode at distance d is chosen with weight 1 / (d + beta).
-    pf_only: train on the `npb` best episodes of each of `cost_bins` bins of cost, those
-      that return at least `rmin` (None: any return), and on nothing else.
     """
 
     augment_percent: float = 0.0
-    deg: int = 1
+    frontier_degree: int = 1
     max_reward: float | None = None
     min_reward: float = 1.0
     max_rew_decrease: float | None = None
     beta: float = 1.0
-    pf_only: bool = False
-    rmin: float | None = None
-    cost_bins: int = 60
-    npb: int = 5
 
     def __post_init__(self):
         if not 0.0 <= self.augment_percent <= 1.0:
@@ -52,20 +46,10 @@ class AugmentConfig:
                 "data.augment.augment_percent must lie in [0, 1], got "
                 f"{self.augment_percent}"
             )
-        if self.deg < 0 or self.beta <= 0:
+        if self.frontier_degree < 0 or self.beta <= 0:
             raise UserError(
-                "data.augment: deg must be >= 0 and beta > 0, got "
-                f"{self.deg}, {self.beta}"
-            )
-        if self.cost_bins < 1 or self.npb < 1:
-            raise UserError(
-                "data.augment: cost_bins and npb must be >= 1, got "
-                f"{self.cost_bins}, {self.npb}"
-            )
-        if self.pf_only and self.augment_percent > 0:
-            raise UserError(
-                "data.augment: pf_only and augment_percent exclude one another; "
-                "expected augment_percent=0"
+                "data.augment: frontier_degree must be >= 0 and beta > 0, got "
+                f"{self.frontier_degree}, {self.beta}"
             )
 
 
@@ -97,41 +81,17 @@ def pareto_front(costs: np.ndarray, returns: np.ndarray) -> np.ndarray:
 
 
 def frontier(
-    costs: np.ndarray, returns: np.ndarray, deg: int
+    costs: np.ndarray, returns: np.ndarray, degree: int
 ) -> np.polynomial.Polynomial:
     """Least-squares polynomial, return as a function of cost, through the Pareto front.
 
-    Of degree `deg`, or less where the front has too few different costs.
+    Of that degree, or less where the front has too few different costs.
     """
     front = pareto_front(costs, returns)
     x, y = costs[front], returns[front]
-    if len(front) == 1 or deg == 0:
+    if len(front) == 1 or degree == 0:
         return np.polynomial.Polynomial([y.mean()])
-    return np.polynomial.Polynomial.fit(x, y, min(deg, len(front) - 1))
-
-
-def best_per_bin(
-    returns: np.ndarray, costs: np.ndarray, config: AugmentConfig
-) -> np.ndarray:
-    """`[E]` bool: the `npb` best of each of `cost_bins` bins of cost, from `rmin` on.
-
-    Raises:
-      UserError: no episode returns `rmin`.
-    """
-    least = -np.inf if config.rmin is None else config.rmin
-    if not (returns >= least).any():
-        raise UserError(
-            f"data.augment.rmin {least:g}: the best episode returns "
-            f"{returns.max():g}; expected no more"
-        )
-    step = max(np.ptp(costs) / config.cost_bins, np.finfo(np.float64).tiny)
-    bins = (costs - costs.min()) // step
-    order = np.lexsort((-returns, bins))
-    order = order[returns[order] >= least]
-    _, first, inverse = np.unique(bins[order], return_index=True, return_inverse=True)
-    kept = np.zeros(len(costs), bool)
-    kept[order[np.arange(len(order)) - first[inverse] < config.npb]] = True
-    return kept
+    return np.polynomial.Polynomial.fit(x, y, min(degree, len(front) - 1))
 
 
 def relabel(
@@ -155,7 +115,10 @@ def relabel(
     top = float(returns.max()) + span / 7 if top is None else top
     decrease = span / 7 if decrease is None else decrease
     target_cost = np.linspace(costs.min(), costs.max(), count)
-    low = frontier(costs, returns, config.deg)(target_cost) + config.min_reward
+    low = (
+        frontier(costs, returns, config.frontier_degree)(target_cost)
+        + config.min_reward
+    )
     drawn = rng.uniform(size=count)
     room = low < top
     target_cost, low, drawn = target_cost[room], low[room], drawn[room]

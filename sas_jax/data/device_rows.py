@@ -86,7 +86,7 @@ def _relabelled(returns, costs, spec, config: DataConfig, seed) -> Relabelled | 
     entries = relabel(returns, costs, config.augment, np.random.default_rng([11, seed]))
     if not len(entries.episode):
         return None
-    weights = cost_weights(entries.target_cost, np.ones(len(entries.episode)), config)
+    weights = cost_weights(entries.target_cost, config)
     return Relabelled(
         episode=jnp.asarray(entries.episode, jnp.int32),
         return_offset=jnp.asarray(entries.return_offset / spec.return_scale, "f4"),
@@ -114,7 +114,7 @@ def to_device(
     checks.check_sizes(episodes, spec.obs_dim, spec.action_dim, owner="the model")
     config = DataConfig() if config is None else config
     returns, costs = episodes.returns(), episodes.cost_returns()
-    shares = episode_shares(returns, costs, episodes.lengths, config)
+    shares = episode_shares(costs, episodes.lengths, config)
     relabelled = _relabelled(returns, costs, spec, config, seed)
     entries = episodes.num_steps + episodes.num_episodes
     episode = np.repeat(np.arange(episodes.num_episodes), episodes.lengths)

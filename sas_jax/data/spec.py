@@ -88,22 +88,17 @@ class DataSpec:
         return cls(**values)
 
 
-def from_episodes(
-    episodes: Episodes,
-    target_return: float | None = None,
-    *,
-    return_scale: float | None = None,
-    cost_scale: float | None = None,
-) -> DataSpec:
+def from_episodes(episodes: Episodes, target_return: float | None = None) -> DataSpec:
     """Computes the statistics of a training set.
+
+    Tokens are divided by the largest |return| and the largest cost. (CDT's reference
+    code divides returns by 10 and costs by 1; that suits embeddings of its size. Ours
+    are normalised token by token, and a token much larger than its time embedding keeps
+    its sign only.)
 
     Args:
       episodes: the training split only.
       target_return: default return token; None means the data's 95th percentile.
-      return_scale, cost_scale: of the tokens; None means the largest |return| and the
-        largest cost. (CDT's reference code divides returns by 10 and costs by 1; that
-        suits embeddings of its size. Ours are normalised token by token, and a token
-        much larger than its time embedding keeps its sign only.)
     """
     obs = episodes.observations
     mean, std = columns.moments(obs)
@@ -118,10 +113,6 @@ def from_episodes(
     returns, costs = episodes.returns(), episodes.cost_returns()
     if target_return is None:
         target_return = float(np.percentile(returns, 95))
-    if return_scale is None:
-        return_scale = float(max(np.abs(returns).max(), 1e-6))
-    if cost_scale is None:
-        cost_scale = float(max(costs.max(), 1.0))
     return DataSpec(
         task=episodes.task,
         obs_dim=episodes.obs_dim,
@@ -130,8 +121,8 @@ def from_episodes(
         obs_std=np.where(active, std, 1.0).astype(np.float32),
         obs_active=active,
         max_timestep=int(episodes.lengths.max()),
-        return_scale=float(return_scale),
-        cost_scale=float(cost_scale),
+        return_scale=float(max(np.abs(returns).max(), 1e-6)),
+        cost_scale=float(max(costs.max(), 1.0)),
         reward_std=float(max(episodes.rewards.std(dtype=np.float64), 1e-6)),
         target_return=float(target_return),
         fingerprint=episodes.fingerprint(),

@@ -13,7 +13,6 @@ import optax
 from sas_jax.alignment import policy as aligned_policy
 from sas_jax.alignment.algorithm1 import Alignment
 from sas_jax.alignment.carry import Policy
-from sas_jax.alignment.config import SASConfig
 from sas_jax.alignment.gate import RiskModel
 from sas_jax.alignment.tiles import Tiling
 from sas_jax.critic import network as critic_network
@@ -24,7 +23,6 @@ from sas_jax.learners import accumulate
 from sas_jax.models import losses, temperature
 from sas_jax.models.world_model import WorldModel
 from sas_jax.policies import cached
-from sas_jax.policies.free_run import make_free_run
 from sas_jax.types import Batch, Key, Learner, TrainState
 
 
@@ -89,14 +87,14 @@ def make_sequence_model(
     )
 
 
-def make_risk_model(config: SASConfig) -> RiskModel:
-    """The cost critic in `variables["critic"]`, under the alignment's settings."""
+def make_risk_model() -> RiskModel:
+    """The cost critic in `variables["critic"]`."""
     return RiskModel(
         risk=lambda variables, obs, action: critic_network.risk(
             variables["critic"], obs, action
         ),
         level=lambda variables, limit: critic_network.gate_level(
-            variables["critic"], limit, config.gate_rule
+            variables["critic"], limit
         ),
     )
 
@@ -129,7 +127,7 @@ def make_policy(
         max_cost=get_task(config.task).max_step_cost,
         report_limits=report_limits,
         episode_steps=spec.max_timestep,
-        risk_model=make_risk_model(config.sas),
+        risk_model=make_risk_model(),
         tiling=tiling,
         keep=keep,
     )
@@ -146,10 +144,6 @@ def make(
 ) -> Learner:
     """Builds the learner; see `sas.make_policy` for what is no configuration."""
     model = make_model(config, spec)
-    input_errors = None
-    if config.model.self_noise and config.model.self_errors == "rollout":
-        noise = config.sas.decoder_noise
-        input_errors = make_free_run(model, spec, decoder_noise=noise)
     optimizer = make_optimizer(config.train)
 
     def init(key: Key) -> TrainState:
@@ -173,7 +167,6 @@ def make(
             losses.loss,
             accumulate.in_parts(model, config.train.accumulate),
             temperature=temperature_of(state),
-            input_errors=input_errors,
         )
         gradient = jax.value_and_grad(loss, has_aux=True)
         (_, (extra, metrics)), gradients = gradient(

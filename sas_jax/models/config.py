@@ -20,23 +20,14 @@ class WorldModelConfig:
       tokens nor the policy see; predictions read them all the same. An accelerometer
       and a gyro show the last action, so that without them there is less to copy.
     max_timestep: rows of the learned time-step embedding (longest episode).
-    log_std_min, log_std_max: range of the policy's log standard deviation.
-    latent_dim: of the transition's VAE; 0 makes it a Gaussian given (z, s, a).
+    latent_dim, marginal_latent_dim: of the transition's VAE and of the states' own.
     decoder_floor: smallest decoder standard deviation, in units of the state's own: the
       resolution at which densities are taken.
-    state_noise: half of the training rows carry input noise of a standard deviation
-      drawn uniformly from [0, state_noise] (standardised units); the target stays the
-      true next state, so that the model learns to return to the data. 0 turns it off.
-    self_errors: the same rows carry errors as the model itself makes them. "carry": of
-      one step, of which a share carries over to the next (`own_errors`); "rollout": of
-      an imagination of the whole row under its real actions (`free_run`).
-    self_noise: the share that carries over is drawn from [0, self_noise]. 0 turns
-      either kind off.
-    ring_hidden: layers that all bins of all lidars share (`transition`); () has none.
-    scale_range: the state-dependent factor of the decoder's standard deviation lies
-      within exp(+-scale_range). 0 turns it off.
-    free_bits: nats per latent that cost nothing; kl_warmup: steps until the KL term
-      counts in full. Both keep latents in use.
+    self_noise: half of the training rows carry errors as the model itself makes them,
+      of one step, of which a share drawn from [0, self_noise] carries over to the next
+      (`own_errors`); the target stays the true next state, so that the model learns to
+      return to the data. 0 turns it off.
+    free_bits: nats per latent that cost nothing, which keeps latents in use.
     cost_context: lets an MLP of hidden state and next state be one more cause of a
       cost, for tasks whose cost no single observation shows (Circle's boundary).
     *_weight: weights of the loss terms beside the action term's 1.
@@ -53,17 +44,9 @@ class WorldModelConfig:
     vae_hidden: tuple[int, ...] = (400, 400)
     latent_dim: int = 32
     marginal_latent_dim: int = 32
-    log_std_min: float = -4.0
-    log_std_max: float = 0.5
     decoder_floor: float = 0.01
-    variance_decay: float = 0.99
-    state_noise: float = 0.0
-    self_errors: str = "carry"
     self_noise: float = 0.9
-    ring_hidden: tuple[int, ...] = (64, 64)
-    scale_range: float = 3.0
     free_bits: float = 0.02
-    kl_warmup: int = 1000
     cost_context: bool = False
     state_weight: float = 1.0
     marginal_weight: float = 1.0
@@ -72,7 +55,7 @@ class WorldModelConfig:
 
     def __post_init__(self):
         for name, least in (
-            ("latent_dim", 0),
+            ("latent_dim", 1),
             ("marginal_latent_dim", 1),
             ("max_timestep", 1),
         ):
@@ -80,17 +63,10 @@ class WorldModelConfig:
                 raise ValueError(
                     f"{name} must be >= {least}, got {getattr(self, name)}"
                 )
-        if self.log_std_min >= self.log_std_max:
-            raise ValueError(
-                f"log_std_min {self.log_std_min} must be below log_std_max "
-                f"{self.log_std_max}"
-            )
-        if self.self_errors not in ("carry", "rollout"):
-            raise ValueError(
-                f"self_errors must be carry or rollout, got {self.self_errors!r}"
-            )
-        if self.decoder_floor <= 0 or self.state_noise < 0:
-            raise ValueError("decoder_floor must be > 0 and state_noise >= 0")
+        if self.decoder_floor <= 0:
+            raise ValueError(f"decoder_floor must be > 0, got {self.decoder_floor}")
+        if not 0.0 <= self.self_noise <= 1.0:
+            raise ValueError(f"self_noise must lie in [0, 1], got {self.self_noise}")
 
     @property
     def tokens_per_step(self) -> int:

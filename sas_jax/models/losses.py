@@ -1,7 +1,5 @@
 """The world model's training loss on a batch of rows."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -11,6 +9,11 @@ from sas_jax.models.own_errors import own_errors
 from sas_jax.models.vae import decoder_log_std, total_log_std, update_variance
 from sas_jax.models.world_model import WorldModel
 from sas_jax.types import Batch, Key, Metrics, Params
+
+# Training steps until the KL terms count in full.
+KL_WARMUP = 1000
+# Share of a running residual variance that one training step keeps.
+VARIANCE_DECAY = 0.99
 
 
 def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
@@ -28,53 +31,30 @@ def initial_variances(obs_dim: int) -> dict[str, jax.Array]:
 
 
 def noisy_rows(count: int) -> jax.Array:
-    """`[count]` bool: every other row carries input noise, the first does not."""
+    """`[count]` bool: every other row carries input errors, the first does not."""
     return jnp.arange(count) % 2 == 1
 
 
 def draw_noise(model: WorldModel, batch: Batch, key: Key) -> dict[str, jax.Array]:
-    """Standard normal draws for one training pass over `batch`; key is consumed."""
+    """Standard normal draws for one pass over `batch`; key is consumed.
+
+    "obs" is what is added to the observations that the model reads: nothing yet.
+    """
     config = model.config
     rows, steps = batch.is_valid.shape
-    level_key, obs_key, transition_key, marginal_key = jax.random.split(key, 4)
-    level = jax.random.uniform(level_key, (rows, 1, 1), maxval=config.state_noise)
-    level = jnp.where(noisy_rows(rows)[:, None, None], level, 0.0)
-    noise = jax.random.normal(obs_key, (rows, steps, model.obs_dim))
-    active = jnp.asarray(model.active)[None, None]
-    more_key = jax.random.fold_in(key, 4)
+    # The first two streams are unused; a change would give other trainings.
+    _, _, transition_key, marginal_key = jax.random.split(key, 4)
+    target_key = jax.random.fold_in(jax.random.fold_in(key, 4), 0)
+
+    def normal(key, size):
+        return jax.random.normal(key, (rows, steps, size))
+
     return {
-        "obs": jnp.where(active, level * noise, 0.0),
-        "target": config.decoder_floor
-        * jax.random.normal(
-            jax.random.fold_in(more_key, 0), (rows, steps, model.obs_dim)
-        ),
-        "transition": jax.random.normal(
-            transition_key, (rows, steps, config.latent_dim)
-        ),
-        "marginal": jax.random.normal(
-            marginal_key, (rows, steps, config.marginal_latent_dim)
-        ),
+        "obs": jnp.zeros((rows, steps, model.obs_dim)),
+        "target": config.decoder_floor * normal(target_key, model.obs_dim),
+        "transition": normal(transition_key, config.latent_dim),
+        "marginal": normal(marginal_key, config.marginal_latent_dim),
     }
-
-
-def _negative_elbo(residual, log_std, kl, config, active, mask, step):
-    """Per-dimension negative ELBO and its parts, averaged over valid steps.
-
-    The reconstruction term divides by the number of active dimensions, and so does the
-    KL: the weights mean the same for 12 and for 88 state dimensions.
-    """
-    wide = (1,) * (residual.ndim - 1) + (-1,)
-    likelihood = gaussian_log_prob(residual, 0.0, log_std)
-    likelihood = jnp.where(active.reshape(wide), likelihood, 0.0).sum(-1)
-    flat_mask = jnp.broadcast_to(mask[..., None], kl.shape)
-    total = jnp.sum(jnp.where(flat_mask, kl, 0.0), axis=tuple(range(kl.ndim - 1)))
-    per_latent = total / jnp.maximum(mask.sum(), 1)
-    warm = jnp.minimum(step / max(config.kl_warmup, 1), 1.0)
-    paid = jnp.sum(jnp.maximum(per_latent, config.free_bits))
-    count = jnp.maximum(active.sum(), 1)
-    loss = (warm * paid - masked_mean(likelihood, mask)) / count
-    elbo = masked_mean(likelihood, mask) - per_latent.sum()
-    return loss, elbo, per_latent
 
 
 def _blank_padding(batch: Batch) -> Batch:
@@ -106,7 +86,6 @@ def loss(
     *,
     train: bool = True,
     temperature: jax.Array | None = None,
-    input_errors: Callable | None = None,
 ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Metrics]]:
     """Training loss; padding steps count nowhere.
 
@@ -116,12 +95,10 @@ def loss(
 
     Args:
       variances: running residual variances, see `initial_variances`.
-      key: consumed, for dropout, input noise and latents.
+      key: consumed, for dropout, input errors and latents.
       step: training step, for the KL warm-up.
-      train: False evaluates: no dropout, no input noise, variances kept.
+      train: False evaluates: no dropout, no input errors, variances kept.
       temperature: weight of the policy's entropy, no gradient; None leaves it out.
-      input_errors: (params, batch, variances, key) -> errors `[B, W, O]` of the noisy
-        rows' inputs, see `free_run`; None takes those of `own_errors`.
 
     Returns:
       Scalar loss, and (new variances, metrics of scalars).
@@ -129,14 +106,8 @@ def loss(
     config, batch = model.config, _blank_padding(batch)
     noise_key, drop_key = jax.random.split(key)
     noise = draw_noise(model, batch, noise_key)
-    if not train:
-        noise["obs"] = jnp.zeros_like(noise["obs"])
-    elif input_errors is not None:
-        noise["obs"] += input_errors(
-            params, batch, variances, jax.random.fold_in(noise_key, 1)
-        )
-    elif config.self_noise:
-        noise["obs"] += own_errors(
+    if train and config.self_noise:
+        noise["obs"] = own_errors(
             model, params, batch, variances, noise, jax.random.fold_in(noise_key, 1)
         )
     out = model.apply(
@@ -147,54 +118,20 @@ def loss(
         rngs={"dropout": drop_key} if train else None,
         method="outputs",
     )
-    mask, active = batch.is_valid, jnp.asarray(model.active)
-    # Atoms, such as a lidar bin that sees nothing, have no density: the data are taken
-    # at the resolution of the floor (dequantisation).
-    residual = out["residual"] + noise["target"]
-    floor, log_scale = config.decoder_floor, out["log_scale"]
-    is_noisy = noisy_rows(mask.shape[0])[:, None, None]
-    log_scale = jnp.where(is_noisy, jax.lax.stop_gradient(log_scale), log_scale)
-    closed = decoder_log_std(variances["transition"], floor=floor)
-    log_std = total_log_std(closed, log_scale, floor=floor)
-    # Where the input was wrong, the model need be no surer than the input was.
-    log_std = 0.5 * jnp.log(jnp.exp(2.0 * log_std) + jnp.square(noise["obs"]))
-    # The decoders' variances are those of clean inputs, and a reward can be read from
-    # two states that are right only.
-    clean = mask & ~noisy_rows(mask.shape[0])[:, None] if train else mask
-    if train:
-        variances = {
-            "transition": update_variance(
-                variances["transition"],
-                # The part of the std that is the closed form's.
-                residual * jnp.exp(closed[None, None] - log_std),
-                clean,
-                decay=config.variance_decay,
-            ),
-            "marginal": update_variance(
-                variances["marginal"],
-                out["marginal_residual"],
-                mask,
-                decay=config.variance_decay,
-            ),
-        }
-    state_loss, state_elbo, latent_kl = _negative_elbo(
-        residual, log_std, out["kl"], config, active, mask, step
+    mask = batch.is_valid
+    is_noisy = noisy_rows(mask.shape[0])[:, None]
+    # What can be learnt from states that are right only.
+    clean = mask & ~is_noisy if train else mask
+    state_loss, transition, metrics = _transition_loss(
+        model, variances["transition"], out, noise, mask, clean, is_noisy, step, train
     )
-    marginal_log_std = decoder_log_std(variances["marginal"], floor=floor)
-    marginal_loss, marginal_elbo, _ = _negative_elbo(
-        out["marginal_residual"],
-        marginal_log_std[None, None],
-        out["marginal_kl"],
-        config,
-        active,
-        mask,
-        step,
+    marginal_loss, marginal, marginal_elbo = _marginal_loss(
+        model, variances["marginal"], out, mask, step, train
     )
-    # Sharp actions come from states that are right, too.
+    metrics["marginal_elbo"] = marginal_elbo
     action_nll = -masked_mean(out["log_prob"], clean)
     return_error = (out["next_return"] - batch.return_to_go[:, 1:]) / model.reward_unit
-    return_error = jnp.square(return_error)
-    return_loss = masked_mean(return_error, clean)
+    return_loss = masked_mean(jnp.square(return_error), clean)
     cost_loss = masked_mean(
         optax.sigmoid_binary_cross_entropy(out["cost_logit"], batch.cost), mask
     )
@@ -205,13 +142,10 @@ def loss(
         + config.return_weight * return_loss
         + config.cost_weight * cost_loss
     )
-    metrics = {
+    metrics |= {
         "loss": total,
         "action_nll": action_nll,
         "action_log_std": masked_mean(out["log_std"].mean(-1), mask),
-        "transition_elbo": state_elbo,
-        "marginal_elbo": marginal_elbo,
-        "active_latents": jnp.sum(latent_kl > 0.1).astype(jnp.float32),
         "return_mse": return_loss,
         "cost_bce": cost_loss,
     }
@@ -219,4 +153,74 @@ def loss(
         entropy = masked_mean(gaussian_entropy(out["log_std"]), mask)
         total = total - jax.lax.stop_gradient(temperature) * entropy
         metrics |= {"loss": total, "entropy": entropy, "temperature": temperature}
-    return total, (variances, metrics)
+    return total, ({"transition": transition, "marginal": marginal}, metrics)
+
+
+def _transition_loss(
+    model, variance, out, noise, mask, clean, is_noisy, step, train: bool
+):
+    """The transition's negative ELBO, its new variance `[O]`, and two metrics.
+
+    Args:
+      variance: `[O]` running residual variance. out: `WorldModel.outputs`.
+      noise: as in `draw_noise`, with the errors of the inputs in "obs".
+      mask, clean: `[B, W]` steps that count, and those whose input is right.
+      is_noisy: `[B, 1]` rows with errors.
+    """
+    floor = model.config.decoder_floor
+    # Where a lidar sees nothing it reads exactly 0, and no density is finite at such an
+    # atom. So the target is blurred by the floor, the resolution of all densities
+    # (dequantisation).
+    residual = out["residual"] + noise["target"]
+    # Rows with errors do not teach the spread: theirs is that of the errors.
+    log_scale = jnp.where(
+        is_noisy[..., None],
+        jax.lax.stop_gradient(out["log_scale"]),
+        out["log_scale"],
+    )
+    closed = decoder_log_std(variance, floor=floor)
+    log_std = total_log_std(closed, log_scale, floor=floor)
+    # An input's error makes its target uncertain by as much.
+    log_std = 0.5 * jnp.log(jnp.exp(2.0 * log_std) + jnp.square(noise["obs"]))
+    if train:
+        # The part of the std that is the closed form's.
+        plain = residual * jnp.exp(closed[None, None] - log_std)
+        variance = update_variance(variance, plain, clean, decay=VARIANCE_DECAY)
+    negative, elbo, latent_kl = _negative_elbo(
+        model, residual, log_std, out["kl"], mask, step
+    )
+    active = jnp.sum(latent_kl > 0.1).astype(jnp.float32)
+    return negative, variance, {"transition_elbo": elbo, "active_latents": active}
+
+
+def _marginal_loss(model, variance, out, mask, step, train: bool):
+    """The marginal's negative ELBO, its new variance `[O]`, and its ELBO."""
+    residual = out["marginal_residual"]
+    if train:
+        variance = update_variance(variance, residual, mask, decay=VARIANCE_DECAY)
+    log_std = decoder_log_std(variance, floor=model.config.decoder_floor)
+    negative, elbo, _ = _negative_elbo(
+        model, residual, log_std[None, None], out["marginal_kl"], mask, step
+    )
+    return negative, variance, elbo
+
+
+def _negative_elbo(model, residual, log_std, kl, mask, step):
+    """Per-dimension negative ELBO and its parts, averaged over valid steps.
+
+    The reconstruction term divides by the number of active dimensions, and so does the
+    KL: the weights mean the same for 12 and for 88 state dimensions.
+    """
+    active = jnp.asarray(model.active)
+    wide = (1,) * (residual.ndim - 1) + (-1,)
+    likelihood = gaussian_log_prob(residual, 0.0, log_std)
+    likelihood = jnp.where(active.reshape(wide), likelihood, 0.0).sum(-1)
+    flat_mask = jnp.broadcast_to(mask[..., None], kl.shape)
+    total = jnp.sum(jnp.where(flat_mask, kl, 0.0), axis=tuple(range(kl.ndim - 1)))
+    per_latent = total / jnp.maximum(mask.sum(), 1)
+    warm = jnp.minimum(step / KL_WARMUP, 1.0)
+    paid = jnp.sum(jnp.maximum(per_latent, model.config.free_bits))
+    count = jnp.maximum(active.sum(), 1)
+    loss = (warm * paid - masked_mean(likelihood, mask)) / count
+    elbo = masked_mean(likelihood, mask) - per_latent.sum()
+    return loss, elbo, per_latent

@@ -1,25 +1,22 @@
 """The decoder of the transition model: p(s_{t+1} - s_t | latent, situation).
 
-Lidars are rings of bins, and what happens in one bin depends on its neighbours and on
-how the agent moves relative to it, by the same law in every direction. So the bins
-share one network, which sees a few neighbours, their last change, and the motion turned
-into the bin's direction. And what a motion does to a lidar is known (`lidar`): the
-networks say how the agent moves and what stands in each bin, geometry says what it will
-read, and the networks correct that.
+Lidars are rings of bins. The bins share one network (`bins`), which sees a few
+neighbours, their last change, and the agent's motion. What a motion does to a lidar is
+known (`lidar`): the networks say how the agent moves and what stands in each bin,
+geometry says what it will read, and the networks correct that.
 """
-
-import math
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sas_jax.models import lidar
+from sas_jax.models import bins, lidar
 from sas_jax.models.networks import MLP
 
-# Neighbours in sight on either side of a bin: an object shows in three bins at once,
-# and turns by a third of a bin in a step.
-_REACH = 2
+# Outputs of the bins' network.
+_SAID = 9
+# The decoder's log-scale stays within +-SCALE_RANGE.
+SCALE_RANGE = 3.0
 # Units in which the networks speak: the agent's motion in a step (radians, metres), an
 # object's own (metres), shares of a bin, readings.
 _MOTION, _NUDGE, _PLACE, _READING = 0.02, 0.01, 0.3, 0.1
@@ -41,9 +38,8 @@ class TransitionDecoder(nn.Module):
     rings: (first, size) of the lidars among the state's dimensions; all of one size.
     ring_scales: (mean, standard deviation) of each ring's readings, which standardised
       them. ring_single: whether all that a ring ever shows is one object.
-    hidden: layers of the dense network. ring_hidden: layers shared by the bins;
-      none leaves the bins to the dense network. scale_range: the log-scale stays within
-      +-scale_range; 0 keeps it at 0.
+    hidden: layers of the dense network. ring_hidden: layers shared by the bins.
+    scale_range: the log-scale stays within +-scale_range.
     """
 
     width: int
@@ -53,17 +49,15 @@ class TransitionDecoder(nn.Module):
     rings: tuple[tuple[int, int], ...] = ()
     ring_scales: tuple[tuple[float, float], ...] = ()
     ring_single: tuple[bool, ...] = ()
-    ring_hidden: tuple[int, ...] = (64, 64)
-    scale_range: float = 3.0
+    ring_hidden: tuple[int, ...] = bins.HIDDEN
+    scale_range: float = SCALE_RANGE
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, latent, context) -> tuple[jax.Array, jax.Array]:
         """latent `[..., Z]`, context `[..., C]` -> mean, log-scale `[..., O]`."""
-        rings = self.rings if self.ring_hidden else ()
-        in_ring = [first + i for first, size in rings for i in range(size)]
-        others = jnp.asarray([i for i in range(self.obs_dim) if i not in set(in_ring)])
-        singles = sum(self.ring_single) if rings else 0
+        in_ring, others = map(jnp.asarray, bins.indices(self.rings, self.obs_dim))
+        singles = sum(self.ring_single)
         out = MLP(
             self.hidden,
             others.size + self.obs_dim + _JUMP * singles,
@@ -74,20 +68,12 @@ class TransitionDecoder(nn.Module):
             out, [others.size, others.size + self.obs_dim], axis=-1
         )
         mean = plain
-        if rings:
+        if self.rings:
             ring_mean, ring_scale = self._rings(latent, context, others, plain, jump)
             mean = jnp.zeros_like(scale).at[..., others].set(plain)
-            in_ring = jnp.asarray(in_ring)
             mean = mean.at[..., in_ring].set(ring_mean)
             scale = scale.at[..., in_ring].add(ring_scale)
-        if not self.scale_range:
-            return mean, jnp.zeros_like(scale)
         return mean, self.scale_range * jnp.tanh(scale / self.scale_range)
-
-    def _bins(self, x):
-        """The lidars' part of x `[..., O]`: `[..., G, S]`."""
-        parts = [x[..., first : first + size] for first, size in self.rings]
-        return jnp.stack(parts, axis=-2)
 
     def _rings(self, latent, context, others, plain, jump):
         """The bins' mean and scale `[..., G * S]`.
@@ -108,9 +94,10 @@ class TransitionDecoder(nn.Module):
         foreseen, own = jax.lax.stop_gradient(plain), obs[..., others]
         motion = [latent, own, own + foreseen, 5.0 * foreseen, action]
         motion = jnp.concatenate([*motion, z.astype(jnp.float32)], axis=-1)
-        out = self._network(self._bins(obs), self._bins(change), motion)
+        seen = bins.of_rings(obs, self.rings)
+        out = self._network(seen, bins.of_rings(change, self.rings), motion)
         shape, place, nudge, presence, scales = jnp.split(out, [2, 3, 5, 6], axis=-1)
-        here = middle + unit * self._bins(obs)
+        here = middle + unit * seen
         readings = jnp.clip(here, 0.0, 1.0)
         objects = lidar.objects_of(readings)
         place = jnp.clip(objects.place + _PLACE * place[..., 0], 0.0, 1.0)
@@ -168,24 +155,16 @@ class TransitionDecoder(nn.Module):
         odds = nn.sigmoid(8.0 * jump[..., 0] + reached)[..., None]
         return readings.at[..., where, :].add(odds * (elsewhere - here))
 
-    def _network(self, bins, change, motion):
-        """The network that all bins share: `[..., G, S, 9]`."""
-        count, size = bins.shape[-2:]
-        features = self.ring_hidden[0]
-
-        near = lidar.wrapped(bins, _REACH)[::-1]
+    def _network(self, seen, change, motion):
+        """What the bins' network says of every bin: `[..., G, S, 9]`."""
+        near = lidar.wrapped(seen, bins.REACH)[::-1]
         near += [x / 0.1 for x in lidar.wrapped(change, 1)[::-1]]
-        near = jnp.stack(near, axis=-1)
-        near = nn.Dense(features, dtype=self.dtype, name="near")(near)
-        motion = nn.Dense(3 * features, dtype=self.dtype, name="motion")(motion)
-        still, ahead, aside = jnp.split(motion[..., None, None, :], 3, axis=-1)
-        lead = (1,) * (bins.ndim - 2)
-        angle = (jnp.arange(size) + 0.5) * (2 * math.pi / size)
-        angle = angle.reshape(*lead, 1, size, 1)
-        turned = still + jnp.cos(angle) * ahead + jnp.sin(angle) * aside
-        kind = self.param("kind", nn.initializers.normal(0.1), (count, 1, features))
-        x = nn.relu(near + turned + kind.reshape(*lead, *kind.shape))
-        for width in self.ring_hidden[1:]:
-            x = nn.relu(nn.Dense(width, dtype=self.dtype)(x))
+        x = bins.shared_layers(
+            self,
+            jnp.stack(near, axis=-1),
+            motion,
+            hidden=self.ring_hidden,
+            dtype=self.dtype,
+        )
         init = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
-        return nn.Dense(9, kernel_init=init, dtype=jnp.float32)(x)
+        return nn.Dense(_SAID, kernel_init=init, dtype=jnp.float32)(x)

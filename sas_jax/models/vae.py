@@ -25,7 +25,6 @@ class GaussianVAE(nn.Module):
 
     Contexts are vectors (size 0 for an unconditional VAE). Leading axes are free.
 
-    latent_dim: 0 leaves a conditional Gaussian, whose density is exact.
     make_decoder: builds a decoder (latent, context) -> (mean, log-scale); None is an
       MLP whose log-scale is 0. floor: smallest standard deviation of the decoder.
     """
@@ -38,9 +37,7 @@ class GaussianVAE(nn.Module):
     floor: float = 1e-6
 
     def setup(self):
-        # Checkpoints hold no empty arrays.
-        if self.latent_dim:
-            self.encoder = MLP(self.hidden, 2 * self.latent_dim, self.dtype)
+        self.encoder = MLP(self.hidden, 2 * self.latent_dim, self.dtype)
         if self.make_decoder is None:
             self.decoder = MLP(self.hidden, self.size, self.dtype)
         else:
@@ -48,9 +45,6 @@ class GaussianVAE(nn.Module):
 
     def encode(self, x: jax.Array, context: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Encodes x `[..., X]`, context `[..., C]` to the latent's mean, log_std."""
-        if not self.latent_dim:
-            nothing = jnp.zeros((*x.shape[:-1], 0))
-            return nothing, nothing
         out = self.encoder(jnp.concatenate([x, context], axis=-1))
         mean, log_std = jnp.split(out, 2, axis=-1)
         return mean, jnp.clip(log_std, *_LOG_STD_RANGE)

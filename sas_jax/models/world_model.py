@@ -27,6 +27,8 @@ from sas_jax.models.vae import GaussianVAE, total_log_std
 
 # Share of an episode below which a target per remaining step grows no further.
 _LEAST_LEFT = 0.05
+# Range of the policy's log standard deviation.
+POLICY_LOG_STD = (-4.0, 0.5)
 
 
 class WorldModel(nn.Module):
@@ -81,10 +83,8 @@ class WorldModel(nn.Module):
                 action_dim=self.action_dim,
                 hidden=config.vae_hidden,
                 rings=self.rings,
-                ring_hidden=config.ring_hidden,
                 ring_scales=self.ring_scales,
                 ring_single=self.ring_single,
-                scale_range=config.scale_range,
                 dtype=dtype,
             ),
             floor=config.decoder_floor,
@@ -151,7 +151,7 @@ class WorldModel(nn.Module):
             _join(z_state, self._visible(obs), jnp.stack(targets, axis=-1))
         )
         mean, log_std = jnp.split(out, 2, axis=-1)
-        return mean, jnp.clip(log_std, self.config.log_std_min, self.config.log_std_max)
+        return mean, jnp.clip(log_std, *POLICY_LOG_STD)
 
     def next_return(self, z_action, obs, action, next_obs, return_to_go):
         """Next return-to-go `[...]`: the present one less a predicted reward.
@@ -191,7 +191,7 @@ class WorldModel(nn.Module):
         for (first, size), (middle, unit), single in zip(
             self.rings, self.ring_scales, self.ring_single, strict=True
         ):
-            if single and self.config.ring_hidden:
+            if single:
                 ring = slice(first, first + size)
                 seen = lidar.of_one_object(middle + unit * after[..., ring])
                 after = after.at[..., ring].set((seen - middle) / unit)
@@ -321,7 +321,6 @@ class WorldModel(nn.Module):
 
         def flat(x):
             """`[B, W, ...]` -> `[B * W, ...]`: plain matrix products are fastest."""
-            # Not -1: an array without latents has no size to divide.
             return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
         rows = obs.shape[:2]

@@ -8,7 +8,7 @@ from sas_jax.report.tables import Table
 def critic_tables(report: Mapping) -> tuple[Table, Table, Table]:
     """Quality, reliability, and the gate's levels of a critic's report.
 
-    report: of `critic_training.fit_critic`, or the JSON written from it.
+    report: of `critic.fit.fit_critic`, or the JSON written from it.
     """
     return _quality(report), _reliability(report), _gate(report)
 
@@ -36,9 +36,7 @@ def _quality(report: Mapping) -> Table:
         f"Skill's 95% interval over episodes: {interval}.",
     )
     settings = report["settings"]
-    is_share = settings.get("target", "hit") == "share"
-    what = "share of costly steps" if is_share else "probability of a cost"
-    title = f"Critic: {what} within {settings['horizon']} steps"
+    title = f"Critic: share of costly steps within {settings['horizon']} steps"
     return Table(title, ("calibration split", "value"), tuple(rows), notes)
 
 
@@ -61,22 +59,12 @@ def _bin(predicted: float, observed: float, steps: int) -> tuple[str, str, str]:
 
 def _gate(report: Mapping) -> Table:
     rows = tuple(
-        (
-            f"{line['cost_limit']:g}",
-            *(
-                text
-                for rule in ("accepted", "local")
-                for text in (
-                    f"{line[rule]['level']:.4f}",
-                    f"{line[rule]['gated']:.1%}",
-                )
-            ),
-        )
+        (f"{line['cost_limit']:g}", f"{line['level']:.4f}", f"{line['gated']:.1%}")
         for line in report["gate"]
     )
-    header = ("cost limit", "accepted", "above", "local", "above")
+    header = ("cost limit", "level", "above")
     notes = (
-        "Level of risk by either rule, and the share of held-out steps above it.",
-        f"All held-out steps: {report['table']['rate'][-1]:.1f} an episode.",
+        "Level of risk for a threshold, and the share of held-out steps above it.",
+        f"All held-out steps cost {report['cost']:.1f} an episode.",
     )
     return Table("Gate", header, rows, notes)

@@ -191,11 +191,7 @@ def fit(
     train = config.train
     mesh = devices.make_mesh(train.devices, train.batch_rows, train.accumulate)
     training, held_out = episodes.split(train.held_out, seed=train.seed)
-    spec = spec_lib.from_episodes(
-        training,
-        return_scale=config.data.return_scale,
-        cost_scale=config.data.cost_scale,
-    )
+    spec = spec_lib.from_episodes(training)
     learner = sequence.make(config, spec)
     writer = checkpoint.Writer(workdir, config, spec)
     try:

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 import pytest
 
-from sas_jax import config as config_lib
 from sas_jax.card import measure as card_lib
 from sas_jax.card.imagined import correlation, imagine_from
 from sas_jax.card.one_step import transition_parts
@@ -261,31 +260,6 @@ def test_a_decoder_that_is_too_wide_is_told(card, setting):
     assert parts["pit"]["ks_mean"] > 0.2 > card["pit"]["ks_mean"]
     fall = card["transition"]["per_dimension"] - parts["transition"]["per_dimension"]
     np.testing.assert_allclose(fall, np.log(3) - 4 / 9, atol=0.05)
-
-
-def test_a_gaussian_transition_has_the_same_card(card, setting):
-    """Without latents, whose weights were 0, nothing but their number changes."""
-    spec, state, held_out = setting
-    config = config_lib.override(CONFIG, ["model.latent_dim=0"])
-    params = make_variables(config, spec)["params"]
-    decoder = jax.tree.map(lambda x: x, state.params["transition"]["decoder"])
-    dense = decoder["dense"]["Dense_0"]
-    dense["kernel"] = dense["kernel"][3:]
-    params["transition"] = params["transition"] | {"decoder": decoder}
-    rows = draw_rows(device_rows.to_device(held_out, spec), 128, 7, 30, 0)
-    parts = transition_parts(
-        make_model(config, spec),
-        spec,
-        {"params": state.params | params, "variances": state.extra},
-        rows,
-        0,
-    )
-    assert parts["latents"] == {"active": 0, "total": 0}
-    found = parts["transition"]["log_likelihood"]
-    np.testing.assert_allclose(found, card["transition"]["log_likelihood"], atol=0.05)
-    np.testing.assert_allclose(
-        parts["pit"]["counts"], card["pit"]["counts"], atol=0.01 * 4 * 1024
-    )
 
 
 def test_rows_fit_into_their_episodes(setting):

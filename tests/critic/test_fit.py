@@ -35,22 +35,20 @@ def test_labels_against_a_plain_loop(horizon):
         terminated=np.array([False, True, False, False, True, False]),
         costs=(episodes.costs * 2).astype(np.float32),
     )
-    hit, share, cost, whole, known = [], [], [], [], []
+    share, cost, whole = [], [], []
     for e in range(6):
         costs = episodes.costs[episodes.offsets[e] : episodes.offsets[e + 1]]
         for t in range(len(costs)):
             ahead = costs[t : t + horizon]
-            hit.append(any(c > 0 for c in ahead))
             share.append(sum(c > 0 for c in ahead) / horizon)
             cost.append(sum(ahead))
             whole.append(len(ahead) == horizon or bool(episodes.terminated[e]))
-            known.append(whole[-1] or hit[-1])
     found = make_labels(episodes, horizon)
-    for mine, plain in zip(found, (hit, share, cost, whole, known), strict=True):
-        np.testing.assert_array_equal(mine, plain)
-    assert found.hit.any()
-    assert not found.hit.all()
-    assert (not found.known.all()) == (horizon > 1)
+    np.testing.assert_array_equal(found.share, np.float32(share))
+    np.testing.assert_array_equal(found.cost, cost)
+    np.testing.assert_array_equal(found.whole, whole)
+    assert 0 < np.count_nonzero(found.share) < episodes.num_steps
+    assert (not found.whole.all()) == (horizon > 1)
 
 
 def test_platt_scaling_finds_the_scale_that_made_the_labels():
@@ -118,31 +116,26 @@ def test_the_level_table_against_a_plain_loop():
     rng = np.random.default_rng(2)
     risk = np.round(rng.beta(0.5, 3, size=3000), 2).astype(np.float32)  # with ties
     cost = rng.binomial(10, 0.6 * risk).astype(float)
-    levels, rates, local = level_table(risk, cost, horizon=10, episode_steps=200)
+    levels, rates = level_table(risk, cost, horizon=10, episode_steps=200)
     assert levels[-1] == 1
     assert set(levels[:-1]) <= set(risk)
     assert (np.diff(levels) > 0).all()
-    means, local_means, counts, below = [], [], [], -1.0
+    means, counts, below = [], [], -1.0
     for level in levels[:-1]:
         inside = (risk > below) & (risk <= level)
-        means.append(cost[risk <= level].mean() / 10 * 200)
-        local_means.append(cost[inside].mean() / 10 * 200)
+        means.append(cost[inside].mean() / 10 * 200)
         counts.append(inside.sum())
         below = level
-    np.testing.assert_allclose(rates[:-1], pooled(means, np.cumsum(counts)), rtol=1e-5)
-    np.testing.assert_allclose(local[:-1], pooled(local_means, counts), rtol=1e-5)
-    assert local[-1] == local[-2]
-    assert rates[-1] == pytest.approx(cost.mean() * 20, rel=1e-5)
-    for table in (rates, local):
-        assert (np.diff(table) >= 0).all()
+    np.testing.assert_allclose(rates[:-1], pooled(means, counts), rtol=1e-5)
+    assert rates[-1] == rates[-2]
+    assert (np.diff(rates) >= 0).all()
 
 
 def test_a_level_table_whose_rates_do_not_rise_is_flat():
     risk = np.linspace(0.1, 0.9, 500)
-    levels, rates, local = level_table(risk, 1 - risk, horizon=1, episode_steps=1)
-    np.testing.assert_allclose(rates, rates[0], rtol=1e-6)
-    np.testing.assert_allclose(local, np.mean(1 - risk), rtol=1e-5)
-    assert len(levels) == len(rates) == len(local)
+    levels, rates = level_table(risk, 1 - risk, horizon=1, episode_steps=1)
+    np.testing.assert_allclose(rates, np.mean(1 - risk), rtol=1e-5)
+    assert len(levels) == len(rates)
 
 
 def coin_episodes(count=60, length=60, seed=0):
@@ -226,14 +219,16 @@ def test_the_report_speaks_of_episodes_that_chose_nothing(fitted):
     labels = make_labels(calibration, 1)
     p = (calibration.observations - spec.obs_mean) / spec.obs_std
     found = np.asarray(jax.jit(risk)(critic, p, calibration.actions))
-    assert report["base_rate"] == pytest.approx(labels.hit.mean())
+    assert report["base_rate"] == pytest.approx(labels.share.mean())
     mean = labels.cost.mean() * spec.max_timestep
-    assert report["table"]["rate"][-1] == pytest.approx(mean, rel=1e-5)
-    level = float(gate_level(critic, 10.0))
-    accepted = labels.cost[found <= level].mean() * spec.max_timestep
-    assert accepted == pytest.approx(10.0, abs=1.5)
+    assert report["cost"] == pytest.approx(mean, rel=1e-5)
+    # About a level of 20 costs an episode of 60 steps, a third of the steps costs.
+    about = np.abs(found - float(gate_level(critic, 20.0))) < 0.1
+    cost = labels.cost[about].mean() * spec.max_timestep
+    assert about.sum() > 50 and cost == pytest.approx(20.0, abs=5.0)
     for line in report["gate"]:
-        assert line["accepted"]["gated"] <= line["local"]["gated"]
+        level = float(gate_level(critic, line["cost_limit"]))
+        assert line["level"] == level and line["gated"] == np.mean(found > level)
     json.dumps(report, allow_nan=False)
 
 
@@ -255,22 +250,16 @@ def trap_episodes(count=60, length=60):
     )
 
 
-def test_only_the_share_of_costly_steps_tells_leaving_from_lingering():
+def test_the_share_of_costly_steps_tells_leaving_from_lingering():
+    """Inside a hazard some cost within the horizon is certain whatever one does."""
     episodes = trap_episodes()
     spec = spec_lib.from_episodes(episodes)
     inside = (np.array([1.0, 0.0, 0.0]) - spec.obs_mean) / spec.obs_std
     obs = np.tile(inside.astype(np.float32), (2, 1))
     action = np.array([[-0.9, 0.0], [0.9, 0.0]], np.float32)
     config = dataclasses.replace(SMALL, horizon=4, pessimism=0.0)
-    found = {}
-    for target in ("hit", "share"):
-        critic, report = fit_critic(
-            episodes, spec, dataclasses.replace(config, target=target), held_out=0.4
-        )
-        found[target] = np.asarray(risk(critic, obs, action))
-        title = critic_tables(report)[0].text().splitlines()[0]
-        assert ("share of costly steps" in title) == (target == "share")
-    assert found["hit"].min() > 0.95
+    critic, _ = fit_critic(episodes, spec, config, held_out=0.4)
+    found = np.asarray(risk(critic, obs, action))
     # A step inside, then: stays there for sure and by coins, or enters again.
     within, without = [0.0], [0.0]  # costly steps of the next n from either place
     for n in range(3):
@@ -278,7 +267,7 @@ def test_only_the_share_of_costly_steps_tells_leaving_from_lingering():
         within.append(more[0])
         without.append(more[1])
     expected = [(1 + within[3]) / 4, (1 + without[3]) / 4]
-    np.testing.assert_allclose(found["share"], expected, atol=0.08)
+    np.testing.assert_allclose(found, expected, atol=0.08)
 
 
 def test_members_keep_the_parameters_of_their_best_look(fitted):

@@ -20,7 +20,7 @@ OBS, ACTION, SIZE = 14, 2, 4
 RINGS = ((6, SIZE), (10, SIZE))
 # Compiled as a whole: operation by operation takes longer to compile.
 LOGITS, RISK = jax.jit(critic_network.member_logits), jax.jit(risk)
-CONFIG = CriticConfig(members=3, hidden=(8,), ring_hidden=(6, 5), pessimism=2.0)
+CONFIG = CriticConfig(members=3, hidden=(8,), pessimism=2.0)
 
 
 def make_spec(rings=RINGS, obs_dim=OBS):
@@ -54,8 +54,7 @@ def make_critic(config=CONFIG, rings=RINGS, **values):
     ]
     table = {
         "levels": [0.1, 0.2, 0.4, 0.7, 1.0],
-        "rates": [1.0, 4.0, 4.0, 9.0, 9.0],
-        "local_rates": [1.0, 5.0, 8.0, 40.0, 40.0],
+        "rates": [1.0, 5.0, 8.0, 40.0, 40.0],
     }
     scalars = {"slope": 1.3, "offset": -0.4}
     arrays = {k: jnp.asarray(v, jnp.float32) for k, v in (table | scalars).items()}
@@ -186,27 +185,24 @@ def plain_level(levels, rates, limit):
     return levels[i] + share * (levels[i + 1] - levels[i])
 
 
-@pytest.mark.parametrize("rule", critic_network.RULES)
-def test_the_gate_level_against_a_plain_loop(rule):
-    critic = make_critic()
-    rates = critic.rates if rule == "accepted" else critic.local_rates
+@pytest.mark.parametrize(
+    "rates", [[1.0, 5.0, 8.0, 40.0, 40.0], [1.0, 4.0, 4.0, 9.0, 9.0]]
+)
+def test_the_gate_level_against_a_plain_loop(rates):
+    critic = make_critic(rates=jnp.float32(rates))
     limits = np.sort(np.append(np.linspace(0, 50, 101), np.asarray(rates)))
-    found = jax.jit(gate_level, static_argnums=2)(critic, limits, rule)
-    expected = [
-        plain_level(*map(np.asarray, (critic.levels, rates)), x) for x in limits
-    ]
+    found = jax.jit(gate_level)(critic, limits)
+    levels, rates = np.asarray(critic.levels), np.float32(rates)
+    expected = [plain_level(levels, rates, x) for x in limits]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert (np.diff(found) >= 0).all()
-    assert gate_level(critic, 0.0, rule) == np.float32(0.1)
-    assert gate_level(critic, 1e9, rule) == 1.0
-    with pytest.raises(UserError, match="gate rule 'x'.*accepted, local"):
-        gate_level(critic, 1.0, "x")
+    assert gate_level(critic, 0.0) == np.float32(0.1)
+    assert gate_level(critic, 1e9) == 1.0
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("target", "count"),
         ("horizon", 0),
         ("members", True),
         ("batch_size", 1.5),

@@ -5,7 +5,6 @@ import pytest
 
 from sas_jax.data.augment import (
     AugmentConfig,
-    best_per_bin,
     frontier,
     neighbour_shares,
     pareto_front,
@@ -118,29 +117,12 @@ def test_the_same_seed_gives_the_same_entries():
     assert (one.target_return != other.target_return).all()
 
 
-def test_the_best_of_every_bin():
-    costs, returns = draw(200)
-    config = AugmentConfig(pf_only=True, cost_bins=7, npb=3, rmin=12.0)
-    kept = best_per_bin(returns, costs, config)
-    bins = (costs - costs.min()) // (np.ptp(costs) / 7)
-    for number in np.unique(bins):
-        good = np.flatnonzero((bins == number) & (returns >= 12.0))
-        best = np.sort(returns[good])[::-1][:3]
-        np.testing.assert_array_equal(
-            np.sort(returns[kept & (bins == number)])[::-1], best
-        )
-    with pytest.raises(UserError, match="rmin 1000"):
-        best_per_bin(returns, costs, AugmentConfig(rmin=1000.0))
-
-
 @pytest.mark.parametrize(
     "settings, message",
     [
         ({"augment_percent": 1.5}, "augment_percent must lie in"),
-        ({"deg": -1}, "deg must be >= 0"),
+        ({"frontier_degree": -1}, "frontier_degree must be >= 0"),
         ({"beta": 0.0}, "beta > 0"),
-        ({"npb": 0}, "npb must be >= 1"),
-        ({"pf_only": True, "augment_percent": 0.2}, "exclude one another"),
     ],
 )
 def test_bad_settings_are_one_line(settings, message):

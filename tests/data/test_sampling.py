@@ -51,32 +51,19 @@ def draw(config, key=0, rows=DRAWS, seed=0):
 
 
 def test_weights_by_hand():
-    lengths = np.array(LENGTHS)
-
     def weights(**settings):
-        return cost_weights(COSTS, lengths, DataConfig(**settings))
+        return cost_weights(COSTS, DataConfig(**settings))
 
     np.testing.assert_array_equal(weights(), 1.0)
     np.testing.assert_array_equal(weights(cost_sampling="linear"), [70, 65, 10, 0, 60])
     np.testing.assert_array_equal(
         weights(cost_sampling="linear", cost_zero=60.0), [60, 55, 0, 0, 50]
     )
-    np.testing.assert_allclose(
-        weights(cost_sampling="inverse"), 1 / np.array([10, 15, 70, 90, 20])
-    )
-    # Bins of 20: three episodes of 25 steps, none, none (60 opens the last), two of 7.
-    np.testing.assert_allclose(
-        weights(cost_sampling="bins", cost_bins=4),
-        1 / np.array([25, 25, 7, 7, 25]),
-    )
-    flat = cost_weights(np.full(5, 3.0), lengths, DataConfig(cost_sampling="bins"))
-    np.testing.assert_allclose(flat, 1 / 32)
 
 
-@pytest.mark.parametrize("kind", ["linear", "inverse", "bins"])
-def test_episodes_are_drawn_by_weight_times_length(kind):
-    config = DataConfig(cost_sampling=kind, cost_bins=4)
-    share = cost_weights(COSTS, np.array(LENGTHS), config) * LENGTHS
+def test_episodes_are_drawn_by_weight_times_length():
+    config = DataConfig(cost_sampling="linear")
+    share = cost_weights(COSTS, config) * LENGTHS
     share = share / share.sum()
     _, episode, _, _ = draw(config)
     found = np.bincount(episode, minlength=5) / DRAWS
@@ -85,14 +72,9 @@ def test_episodes_are_drawn_by_weight_times_length(kind):
     assert (found[share == 0] == 0).all()
 
 
-def test_rare_costs_count_as_much_as_common_ones():
-    _, episode, _, _ = draw(DataConfig(cost_sampling="bins", cost_bins=2))
-    assert abs(np.isin(episode, [2, 3]).mean() - 0.5) < 4 * 0.5 / np.sqrt(DRAWS)
-
-
 def test_steps_of_an_episode_are_drawn_alike():
     """Steps around which rows lie; the clip gives 12 steps to the starts 0 .. 8."""
-    _, episode, start, _ = draw(DataConfig(cost_sampling="inverse"))
+    _, episode, start, _ = draw(DataConfig(cost_sampling="linear"))
     found = np.bincount(start[episode == 4], minlength=9)
     count = found.sum()
     share = np.bincount(np.clip(np.arange(12) - ROW // 2, 0, 8)) / 12
@@ -102,8 +84,7 @@ def test_steps_of_an_episode_are_drawn_alike():
 
 def test_equal_weights_are_no_weights():
     """Today's draws to the last bit: the formula written out once more."""
-    costs, returns = EPISODES.cost_returns(), EPISODES.returns()
-    assert episode_shares(returns, costs, EPISODES.lengths, DataConfig()) is None
+    assert episode_shares(COSTS, EPISODES.lengths, DataConfig()) is None
     batch, _, _, data = draw(DataConfig(), rows=50)
     assert data.shares is None and data.relabelled is None and batch.prompt is None
     step = jax.random.randint(jax.random.key(0), (50,), 0, sum(LENGTHS))
@@ -116,14 +97,9 @@ def test_equal_weights_are_no_weights():
     jax.tree.map(np.testing.assert_array_equal, batch, jax.device_get(expected))
 
 
-def test_only_the_best_are_drawn():
-    augment = AugmentConfig(pf_only=True, cost_bins=2, npb=1)
-    _, episode, _, _ = draw(DataConfig(augment=augment), rows=500)
-    # Costs 0, 5 and 10 in one bin, 60 in the next, 80 closes the range by itself.
-    assert set(episode) == {2, 3, 4}
-
-
-AUGMENT = DataConfig(augment=AugmentConfig(augment_percent=0.6, max_reward=9.0, deg=0))
+AUGMENT = DataConfig(
+    augment=AugmentConfig(augment_percent=0.6, max_reward=9.0, frontier_degree=0)
+)
 
 
 @pytest.fixture(scope="module")
@@ -188,25 +164,24 @@ def test_entries_follow_their_seed_and_weights():
     )
 
 
-def test_scales_can_be_set():
-    spec = spec_lib.from_episodes(EPISODES, return_scale=10.0, cost_scale=2.0)
-    assert (spec.return_scale, spec.cost_scale) == (10.0, 2.0)
+def test_scales_and_ranges_are_the_data_s_own():
     assert (SPEC.return_scale, SPEC.cost_scale) == (5.0, 80.0)
-    assert spec.return_range == (1.0, 5.0) and spec.cost_range == (0.0, 80.0)
-    data = device_rows.to_device(EPISODES, spec)
-    np.testing.assert_allclose(data.return_to_go[0], 0.3, rtol=1e-6)
+    assert SPEC.return_range == (1.0, 5.0) and SPEC.cost_range == (0.0, 80.0)
+    data = device_rows.to_device(EPISODES, SPEC)
+    np.testing.assert_allclose(data.return_to_go[0], 0.6, rtol=1e-6)
     # What was written before the ranges were known can be read.
-    old = {k: v for k, v in spec.to_json().items() if not k.endswith("_range")}
+    old = {k: v for k, v in SPEC.to_json().items() if not k.endswith("_range")}
     assert spec_lib.DataSpec.from_json(old).cost_range is None
 
 
 def test_cdt_trains_as_its_reference_code_does():
     config = default_config("PointGoal1", "cdt")
     assert config.policy.entropy_target == -2.0
-    assert config.data.augment.augment_percent == 0.2 and config.data.augment.deg == 0
+    augment = config.data.augment
+    assert augment.augment_percent == 0.2 and augment.frontier_degree == 0
     assert config.data.cost_sampling == "linear" and config.data.cost_zero == 70.0
     assert config.train.clip_norm == 0.25
-    assert default_config("CarGoal1", "cdt").data.augment.deg == 1
+    assert default_config("CarGoal1", "cdt").data.augment.frontier_degree == 1
     plain = default_config("PointGoal1")
     assert plain.policy == ExperimentConfig().policy and plain.data == DataConfig()
     assert plain.policy.entropy_target is None and plain.prompting() is None
@@ -216,10 +191,9 @@ def test_cdt_trains_as_its_reference_code_does():
     "setting, message",
     [
         ("data.cost_sampling=liner", "did you mean 'linear'"),
-        ("data.return_scale=0", "data.return_scale must be > 0"),
-        ("data.cost_scale=inf", "data.cost_scale must be > 0"),
-        ("data.cost_bins=0", "data.cost_bins must be >= 1"),
-        ("data.augment.npb=0", "npb must be >= 1"),
+        ("data.cost_zero=0", "data.cost_zero must be > 0"),
+        ("data.cost_zero=inf", "data.cost_zero must be > 0"),
+        ("data.augment.beta=0", "beta > 0"),
     ],
 )
 def test_bad_settings_are_one_line(setting, message):
@@ -228,11 +202,8 @@ def test_bad_settings_are_one_line(setting, message):
 
 
 def test_weights_that_leave_nothing_to_draw_are_named():
-    lengths, config = np.array(LENGTHS), DataConfig(cost_sampling="linear")
+    config = DataConfig(cost_sampling="linear")
     with pytest.raises(
         UserError, match="cost_zero 70: every episode costs at least 90"
     ):
-        cost_weights(np.full(5, 90.0), lengths, config)
-    config = dataclasses.replace(config, augment=AugmentConfig(pf_only=True, rmin=5.0))
-    with pytest.raises(UserError, match="pf_only.*have no weight.*'linear'"):
-        episode_shares(EPISODES.returns(), COSTS, lengths, config)
+        cost_weights(np.full(5, 90.0), config)

@@ -13,7 +13,6 @@ TINY = (
     "--set=model.decoder.width=16",
     "--set=model.decoder.depth=2",
     "--set=model.vae_hidden=16",
-    "--set=model.ring_hidden=4",
     "--set=model.latent_dim=4",
     "--set=model.marginal_latent_dim=4",
     "--set=train.chunk=1",

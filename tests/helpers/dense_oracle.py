@@ -86,7 +86,7 @@ def transition(params, config, latent, context):
     """Mean and log-scale `[..., O]` of a transition decoder without rings."""
     out = mlp(np.concatenate([latent, context], -1), params["decoder"]["dense"])
     mean, scale = np.split(out, 2, -1)
-    return mean, config.scale_range * np.tanh(scale / config.scale_range)
+    return mean, 3.0 * np.tanh(scale / 3.0)
 
 
 def last_change(obs):
@@ -115,4 +115,4 @@ def policy(params, config, z_state, obs, return_to_go, cost_to_go, timestep):
     inputs = np.concatenate([z_state, obs, np.stack(targets, -1)], -1)
     out = mlp(inputs, params["policy"])
     mean, log_std = np.split(out, 2, -1)
-    return mean, np.clip(log_std, config.log_std_min, config.log_std_max)
+    return mean, np.clip(log_std, -4.0, 0.5)

@@ -162,7 +162,6 @@ def make_critic(obs_dim, action_dim=2):
         offset=np.float32(0),
         levels=np.float32([0, 1]),
         rates=np.float32([0, 80]),
-        local_rates=np.float32([0, 80]),
         config=config,
         obs_dim=obs_dim,
         action_dim=action_dim,

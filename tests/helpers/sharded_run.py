@@ -22,9 +22,7 @@ def config_of(devices, **settings):
         "learning_rate": 1e-3,
         "devices": devices,
     }
-    return make_config(
-        decoder={"depth": 1}, model={"kl_warmup": 1}, train=base | settings
-    )
+    return make_config(decoder={"depth": 1}, train=base | settings)
 
 
 def card(config, spec, state, held_out):

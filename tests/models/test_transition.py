@@ -183,20 +183,14 @@ def test_turning_the_world_turns_the_bins(problem):
     assert np.abs(before[:, 3:]).max() > 1e-3
 
 
-def test_options_that_are_off(problem):
-    """No shared layers: the dense network alone. No range: a log-scale of zero."""
-    params, latent, context, _ = problem
-    plain = DECODER.clone(ring_hidden=(), scale_range=0.0)
-    run = jax.jit(
-        lambda dense: plain.apply({"params": {"dense": dense}}, latent, context)
-    )
-    # Without rings all means and scales are the dense network's.
-    last = {
-        name: np.concatenate([x, x], axis=-1)[..., : 2 * OBS]
-        for name, x in params["dense"]["Dense_1"].items()
-    }
-    dense = params["dense"] | {"Dense_1": last}
-    mean, scale = run(dense)
-    dense = dense_oracle.mlp(np.concatenate([latent, context], -1), dense)
-    np.testing.assert_allclose(mean, dense[:, :OBS], atol=2e-5)
-    assert not np.any(scale)
+def test_without_rings_all_is_the_dense_networks():
+    plain = TransitionDecoder(width=4, obs_dim=3, action_dim=2, hidden=(6,))
+    rng = np.random.default_rng(4)
+    latent = rng.normal(size=(4, 3)).astype(np.float32)
+    context = 9 * rng.normal(size=(4, 4 + 3 + 2 + 3)).astype(np.float32)
+    params = random_params(plain, latent, context)
+    mean, scale = plain.apply({"params": params}, latent, context)
+    expected = dense_oracle.transition({"decoder": params}, None, latent, context)
+    np.testing.assert_allclose(mean, expected[0], atol=2e-5)
+    np.testing.assert_allclose(scale, expected[1], atol=2e-5)
+    assert 1 < np.abs(scale).max() < 3

@@ -71,29 +71,6 @@ def test_the_bound_tightens_to_the_marginal_of_a_linear_gaussian_model():
     assert means[2000] <= truth + 0.005
 
 
-def test_without_latents_it_is_a_gaussian_and_exact():
-    vae = GaussianVAE(size=3, latent_dim=0, hidden=(8,))
-    x, context = draw_points(6), np.random.default_rng(0).normal(size=(6, 2))
-    params = random_params(vae, x, context, np.zeros((6, 0)), method="reconstruct")
-    residual, _, kl = vae.apply(
-        {"params": params}, x, context, np.zeros((6, 0)), method="reconstruct"
-    )
-    assert kl.shape == (6, 0) and "encoder" not in params
-    found = vae.apply(
-        {"params": params},
-        x,
-        context,
-        np.zeros((5, 6, 0)),
-        jnp.log(SIGMA),
-        np.ones(3, bool),
-        method="log_density",
-    )
-    residual = np.asarray(residual)
-    expected = -0.5 * (residual / SIGMA) ** 2 - np.log(SIGMA)
-    expected = expected.sum(-1) - 1.5 * math.log(2 * math.pi)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
 def test_dimensions_that_do_not_count_leave_the_density_of_the_others():
     """Without dimension 1 the marginal is that of dimensions 0 and 2."""
     x = draw_points()

@@ -288,12 +288,11 @@ def test_time_steps_past_the_table_use_its_last_row():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"latent_dim": -1},
+        {"latent_dim": 0},
         {"marginal_latent_dim": 0},
         {"max_timestep": 0},
-        {"log_std_min": 1.0},
         {"decoder_floor": 0.0},
-        {"state_noise": -0.1},
+        {"self_noise": 1.1},
     ],
 )
 def test_impossible_settings_raise(wrong):

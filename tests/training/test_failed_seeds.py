@@ -27,9 +27,7 @@ SETTINGS = {
 
 
 def config_of(**settings):
-    return make_config(
-        decoder={"depth": 1}, model={"kl_warmup": 1}, train=SETTINGS | settings
-    )
+    return make_config(decoder={"depth": 1}, train=SETTINGS | settings)
 
 
 def steps_of(workdir):

@@ -25,7 +25,6 @@ from tests.helpers.model_fixtures import make_config, make_episodes, make_spec
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = make_config(
     decoder={"depth": 1},
-    model={"kl_warmup": 1},
     train={
         "num_steps": 80,
         "chunk": 10,

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from sas_jax.data.spec import DataSpec
 from sas_jax.models.config import WorldModelConfig
+from sas_jax.models.transition import SCALE_RANGE
 
 _TORCH_NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
 _LAYER_NORM_EPSILON = 1e-6  # flax's
@@ -139,8 +140,7 @@ class TransitionDecoder(nn.Module):
     def __init__(self, config: WorldModelConfig, spec: DataSpec):
         super().__init__()
         width, obs_dim = config.decoder.width, spec.obs_dim
-        self.scale_range = config.scale_range
-        self.rings = spec.rings if config.ring_hidden else ()
+        self.rings = spec.rings
         single = spec.ring_single or (False,) * len(spec.rings)
         self.cuts = [width, obs_dim, spec.action_dim, obs_dim]
         inputs = config.latent_dim + sum(self.cuts)
@@ -151,7 +151,7 @@ class TransitionDecoder(nn.Module):
         self.dense = MLP(inputs, config.vae_hidden, sum(self.parts))
         if not self.rings:
             return
-        features, *hidden = config.ring_hidden
+        features, *hidden = bins.HIDDEN
         self.near = nn.Linear(2 * _REACH + 4, features)
         motion = config.latent_dim + 3 * len(others) + spec.action_dim + width
         self.motion = nn.Linear(motion, 3 * features)
@@ -182,9 +182,7 @@ class TransitionDecoder(nn.Module):
             mean = torch.zeros_like(scale).index_copy(-1, self.others, mean)
             mean = mean.index_copy(-1, self.bins, ring[0])
             scale = scale.index_add(-1, self.bins, ring[1])
-        if not self.scale_range:
-            return mean, torch.zeros_like(scale)
-        return mean, self.scale_range * torch.tanh(scale / self.scale_range)
+        return mean, SCALE_RANGE * torch.tanh(scale / SCALE_RANGE)
 
     def settle(self, obs):
         """obs `[..., O]` with one object in the lidars that never show two."""

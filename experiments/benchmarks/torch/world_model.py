@@ -18,6 +18,7 @@ from experiments.benchmarks.torch import model as torch_model
 from experiments.benchmarks.torch.model import MLP
 from sas_jax.data.spec import DataSpec
 from sas_jax.models.config import WorldModelConfig
+from sas_jax.models.world_model import POLICY_LOG_STD
 
 # Share of an episode below which a target per remaining step grows no further.
 _LEAST_LEFT = 0.05
@@ -109,7 +110,7 @@ class TorchWorldModel(nn.Module):
         asked = [return_to_go, return_to_go / max(left, _LEAST_LEFT)]
         asked = torch.stack([torch.full_like(return_to_go, left), *asked], -1)
         mean, log_std = self.policy(torch.cat([z, obs, asked], -1)).chunk(2, dim=-1)
-        return mean, log_std.clamp(self.config.log_std_min, self.config.log_std_max)
+        return mean, log_std.clamp(*POLICY_LOG_STD)
 
     def predict(
         self, z, obs, change, action, return_to_go, latent, obs_noise, density_noise
