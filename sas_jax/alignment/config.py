@@ -37,7 +37,7 @@ class SASConfig:
       `risk.select_by_risk`.
     gate_actions: A, candidates of the gate, the policy's own first choice included.
     gate_level: risk above which the gate looks for another action; None sets it from
-      the cost threshold by `gate_rule`, see `critic.gate_level`.
+      the cost threshold, see `critic.network.gate_level`.
     """
 
     num_first: int = 5
@@ -61,7 +61,6 @@ class SASConfig:
     risk_penalty: float = 1.0
     gate_actions: int = 8
     gate_level: float | None = None
-    gate_rule: str = "local"
 
     def __post_init__(self):
         for name in (
@@ -85,10 +84,6 @@ class SASConfig:
             raise UserError(f"sas.discount must lie in (0, 1], got {self.discount}")
         if self.risk_penalty < 0:
             raise UserError(f"sas.risk_penalty must be >= 0, got {self.risk_penalty}")
-        if self.gate_rule not in ("accepted", "local"):
-            raise UserError(
-                f"sas.gate_rule must be accepted or local, got {self.gate_rule!r}"
-            )
         if self.concentrability <= 0:
             raise UserError(
                 f"sas.concentrability must be > 0, got {self.concentrability}"

@@ -100,7 +100,7 @@ def test_every_variant_runs_under_every_axis(name):
 def test_the_cases_name_every_setting_of_algorithm_1():
     """A new setting has to be given a case."""
     left_out = {"concentrability", "target_return", "decoder_noise", "drift_margin"}
-    left_out |= {"risk_penalty", "gate_actions", "gate_level", "gate_rule"}
+    left_out |= {"risk_penalty", "gate_actions", "gate_level"}
     named = set().union(*CASES.values())
     fields = {f.name for f in dataclasses.fields(make_config().sas)}
     assert fields == named | left_out
