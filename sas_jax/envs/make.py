@@ -7,6 +7,7 @@ task is asked for, in the workers of `VectorEnv` as well.
 import importlib
 from collections.abc import Iterable
 
+from sas_jax.envs import shift as shifts
 from sas_jax.envs import tasks
 from sas_jax.envs.checked import CheckedEnv
 from sas_jax.errors import UserError
@@ -68,22 +69,42 @@ def register_in_worker(registered: dict | None) -> None:
         register_suite(task.suite, registered["entry"], [task])
 
 
-def make(task_name: str, *, lean: bool = True):
+def make(
+    task_name: str,
+    *,
+    lean: bool = True,
+    shift: "str | shifts.Shift | None" = None,
+    obs_std=None,
+):
     """Makes one environment by task name.
 
-    lean: use the fast path where one exists; results are the same either way.
+    Args:
+      task_name: name of a task.
+      lean: use the fast path where one exists; results are the same either way.
+      shift: a changed world, such as ``"actuator:0.8,delay:1"``; see `envs.shift`.
+      obs_std: `[O]`, standard deviations of the data's observations; a shift with
+        ``obs_noise`` counts in them.
 
     Raises:
-      UserError: unknown task, or a suite that is not installed or cannot run it here.
+      UserError: unknown task, a suite that is not installed or cannot run it here, or a
+        shift that makes no sense.
     """
     task = tasks.get_task(task_name)
+    shift = shifts.parse(shift)
+    obs_std = shifts.check(shift, task, obs_std)
     if task.suite not in SUITES:
         raise UserError(
             f"task {task.name}: unknown suite {task.suite!r}; expected one of "
             f"{', '.join(SUITES)}"
         )
     env = _function(task.suite)(task, lean)
-    return env if task.suite in _OWN else CheckedEnv(env, task)
+    if task.suite not in _OWN:
+        env = CheckedEnv(env, task)
+    if shift == shifts.Shift():
+        return env
+    if task.suite == "safety-gymnasium":
+        env.change_dynamics(shift)
+    return shifts.ShiftedEnv(env, shift, obs_std)
 
 
 def _function(suite: str):

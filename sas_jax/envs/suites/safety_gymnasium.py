@@ -18,7 +18,7 @@ import types
 
 import numpy as np
 
-from sas_jax.envs import tasks
+from sas_jax.envs import shift, tasks
 from sas_jax.envs.interface import POSE_SIZE, check_action, check_seed
 from sas_jax.envs.suites import velocity
 from sas_jax.errors import UserError
@@ -165,12 +165,37 @@ class PlainEnv:
                 self._env = velocity.make_env(task.env_id)
         finally:
             np.random.set_state(state)  # noqa: NPY002
-        self._ended = True
+        self._ended, self._is_changed = True, False
 
     @property
     def unwrapped(self):
         """The suite's own environment object (for rendering and diagnostics)."""
         return self._env.unwrapped
+
+    def change_dynamics(self, change: shift.Shift) -> None:
+        """Changes actuators, masses and friction for good; see `envs.shift`.
+
+        Raises:
+          RuntimeError: they have been changed already; factors would add up.
+        """
+        if self._is_changed:
+            raise RuntimeError("the dynamics have been changed already")
+        self._is_changed = True
+        if not self.task.obs_groups:
+            # One model for all episodes; each reset starts from a cleared state.
+            model, data = self.unwrapped.model, self.unwrapped.data
+            shift.change_model(change, model, data, model.body("torso").id)
+            return
+        # Every reset builds a model of its own.
+        world = self.unwrapped.task.world
+        build = world.build
+
+        def changed_build():
+            build()
+            agent = world.model.body("agent").id
+            shift.change_model(change, world.model, world.data, agent)
+
+        world.build = changed_build
 
     def reset(self, seed: int) -> np.ndarray:
         """Starts the episode that `seed` names. Returns `[O]` float64."""

@@ -6,6 +6,7 @@ caller starts the next episode when it wants to (safety-gymnasium's own vector
 environment mixes the two, and last costs get lost).
 """
 
+import dataclasses
 import json
 import os
 import weakref
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sas_jax.envs import shift as shifts
 from sas_jax.envs import tasks
 from sas_jax.envs.interface import check_seed
 from sas_jax.envs.make import registration
@@ -54,6 +56,8 @@ class VectorEnv:
         num_workers: int | None = None,
         python: str | None = None,
         lean: bool = True,
+        shift: "str | shifts.Shift | None" = None,
+        obs_std=None,
     ):
         """Starts the workers.
 
@@ -61,12 +65,15 @@ class VectorEnv:
         python: interpreter for the workers; default this one, or for Bullet tasks the
             one named by ``$SAS_JAX_BULLET_PYTHON``.
         lean: use the fast simulation path where there is one.
+        shift, obs_std: a changed world; see `envs.make.make`.
 
         Raises:
-          UserError: unknown task, fewer than one slot or worker, or workers that
-            cannot start.
+          UserError: unknown task, fewer than one slot or worker, a shift that makes no
+            sense, or workers that cannot start.
         """
         self.task = tasks.get_task(task)
+        self.shift = shifts.parse(shift)
+        obs_std = shifts.check(self.shift, self.task, obs_std)
         self.num_envs = _positive(num_envs, "num_envs")
         if num_workers is None:
             num_workers = len(os.sched_getaffinity(0))
@@ -90,7 +97,11 @@ class VectorEnv:
             num_envs=batch,
             num_workers=self.num_workers,
             python=python,
-            lean=lean,
+            making={
+                "lean": bool(lean),
+                "shift": dataclasses.asdict(self.shift),
+                "obs_std": None if obs_std is None else obs_std.tolist(),
+            },
             registered=registration(self.task),
         )
         self._finalizer = weakref.finalize(self, self._pool.close)

@@ -46,11 +46,13 @@ def closing_unless_finished(close):
 class WorkerPool:
     """W workers and the slots each of them serves."""
 
-    def __init__(self, task, slots, *, num_envs, num_workers, python, lean, registered):
+    def __init__(
+        self, task, slots, *, num_envs, num_workers, python, making, registered
+    ):
         """Starts nothing yet.
 
-        slots: the `SharedSlots`. registered: `make.registration` of the task. The other
-        arguments are those of `VectorEnv`.
+        slots: the `SharedSlots`. making: arguments of `make.make`. registered:
+        `make.registration` of the task. The other arguments are those of `VectorEnv`.
         """
         self._task = task
         self._slots = slots
@@ -60,7 +62,7 @@ class WorkerPool:
         ]
         self._config = {
             "task": task,
-            "lean": bool(lean),
+            "making": making,
             "registered": registered,
             # What this process can import, its workers can; others have their own path.
             "path": [] if python else sys.path,

@@ -89,11 +89,13 @@ class Worker:
 def serve(config: dict) -> None:
     """Answers messages; EOFError when the parent has closed its end.
 
-    config: task, lean, slots, index, num_envs, num_workers, obs_dim, action_dim,
-    registered (see `make.registration`), path (folders to import from besides), the
-    descriptors commands, replies and memory, and the parent's process id.
+    config: task, making (arguments of `make`), slots, index, num_envs, num_workers,
+    obs_dim, action_dim, registered (see `make.registration`), path (folders to import
+    from besides), the descriptors commands, replies and memory, and the parent's
+    process id.
     """
     from sas_jax.envs import make as makers
+    from sas_jax.envs import shift as shifts
     from sas_jax.envs.vector import shared
 
     commands, replies = config["commands"], config["replies"]
@@ -119,10 +121,12 @@ def serve(config: dict) -> None:
 
     def start():
         nonlocal worker
+        making = config["making"]
+        making["shift"] = shifts.Shift(**making["shift"])
         sys.path += [folder for folder in config["path"] if folder not in sys.path]
         makers.register_in_worker(config["registered"])
         worker = Worker(
-            lambda: makers.make(config["task"], lean=config["lean"]),
+            lambda: makers.make(config["task"], **making),
             config["slots"],
             slots,
             config["index"],
