@@ -17,6 +17,9 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of layouts, behaviours and noise."
 _MIXTURE = flags.DEFINE_string(
     "mixture", "varied", "Behaviours: varied, graded or budgeted."
 )
+_SHIFT = flags.DEFINE_string(
+    "shift", "", "A changed world, e.g. actuator:0.6,mass:1.3 (see envs/shift.py)."
+)
 _OUT = cli.define_path("out", None, "File to write (default data/TASK.hdf5).")
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes (default: all cores).")
 
@@ -24,7 +27,9 @@ _WORKERS = flags.DEFINE_integer("workers", None, "Processes (default: all cores)
 def main(argv):
     """Collects, shows progress and prints what was recorded."""
     del argv
-    plan = collect.Plan(_TASK.value, _EPISODES.value, _SEED.value, _MIXTURE.value)
+    plan = collect.Plan(
+        _TASK.value, _EPISODES.value, _SEED.value, _MIXTURE.value, _SHIFT.value
+    )
     out = _OUT.value or f"data/{plan.task}.hdf5"
     start = time.perf_counter()
     with tqdm(total=plan.episodes, desc=f"collect {plan.task}", unit="ep") as bar:

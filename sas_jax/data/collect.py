@@ -19,7 +19,7 @@ from sas_jax.data import dsrl, hdf5
 from sas_jax.data.behaviours import dials as behaviours_dials
 from sas_jax.data.collection import pool
 from sas_jax.data.collection.episode import load_part, record
-from sas_jax.data.collection.plan import Plan, difference, header
+from sas_jax.data.collection.plan import FIELDS, Plan, difference, header
 from sas_jax.data.episodes import Episodes
 from sas_jax.envs import tasks
 from sas_jax.errors import UserError
@@ -102,9 +102,9 @@ def summary(episodes: Episodes) -> str:
 
 def _recorded(plan: Plan, out: pathlib.Path) -> Episodes:
     """Reads a file that is there; UserError unless it is the planned recording."""
-    expected = {"mixture": None} | header(plan)
+    expected = header(plan)
     with hdf5.open_file(out) as file:
-        found = {name: hdf5.read_attribute(file, name) for name in expected}
+        found = {name: hdf5.read_attribute(file, name) for name in FIELDS}
     episodes, what = None, difference(found, expected)
     if not what:
         episodes = dsrl.load(out, task=plan.task)
@@ -134,7 +134,7 @@ def _claim(parts: pathlib.Path, plan: Plan) -> None:
         raise UserError(
             f"{marker}: unreadable; delete {parts} to start anew"
         ) from error
-    what = difference(found, {"mixture": None} | expected)
+    what = difference(found, expected)
     if what:
         raise UserError(
             f"{parts}: holds episodes of another recording ({what}); delete it or "

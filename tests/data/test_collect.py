@@ -83,6 +83,29 @@ def test_recorded_actions_reproduce_the_episode(reference):
     np.testing.assert_array_equal(costs, data.costs[rows])
 
 
+def test_a_changed_world_is_recorded_on_the_same_layouts(reference, tmp_path):
+    plan = collect.Plan(TASK, episodes=1, seed=5, shift="delay:2, actuator:0.60")
+    assert plan.shift == "actuator:0.6,delay:2"
+    data = collect.collect(plan, tmp_path / "a.hdf5")
+    with h5py.File(tmp_path / "a.hdf5") as file:
+        assert file.attrs["shift"] == plan.shift.encode()
+    unchanged = dsrl.load(reference)
+    moving = slice(12, None)  # what a Point at rest sees is the layout
+    np.testing.assert_array_equal(
+        data.observations[0, moving], unchanged.observations[0, moving]
+    )
+    rows = slice(0, 500)
+    assert not np.array_equal(data.observations[rows], unchanged.observations[rows])
+    # Slower: the same motor with 0.6 of its force.
+    speed = np.abs(data.observations[:, 3:5]).max()
+    assert speed < 0.8 * np.abs(unchanged.observations[rows, 3:5]).max()
+    assert collect.collect(plan, tmp_path / "a.hdf5").fingerprint() == (
+        data.fingerprint()
+    )
+    with pytest.raises(UserError, match="shift actuator:0.6,delay:2 where None is"):
+        collect.collect(collect.Plan(TASK, episodes=1, seed=5), tmp_path / "a.hdf5")
+
+
 def children(pid):
     """Processes below `pid` (Linux)."""
     tasks = pathlib.Path(f"/proc/{pid}/task")
@@ -160,6 +183,7 @@ def test_a_finished_recording_is_read_and_left_alone(reference):
         ({"seed": 6}, "seed 5 where 6 is asked for"),
         ({"task": "PointCircle2"}, "task PointCircle1 where PointCircle2 is asked for"),
         ({"mixture": "graded"}, "mixture None where graded is asked for"),
+        ({"shift": "mass:2"}, "shift None where mass:2 is asked for"),
     ],
 )
 def test_another_recording_is_not_overwritten(reference, other, named):
@@ -282,6 +306,8 @@ def test_ctrl_c_is_one_line_and_keeps_what_is_done(tmp_path):
         ({"episodes": 0}, "episodes 0: expected at least 1"),
         ({"seed": -1}, "seed -1: expected"),
         ({"mixture": "grated"}, "did you mean 'graded'"),
+        ({"shift": "mess:2"}, "did you mean 'mass'"),
+        ({"shift": "obs_noise:0.1"}, "expected obs_std of shape"),
         ({"task": "PointPush1", "mixture": "budgeted"}, "for Goal and Button tasks"),
     ],
 )

@@ -5,11 +5,16 @@ import importlib.metadata
 import json
 
 from sas_jax.data.behaviours import dials as behaviours_dials
+from sas_jax.envs import shift as shifts
 from sas_jax.envs import tasks
 from sas_jax.errors import UserError
 
 # Numerics come from these; a part recorded with others is not the same episode.
 _SIMULATOR = ("safety-gymnasium", "mujoco", "numpy")
+# What a header has; the optional fields only where they differ from the first ones.
+_ALWAYS = ("task", "collection_seed", "behaviour_version", "simulator")
+_OPTIONAL = ("mixture", "shift")
+FIELDS = _ALWAYS + _OPTIONAL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,17 +25,24 @@ class Plan:
     episodes: how many.
     seed: of layouts, behaviours and noise.
     mixture: how the behaviours' dials are drawn; see `behaviours.dials.sample`.
+    shift: a changed world, such as ``"actuator:0.6"``; see `envs.shift`. The driver
+      does not know of it. Layouts and noise are those of the unchanged world.
     """
 
     task: str
     episodes: int
     seed: int
     mixture: str = "varied"
+    shift: str = ""
 
     def __post_init__(self):
         behaviours_dials.family(self.task)
         behaviours_dials.check_mixture(self.mixture, self.task)
-        object.__setattr__(self, "task", tasks.get_task(self.task).name)
+        task = tasks.get_task(self.task)
+        shift = shifts.parse(self.shift)
+        shifts.check(shift, task, None)
+        object.__setattr__(self, "task", task.name)
+        object.__setattr__(self, "shift", str(shift))
         if self.episodes < 1:
             raise UserError(f"episodes {self.episodes}: expected at least 1")
         if not 0 <= self.seed < 2**32:
@@ -64,13 +76,18 @@ def header(plan: Plan) -> dict[str, str | int]:
         "behaviour_version": behaviours_dials.VERSION,
         "simulator": json.dumps(versions, sort_keys=True),
     }
-    # "varied" came first, and its files say nothing.
-    return found if plan.mixture == "varied" else found | {"mixture": plan.mixture}
+    # "varied" and the unchanged world came first, and their files say nothing.
+    if plan.mixture != "varied":
+        found["mixture"] = plan.mixture
+    if plan.shift:
+        found["shift"] = plan.shift
+    return found
 
 
 def difference(found: dict, expected: dict) -> str:
     """In words, what a recording is beside what was asked for; "" when the same."""
     words = {"collection_seed": "seed", "behaviour_version": "version of behaviours"}
+    expected = dict.fromkeys(_OPTIONAL) | expected
     parts = [
         f"{words.get(name, name)} {found.get(name)} where {value} is asked for"
         for name, value in expected.items()

@@ -44,7 +44,7 @@ def serve(config: dict) -> None:
 
     def start():
         nonlocal env
-        env = make(plan.task)
+        env = make(plan.task, shift=plan.shift)
 
     def record(number):
         episodes.write_part(parts, number, episodes.record(env, plan, number))
