@@ -11,8 +11,7 @@ import jax
 from absl import flags
 
 from experiments import cli, data_flag
-from sas_jax import checkpoint
-from sas_jax import config as config_lib
+from sas_jax import checkpoint, learners
 from sas_jax.card import measure
 from sas_jax.errors import UserError
 from sas_jax.files import atomic
@@ -36,12 +35,8 @@ def main(argv):
     if not _CHECKPOINT.value or not data_flag.value():
         raise UserError("--checkpoint and --data: expected both")
     loaded = checkpoint.load(_CHECKPOINT.value, _STEP.value)
-    config = config_lib.override(loaded.config, _SET.value)
-    if not 0 <= _TRAIN_SEED.value < config.train.num_seeds:
-        raise UserError(
-            f"--train_seed {_TRAIN_SEED.value}: expected 0 to "
-            f"{config.train.num_seeds - 1}"
-        )
+    config = learners.override(loaded.config, _SET.value)
+    lane = config.train.lane_of(_TRAIN_SEED.value)
     episodes = data_flag.load(config.task)
     training, held_out = episodes.split(config.train.held_out, seed=config.train.seed)
     if training.fingerprint() != loaded.spec.fingerprint:
@@ -52,7 +47,7 @@ def main(argv):
     measured = measure.make_card(
         config,
         loaded.spec,
-        jax.tree.map(lambda x: x[_TRAIN_SEED.value], loaded.state),
+        jax.tree.map(lambda x: x[lane], loaded.state),
         held_out,
         num_starts=_STARTS.value,
         num_candidates=_CANDIDATES.value,

@@ -9,8 +9,7 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import cli
-from sas_jax import checkpoint
-from sas_jax import config as config_lib
+from sas_jax import checkpoint, learners
 from sas_jax.alignment.variants import VARIANTS
 from sas_jax.critic import file as critic_file
 from sas_jax.envs.tasks import get_task
@@ -22,9 +21,12 @@ from sas_jax.report import tables
 _CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
 _STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
 _VARIANTS = flags.DEFINE_list(
-    "variants", ["none", "rand", "sas"], f"Out of {', '.join(VARIANTS)}."
+    "variants",
+    None,
+    f"Of DT and CDT out of {', '.join(VARIANTS)} (default: none, rand, sas).",
 )
 _LIMITS = flags.DEFINE_list("cost_limits", None, "Thresholds (default: the task's).")
+_TARGET = flags.DEFINE_float("target_return", None, "Return token (the checkpoint's).")
 _EPISODES = flags.DEFINE_integer("episodes", 20, "Layouts per variant.")
 _FIRST_SEED = flags.DEFINE_integer("first_seed", 1_000_000, "Seed of the first layout.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the agents' draws.")
@@ -61,10 +63,12 @@ def main(argv):
     changed = [s for s in _SET.value if not s.startswith("sas.")]
     if changed:
         raise UserError(f"--set={changed[0]}: only sas.* can change after training")
-    loaded = loaded._replace(config=config_lib.override(loaded.config, _SET.value))
+    loaded = loaded._replace(config=learners.override(loaded.config, _SET.value))
+    algorithm = learners.get(loaded.config.algo)
     config = EvaluationConfig(
-        variants=tuple(_VARIANTS.value),
+        variants=tuple(_VARIANTS.value or algorithm.default_variants),
         cost_limits=parse_limits(_LIMITS.value, loaded.config.task),
+        target_return=_TARGET.value,
         num_episodes=_EPISODES.value,
         first_seed=_FIRST_SEED.value,
         seed=_SEED.value,

@@ -10,8 +10,7 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import cli
-from sas_jax import checkpoint
-from sas_jax import config as config_lib
+from sas_jax import checkpoint, learners
 from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
 from sas_jax.evaluation.token_following import TokenConfig, follow_tokens, grid_of
@@ -51,7 +50,7 @@ def main(argv):
     if changed:
         raise UserError(f"--set={changed[0]}: only sas.* can change after training")
     loaded = checkpoint.load(_CHECKPOINT.value, _STEP.value)
-    loaded = loaded._replace(config=config_lib.override(loaded.config, _SET.value))
+    loaded = loaded._replace(config=learners.override(loaded.config, _SET.value))
     name, best = loaded.config.task, loaded.spec.target_return
     shares = [round(share * best, 2) for share in (0.25, 0.5, 0.75, 1.0)]
     config = TokenConfig(

@@ -16,8 +16,7 @@ from absl import flags
 from experiments import cli, data_flag
 from experiments.progress import work_bar
 from experiments.reproductions import FIGURES, NEED_DATA, Request
-from sas_jax import checkpoint
-from sas_jax import config as config_lib
+from sas_jax import checkpoint, learners
 from sas_jax.errors import UserError, nearest
 from sas_jax.files import atomic
 from sas_jax.studies import landscape
@@ -32,6 +31,7 @@ _FIRST_SEED = flags.DEFINE_integer("first_seed", 1_000_000, "Seed of the first l
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the agents' draws.")
 _TRAIN_SEED = flags.DEFINE_integer("train_seed", 0, "Index of the training seed.")
 _LIMIT = flags.DEFINE_float("cost_limit", None, "Cost token (default: the task's).")
+_TARGET = flags.DEFINE_float("target_return", None, "Return token (the checkpoint's).")
 _FIRSTS = flags.DEFINE_list("num_first", ["1", "3", "5", "10", "30"], "N (bound).")
 _SECONDS = flags.DEFINE_list("num_second", ["1", "3", "5", "10", "30"], "M (bound).")
 _KAPPA = flags.DEFINE_float("kappa", 1.0, "Undefined constant of Prop. 4.2 (bound).")
@@ -76,13 +76,14 @@ def main(argv):
     num_firsts = _counts("num_first", _FIRSTS.value)
     num_seconds = _counts("num_second", _SECONDS.value)
     loaded = checkpoint.load(_CHECKPOINT.value, _STEP.value)
-    loaded = loaded._replace(config=config_lib.override(loaded.config, _SET.value))
+    loaded = loaded._replace(config=learners.override(loaded.config, _SET.value))
     probe = make_probe(
         loaded,
         cost_limit=_LIMIT.value,
         seed=_SEED.value,
         train_seed=_TRAIN_SEED.value,
         density=landscape.DENSITY if figure == "3" else None,
+        target_return=_TARGET.value,
     )
     out = Path(_OUT.value or Path(_CHECKPOINT.value) / "reproduce")
     command = shlex.join(["python", "-m", "experiments.reproduce", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""Trains DT or CDT on a DSRL file; run again with the same flags to resume.
+"""Trains an algorithm on a DSRL file; run again with the same flags to resume.
 
 python -m experiments.train --task=PointGoal1 --data=data/pg1.hdf5 --workdir=runs/pg1_dt
 
@@ -11,18 +11,17 @@ from absl import flags
 
 from experiments import cli, data_flag
 from experiments.progress import describe_card, progress_bar
-from sas_jax import config as config_lib
+from sas_jax import learners
 from sas_jax.card import measure
 from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
-from sas_jax.experiment import ALGORITHMS, default_config
 from sas_jax.training import devices
 from sas_jax.training import fit as training_fit
 
 _TASK = flags.DEFINE_string(
     "task", None, "Task (default: what --data says; without it, whose file to get)."
 )
-_ALGO = flags.DEFINE_string("algo", "dt", f"One of {', '.join(ALGORITHMS)}.")
+_ALGO = flags.DEFINE_string("algo", "dt", f"One of {', '.join(learners.names())}.")
 _WORKDIR = cli.define_path("workdir", None, "Folder of the run (required).")
 _SET = flags.DEFINE_multi_string(
     "set", [], "Dotted setting, e.g. --set=train.num_steps=1000. May be repeated."
@@ -42,20 +41,19 @@ def main(argv):
     if not _WORKDIR.value:
         raise UserError("--workdir: expected a folder for the run")
     task = get_task(_TASK.value).name if _TASK.value else None
-    if _ALGO.value not in ALGORITHMS:
-        raise UserError(
-            f"--algo: unknown {_ALGO.value!r}; expected one of {', '.join(ALGORITHMS)}"
-        )
+    algorithm = learners.get(_ALGO.value)
     hosts = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     if _HOSTS.value or any(x is not None for x in hosts):
         devices.start_hosts(*hosts)
     first = devices.is_first_host()
     episodes = data_flag.load(task, default=task, is_shown=first)
-    config = config_lib.override(default_config(episodes.task, _ALGO.value), _SET.value)
+    config = learners.override(algorithm.default_config(episodes.task), _SET.value)
     if config.task != episodes.task:
         raise UserError(
             f"--set=task={config.task}: expected {episodes.task}, as the data say"
         )
+    has_card = _CARD.value and algorithm.has_world_model
+    make_card = measure.make_card if has_card else None
     name = f"train {config.algo} on {config.task}"
     bar, show = progress_bar(name, is_shown=first)
     with bar:
@@ -63,14 +61,14 @@ def main(argv):
             config,
             episodes,
             _WORKDIR.value,
-            make_card=measure.make_card if _CARD.value else None,
+            make_card=make_card,
             progress=show,
         )
     if not first:
         return
     for index, steps in sorted(result.run.get("failed", {}).items()):
         print(
-            f"warning: training seed {config.train.seed + int(index)} failed after "
+            f"warning: training seed {config.train.lanes[int(index)]} failed after "
             f"{steps} steps; the checkpoint holds its last good state"
         )
     if result.card:

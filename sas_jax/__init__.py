@@ -25,7 +25,7 @@ _EXPORTS: dict[str, str] = {
     "load_policy": "sas_jax.api",
     "EvaluationConfig": "sas_jax.evaluation.evaluate",
     "ExperimentConfig": "sas_jax.experiment",
-    "default_config": "sas_jax.experiment",
+    "default_config": "sas_jax.learners",
     "fit": "sas_jax.training.fit",
     "make_card": "sas_jax.card.measure",
     "Episodes": "sas_jax.data.episodes",

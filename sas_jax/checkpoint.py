@@ -10,26 +10,27 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
 from sas_jax import config as config_lib
+from sas_jax import learners
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig, TrainConfig
-from sas_jax.learners import sequence
 from sas_jax.types import TrainState
 
 # Raised whenever a field that loading relies on changes its meaning, or the networks
-# their layers. 2: lidars move by their law.
+# their layers. 2: lidars move by their law. 3: settings as the registry has them.
 SCHEMA = 3
 _FOLDER = "checkpoints"
 
 
 class Checkpoint(NamedTuple):
-    """A loaded checkpoint. `state` has a leading axis of training seeds.
+    """A loaded checkpoint. `state` has a leading axis, the `TrainConfig.lanes`.
 
-    run: `stopping.Tracker`'s values, among them "failed": index of a training seed ->
+    run: `failed_seeds.Tracker`'s values, among them "failed": index of a lane ->
       steps it made before its loss was not finite. Its state is that of the last one.
     """
 
@@ -122,7 +123,7 @@ class Writer:
             return None
         meta = _read_meta(self._workdir, step)
         # What was written before a setting existed has its default.
-        config = config_lib.from_dict(ExperimentConfig, meta["config"])
+        config = learners.from_dict(meta["config"])
         spec = DataSpec.from_json(meta["spec"])
         mine = (self._spec.obs_dim, self._spec.action_dim)
         if mine != (spec.obs_dim, spec.action_dim):
@@ -234,18 +235,19 @@ def abstract_state(
     spec: DataSpec,
     sharding: jax.sharding.Sharding | None = None,
 ) -> TrainState:
-    """Shapes and types of a run's state, leading axis of training seeds.
+    """Shapes and types of a run's state, leading axis the `TrainConfig.lanes`.
 
     They lie on the first device here unless `sharding` says where: Orbax would look for
     the devices that the state was saved from, and a run trained on a GPU must load on a
     machine without one.
     """
-    learner = sequence.make(config, spec)
-    keys = jax.random.split(jax.random.key(0), config.train.num_seeds)
+    learner = learners.get(config.algo).make_learner(config, spec)
+    count = len(config.train.lanes)
+    keys, limits = jax.random.split(jax.random.key(0), count), np.zeros(count, "f4")
     here = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
-        jax.eval_shape(jax.vmap(learner.init), keys),
+        jax.eval_shape(jax.vmap(learner.init), keys, limits),
     )
 
 
@@ -262,10 +264,7 @@ def list_steps(workdir: str | Path) -> list[tuple[int, ExperimentConfig]]:
     finally:
         manager.close()
     metas = {step: _read_meta(workdir, step) for step in steps}
-    return [
-        (step, config_lib.from_dict(ExperimentConfig, meta["config"]))
-        for step, meta in metas.items()
-    ]
+    return [(step, learners.from_dict(meta["config"])) for step, meta in metas.items()]
 
 
 def _open(workdir: Path) -> ocp.CheckpointManager:
@@ -311,7 +310,7 @@ def load(workdir: str | Path, step: int | None = None) -> Checkpoint:
                 f"{', '.join(map(str, steps))}"
             )
         meta = _read_meta(workdir, step)
-        config = config_lib.from_dict(ExperimentConfig, meta["config"])
+        config = learners.from_dict(meta["config"])
         spec = DataSpec.from_json(meta["spec"])
         items = {"state": abstract_state(config, spec)}
         state = _restore(workdir, manager, step, items)["state"]

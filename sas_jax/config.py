@@ -32,9 +32,9 @@ def _convert(value: Any, annotation: Any, where: str) -> Any:
         if not isinstance(value, (list, tuple)):
             raise UserError(f"{where}: expected a comma-separated list, got {value!r}")
         return tuple(_convert(v, arguments[0], where) for v in value)
+    if annotation is Any:
+        return value
     if dataclasses.is_dataclass(annotation):
-        if not isinstance(value, dict):
-            raise UserError(f"{where}: is a group of settings; set {where}.<name>")
         return from_dict(annotation, value, where)
     if annotation is bool:
         if isinstance(value, bool):
@@ -61,13 +61,25 @@ def _convert(value: Any, annotation: Any, where: str) -> Any:
     raise UserError(f"{where}: expected {name}, got {value!r}")
 
 
-def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
+def from_dict(
+    cls: type[T], values: dict[str, Any], where: str = "", *, like: T | None = None
+) -> T:
     """Builds `cls` from a nested dict; absent fields keep their defaults.
+
+    Args:
+      where: dotted path of `values`, for messages.
+      like: what fields without a type of their own (`Any`) take theirs from; without
+        it they are kept as they are.
 
     Raises:
       UserError: an unknown name (the nearest one is offered) or a wrong type.
     """
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: is a group of settings; set {where}.<name>")
     hints = typing.get_type_hints(cls)
+    for name, hint in hints.items():
+        if hint is Any and like is not None:
+            hints[name] = type(getattr(like, name))
     names = [field.name for field in dataclasses.fields(cls)]
     out = {}
     for name, value in values.items():
@@ -107,4 +119,4 @@ def override(config: T, settings: list[str]) -> T:
         if isinstance(group[leaf], dict):
             raise UserError(f"{path}: is a group of settings; set {path}.<name>")
         group[leaf] = value.strip()
-    return from_dict(type(config), values)
+    return from_dict(type(config), values, like=config)

@@ -1,18 +1,31 @@
 """The configuration of a run: every component's, nested, and how it is built."""
 
 import dataclasses
+import math
+from typing import Any, NamedTuple
 
 from sas_jax.alignment.config import SASConfig
-from sas_jax.data.augment import AugmentConfig
 from sas_jax.data.device_rows import Prompting
 from sas_jax.data.sampling import DataConfig
 from sas_jax.data.spec import DataSpec
 from sas_jax.envs.tasks import TASKS, get_task
 from sas_jax.errors import UserError, nearest
-from sas_jax.models.transformer import DecoderConfig
 from sas_jax.models.world_model import WorldModel, WorldModelConfig
 
-ALGORITHMS = ("dt", "cdt")
+
+class Lane(NamedTuple):
+    """What is trained beside others in one program, along the states' leading axis.
+
+    seed: the training seed. cost_limit: the threshold that these parameters are for,
+    NaN where an algorithm does not train by threshold.
+    """
+
+    seed: int
+    cost_limit: float = math.nan
+
+    def __str__(self):
+        limit = self.cost_limit
+        return f"{self.seed}" + ("" if math.isnan(limit) else f", cost limit {limit:g}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +38,8 @@ class TrainConfig:
     chunk: steps per jitted call. checkpoint_every, log_every: multiples of chunk.
     held_out: share of the episodes kept for validation and the world-model card.
     num_seeds: training seeds, a vmap axis; seed, seed + 1, ...
+    cost_limits: thresholds that have parameters of their own, for algorithms that train
+      by threshold; every seed has a lane for each.
     tensorboard: also write the curves as TensorBoard events (extra `tensorboard`).
     devices: how many a batch's rows are spread over; 0 means all, of all hosts.
     accumulate: parts that a batch is worked off in, for memory (see `accumulate`).
@@ -49,6 +64,7 @@ class TrainConfig:
     held_out: float = 0.1
     seed: int = 0
     num_seeds: int = 1
+    cost_limits: tuple[float, ...] = ()
     tensorboard: bool = False
     devices: int = 1
     accumulate: int = 1
@@ -68,6 +84,11 @@ class TrainConfig:
                 f"train.batch_rows {self.batch_rows} must be a multiple of "
                 f"train.accumulate {self.accumulate}"
             )
+        for limit in self.cost_limits:
+            if not (math.isfinite(limit) and limit >= 0):
+                raise UserError(f"train.cost_limits: {limit:g}; expected numbers >= 0")
+        if len(set(self.cost_limits)) != len(self.cost_limits):
+            raise UserError(f"train.cost_limits {self.cost_limits}: names one twice")
         for share in self.keep_fractions:
             if not 0.0 < share <= 1.0:
                 raise UserError(
@@ -84,6 +105,34 @@ class TrainConfig:
             )
         if not 0.0 < self.held_out < 1.0:
             raise UserError(f"train.held_out must lie in (0, 1), got {self.held_out}")
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """The leading axis of the training states: thresholds seed by seed."""
+        limits = self.cost_limits or (math.nan,)
+        seeds = range(self.seed, self.seed + self.num_seeds)
+        return tuple(Lane(seed, limit) for seed in seeds for limit in limits)
+
+    def lane_of(self, train_seed: int, cost_limit: float = math.nan) -> int:
+        """Index of a lane. train_seed: index of the training seed, from 0.
+
+        Raises:
+          UserError: no such training seed, or no parameters for that threshold.
+        """
+        if not 0 <= train_seed < self.num_seeds:
+            raise UserError(
+                f"train_seed: {train_seed}; the checkpoint holds {self.num_seeds} "
+                "seed(s), from 0"
+            )
+        if not self.cost_limits:
+            return train_seed
+        if cost_limit not in self.cost_limits:
+            known = ", ".join(f"{x:g}" for x in self.cost_limits)
+            raise UserError(
+                f"cost_limits: {cost_limit:g}; the checkpoint was trained for {known}"
+            )
+        own = self.cost_limits.index(cost_limit)
+        return train_seed * len(self.cost_limits) + own
 
     @property
     def kept_steps(self) -> tuple[int, ...]:
@@ -123,37 +172,22 @@ class PolicyConfig:
             )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ExperimentConfig:
-    """One training run and how its policy is aligned."""
+    """One training run and how its policy is aligned.
+
+    algo: name in the registry, see `learners`. model: settings of its networks, of the
+      class that the algorithm has for them. Whether all fits together is checked by
+      `learners.check`.
+    """
 
     task: str = "PointGoal1"
     algo: str = "dt"
-    model: WorldModelConfig = dataclasses.field(default_factory=WorldModelConfig)
+    model: Any
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     sas: SASConfig = dataclasses.field(default_factory=SASConfig)
     policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
-
-    def __post_init__(self):
-        if self.algo not in ALGORITHMS:
-            raise UserError(
-                f"algo: unknown {self.algo!r}{nearest(self.algo, ALGORITHMS)} "
-                f"(known: {', '.join(ALGORITHMS)})"
-            )
-        if self.model.cost_token != (self.algo == "cdt"):
-            raise UserError(
-                f"model.cost_token is {self.model.cost_token}, but algo {self.algo!r} "
-                f"{'has' if self.algo == 'cdt' else 'has no'} cost tokens"
-            )
-        room = self.model.decoder.context - self.sas.prompt_steps
-        takes_room = self.sas.prompt_place != "beside"
-        if self.policy.prompt_prob > 0 and room < 1 and takes_room:
-            raise UserError(
-                f"policy.prompt_prob: a prompt of {self.sas.prompt_steps} steps "
-                f"leaves no room in a context of {self.model.decoder.context} steps; "
-                "expected a shorter one, or sas.prompt_place=beside"
-            )
 
     def prompting(self) -> Prompting | None:
         """Prompts of the training rows; None without any."""
@@ -163,54 +197,6 @@ class ExperimentConfig:
         is_beside = self.sas.prompt_place == "beside"
         window = context if is_beside else context - length
         return Prompting(self.policy.prompt_prob, length, window)
-
-
-# Degree of the polynomial through the Pareto frontier in OSRL's settings of the tasks
-# where it is not 1.
-_FRONTIER_DEGREES = {
-    "PointGoal1": 0,
-    "PointButton1": 0,
-    "PointButton2": 0,
-    "PointPush1": 0,
-    "PointPush2": 0,
-    "CarButton1": 0,
-    "CarButton2": 0,
-    "CarPush1": 0,
-    "CarPush2": 0,
-    "CarRun": 0,
-    "CarCircle": 4,
-    "BallRun": 2,
-    "BallCircle": 2,
-    "AntCircle": 2,
-    "AntRun": 3,
-}
-
-
-def default_config(task: str, algo: str = "dt") -> ExperimentConfig:
-    """The paper's settings of an algorithm (Table 5).
-
-    What Table 5 does not say of CDT is as in its reference code, OSRL: context, clip,
-    entropy target, augmentation and sampling by cost. Its scales of the tokens are not
-    (see `spec.from_episodes`).
-    """
-    if algo == "cdt":
-        return ExperimentConfig(
-            task=task,
-            algo=algo,
-            model=WorldModelConfig(
-                decoder=DecoderConfig(num_heads=8, context=10), cost_token=True
-            ),
-            train=TrainConfig(batch_rows=512, row_length=40, clip_norm=0.25),
-            policy=PolicyConfig(entropy_target=-float(get_task(task).action_dim)),
-            data=DataConfig(
-                cost_sampling="linear",
-                augment=AugmentConfig(
-                    augment_percent=0.2,
-                    frontier_degree=_FRONTIER_DEGREES.get(task, 1),
-                ),
-            ),
-        )
-    return ExperimentConfig(task=task, algo=algo)
 
 
 def action_sensors(task: str) -> tuple[str, ...]:
@@ -226,8 +212,13 @@ def make_model(config: ExperimentConfig, spec: DataSpec) -> WorldModel:
     """The networks for a data set's sizes.
 
     Raises:
-      UserError: `model.policy_blind` names a group that the task does not have.
+      UserError: an algorithm without a world model, or `model.policy_blind` names a
+        group that the task does not have.
     """
+    if not isinstance(config.model, WorldModelConfig):
+        raise UserError(
+            f"algo {config.algo!r} has no world model; expected one that has"
+        )
     return WorldModel(
         config=config.model,
         obs_dim=spec.obs_dim,

@@ -147,13 +147,30 @@ class TrainState:
 
 
 class Learner(NamedTuple):
-    """One algorithm as pure functions; the loops never ask which one they drive.
+    """The training half of an algorithm, as pure functions; `fit` knows nothing else.
 
-    init(key) -> TrainState
-    update(state, batch) -> (state, metrics): unjitted, vmappable over a seed axis.
+    init(key, cost_limit `[]`) -> TrainState. The limit is the lane's of
+        `TrainConfig.lanes`, NaN where an algorithm does not train by threshold.
+    sample(data, key, state) -> batch: `data` as `Algorithm.to_device` made them.
+    update(state, batch) -> (state, metrics): unjitted, vmappable over lanes. Training
+        stops where the metric "loss" or "gradient_norm" is not finite.
+    validate(state, batch, key) -> metrics of a held-out batch; state stays as it is.
+    """
+
+    init: Callable[..., TrainState]
+    sample: Callable[..., Any]
+    update: Callable[..., tuple[TrainState, Metrics]]
+    validate: Callable[..., Metrics]
+
+
+class Policy(NamedTuple):
+    """The acting half of an algorithm; loops never ask which one they drive.
+
+    `variables` is what `Algorithm.variables_of` reads of a training state.
+
     initial_carry(variables, rows, key) -> carry: the agent's memory for the rows of
         `Rows`, which come variant by variant. Leaves of a carry have the rows as their
-        leading axis, or are scalars common to all.
+        leading axis, or are scalars common to all; () where there is no memory.
     begin(variables, carry, timestep, key) -> carry: called when episodes start; where
         SAS imagines and chooses. Identity for most.
     act(variables, carry, timestep, key) -> (action [B, A], carry); any part of the
@@ -161,14 +178,10 @@ class Learner(NamedTuple):
     diagnostics(carry) -> dict of `[B, ...]` arrays, per episode (may be empty).
     narrow(carry, variant) -> the carry of rows of that one variant, a static index,
         without what it has no use for; left out, the carry as it is.
-    num_devices: that `begin` spreads over by itself.
     """
 
-    init: Callable[..., TrainState]
-    update: Callable[..., tuple[TrainState, Metrics]]
     initial_carry: Callable[..., Any]
     begin: Callable[..., Any]
     act: Callable[..., tuple[jax.Array, Any]]
-    diagnostics: Callable[..., dict[str, jax.Array]]
+    diagnostics: Callable[..., dict[str, jax.Array]] = lambda carry: {}
     narrow: Callable[[Any, int], Any] = lambda carry, variant: carry
-    num_devices: int = 1

@@ -1,4 +1,4 @@
-"""Timings of `Learner.act` as evaluation calls it: jitted, its carry donated."""
+"""Timings of `Policy.act` as evaluation calls it: jitted, its carry donated."""
 
 import functools
 import re
@@ -16,9 +16,9 @@ from sas_jax.learners import sequence
 from sas_jax.types import Rows, TimeStep, Trajectory
 
 
-def _carry(config, spec, variables, learner, rows, key, has_prompt):
+def _carry(config, spec, variables, policy, rows, key, has_prompt):
     """A carry as `begin` leaves it, with a made-up prompt in every row if wanted."""
-    carry = jax.jit(learner.initial_carry)(
+    carry = jax.jit(policy.initial_carry)(
         variables,
         Rows(
             cost_limit=jnp.full(rows, 20.0),
@@ -48,16 +48,16 @@ def _carry(config, spec, variables, learner, rows, key, has_prompt):
 
 def _act_case(config, spec, variables, *, rows, has_prompt, steps):
     """`steps` actions of `rows` rows, each fetched, and facts about the program."""
-    learner = sequence.make(config, spec)
+    policy = sequence.make_policy(config, spec, variants=("none",))
     key = jax.random.key(3)
-    carry = _carry(config, spec, variables, learner, rows, key, has_prompt)
+    carry = _carry(config, spec, variables, policy, rows, key, has_prompt)
     now = TimeStep(
         obs=model_cases.make_observations(spec, rows),
         reward=np.zeros(rows, np.float32),
         cost=np.zeros(rows, np.float32),
         is_first=np.zeros(rows, bool),
     )
-    act = jax.jit(learner.act, donate_argnums=1)
+    act = jax.jit(policy.act, donate_argnums=1)
     compiled = act.lower(variables, carry, now, key).compile()
     memory = compiled.memory_analysis()
     facts = {

@@ -74,7 +74,7 @@ def make_state(learner: Learner) -> TrainState:
 
 def make_variables(config: ExperimentConfig, spec: DataSpec) -> dict:
     """What acting and imagining read of `make_state`."""
-    return sequence.variables_of(make_state(sequence.make(config, spec)))
+    return sequence.variables_of(make_state(sequence.make_learner(config, spec)))
 
 
 def make_observations(spec: DataSpec, count: int) -> np.ndarray:

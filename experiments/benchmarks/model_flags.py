@@ -5,9 +5,9 @@ Flags are global to a process: only what is run as a script may define them.
 
 from absl import flags
 
-from sas_jax import config as config_lib
+from sas_jax import learners
 from sas_jax.envs.tasks import get_task
-from sas_jax.experiment import ExperimentConfig, default_config
+from sas_jax.experiment import ExperimentConfig
 
 TASK = flags.DEFINE_string("task", "PointGoal1", "Task whose sizes the model has.")
 SET = flags.DEFINE_multi_string(
@@ -30,6 +30,5 @@ def settings(**others: object) -> dict[str, object]:
 
 def make_config(algo: str = "dt") -> ExperimentConfig:
     """The paper's configuration with the settings of --set."""
-    return config_lib.override(
-        default_config(get_task(TASK.value).name, algo), SET.value
-    )
+    task = get_task(TASK.value).name
+    return learners.override(learners.default_config(task, algo), SET.value)

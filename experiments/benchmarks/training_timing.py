@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from experiments.benchmarks import child, common, flops, model_cases
-from sas_jax.data import device_rows, dsrl
+from sas_jax import learners
+from sas_jax.data import dsrl
 from sas_jax.data import spec as spec_lib
 from sas_jax.experiment import ExperimentConfig
-from sas_jax.learners import sequence
 from sas_jax.training import fit as training_fit
 
 
@@ -22,10 +22,11 @@ def build_steps(
     """`steps` training steps in one call on the file `data`; for `child.Child`."""
     training, _ = dsrl.load(data).split(config.train.held_out, seed=config.train.seed)
     spec = spec_lib.from_episodes(training)
-    learner = sequence.make(config, spec)
+    algorithm = learners.get(config.algo)
+    learner = algorithm.make_learner(config, spec)
     seeds = [model_cases.make_state(learner)] * config.train.num_seeds
     states = jax.tree.map(lambda *x: jnp.stack(x), *seeds)
-    device_data = device_rows.to_device(training, spec, config.data, config.train.seed)
+    device_data = algorithm.to_device(config, spec, training, is_training=True)
     chunk = training_fit.make_train_chunk(config, learner, steps)
     lowered = chunk.lower(states, device_data)
     started = time.perf_counter()

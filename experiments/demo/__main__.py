@@ -16,7 +16,7 @@ from absl import flags
 from experiments import cli
 from experiments.demo import page as demo_page
 from experiments.demo import stages
-from sas_jax import config as config_lib
+from sas_jax import learners
 from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
 from sas_jax.evaluation.evaluate import EvaluationConfig
@@ -68,7 +68,7 @@ def demo_config(task: str, steps: int, seed: int) -> ExperimentConfig:
         ),
         policy=PolicyConfig(prompt_prob=0.5),
     )
-    return config_lib.override(config, _SET.value)
+    return learners.override(config, _SET.value)
 
 
 def main(argv):
@@ -79,6 +79,7 @@ def main(argv):
     if _EPISODES.value < 2 or _STEPS.value < 1:
         raise UserError("--episodes: expected >= 2, and --steps >= 1")
     config = demo_config(task.name, _STEPS.value, _SEED.value)
+    learners.get(config.algo).check_variants(tuple(_VARIANTS.value))
     evaluation = EvaluationConfig(
         variants=tuple(_VARIANTS.value),
         cost_limits=tuple(float(x) for x in task.cost_limits),

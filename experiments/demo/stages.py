@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.progress import progress_bar
+from sas_jax import learners
 from sas_jax.alignment import policy as aligned_policy
 from sas_jax.card import measure
 from sas_jax.checkpoint import Checkpoint
@@ -20,7 +21,6 @@ from sas_jax.envs.tasks import get_task
 from sas_jax.evaluation.evaluate import Evaluation, EvaluationConfig, Paths, evaluate
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.files import atomic, results
-from sas_jax.learners import sequence
 from sas_jax.training import fit as training_fit
 
 
@@ -128,14 +128,15 @@ def align_one(
     loaded: Checkpoint, config: EvaluationConfig, seed: int, obs: np.ndarray
 ) -> Alignment:
     """Repeats, with the same draws, the alignment of the episode `seed` under `sas`."""
-    policy = sequence.make_policy(
+    algorithm = learners.get(loaded.config.algo)
+    policy = algorithm.make_policy(
         loaded.config,
         loaded.spec,
         variants=("sas",),
         report_limits=config.cost_limits,
     )
     state = jax.tree.map(lambda x: x[config.train_seed], loaded.state)
-    variables = sequence.variables_of(state)
+    variables = algorithm.variables_of(state)
     key = aligned_policy.episode_key(
         jax.random.key(config.seed), jnp.uint32(seed), is_null=False
     )

@@ -27,7 +27,6 @@ class SASConfig:
       0 follows its mean, and latents and actions alone make imaginations differ.
     concentrability: D of Eq. 7.
     sample_actions: act by sampling; False acts by the mean.
-    target_return: return token at the start; None means the checkpoint's.
     realign_every: imagine again from the current history every so many steps; 0 never.
     realign_horizon: steps of those imaginations; 0 means `horizon`. Imagined steps past
       the episode's end do not count.
@@ -52,7 +51,6 @@ class SASConfig:
     decoder_noise: float = 0.25
     concentrability: float = 1.0
     sample_actions: bool = True
-    target_return: float | None = None
     fragments: int = 1
     realign_every: int = 0
     realign_horizon: int = 0

@@ -57,6 +57,7 @@ class DeviceData:
     ends: `[E]` int32 cumulative lengths.
     shares: `[E]` cumulative probabilities of the episodes; None draws steps alike.
     relabelled: copies with other tokens, or None.
+    prompting: static, prompts that the rows of training have in sight, or None.
     """
 
     obs: jax.Array
@@ -69,6 +70,7 @@ class DeviceData:
     ends: jax.Array
     shares: jax.Array | None = None
     relabelled: Relabelled | None = None
+    prompting: Prompting | None = struct.field(pytree_node=False, default=None)
 
 
 def _to_go(values: np.ndarray, episodes: Episodes) -> np.ndarray:

@@ -22,7 +22,7 @@ import numpy as np
 
 from sas_jax.envs.vector.env import VectorEnv
 from sas_jax.errors import UserError
-from sas_jax.types import Key, Learner, Rows, TimeStep
+from sas_jax.types import Key, Policy, Rows, TimeStep
 
 BLOCK = 32
 
@@ -33,7 +33,7 @@ class BlockRun(NamedTuple):
     seeds: `[E]`. first_obs: `[E, O]`. layouts: episode seed -> layout at the start.
     reward, cost: `[G, E, T]`, 0 after an episode's end. pose: `[G, E, T, 6]` before
     each step. length, terminated: `[G, E]`. diagnostics: name -> `[G, E, ...]`.
-    ended: the same names as the learner knew them at the end, less what it keeps of the
+    ended: the same names as the policy knew them at the end, less what it keeps of the
     start only.
     align_seconds: wall time of `begin` for all groups, compilation left out.
     """
@@ -69,11 +69,11 @@ def _joined(known):
 
 
 class BlockRunner:
-    """A learner's policy under all variants and thresholds, block after block."""
+    """A policy under all variants and thresholds, block after block."""
 
     def __init__(
         self,
-        learner: Learner,
+        policy: Policy,
         variables: Any,
         *,
         num_variants: int,
@@ -81,34 +81,28 @@ class BlockRunner:
         key: Key,
         devices: int = 1,
     ):
-        """Jits the learner's functions.
+        """Jits the policy's functions.
 
-        num_variants: static variants of the learner. cost_limits: thresholds that it
+        num_variants: static variants of the policy. cost_limits: thresholds that it
         acts under. key: base of every draw. devices: blocks at a time, each on a device
         of its own; 0 means all devices.
 
         Raises:
-          UserError: more devices than there are, or a learner that spreads over several
-            itself.
+          UserError: more devices than there are.
         """
         places = _devices_of(devices)
-        if len(places) > 1 and learner.num_devices > 1:
-            raise UserError(
-                f"devices: {len(places)}, but the learner's tiling is over "
-                f"{learner.num_devices} itself; expected one of the two to be 1"
-            )
         self.num_groups = num_variants * len(cost_limits)
         self.num_episodes = BLOCK * len(places)
         # Put there once: a call follows the arguments that are on a device.
         self._shared = [jax.device_put((variables, key), place) for place in places]
         self._num_variants = num_variants
-        self._learner = learner
+        self._policy = policy
         self._cost_limits = np.asarray(cost_limits, np.float32)
         self._target_returns = None
-        self._initial_carry = jax.jit(learner.initial_carry)
-        self._begin = jax.jit(learner.begin, donate_argnums=1)
+        self._initial_carry = jax.jit(policy.initial_carry)
+        self._begin = jax.jit(policy.begin, donate_argnums=1)
         self._begin_compiled = []
-        self._act = jax.jit(learner.act, donate_argnums=1)
+        self._act = jax.jit(policy.act, donate_argnums=1)
         self._split = jax.jit(self._by_variant)
 
     def set_tokens(
@@ -138,7 +132,7 @@ class BlockRunner:
             return x + 0 if x.ndim == 0 else x[variant * BLOCK : (variant + 1) * BLOCK]
 
         return [
-            jax.tree.map(lambda x, v=v: part(x, v), self._learner.narrow(carry, v))
+            jax.tree.map(lambda x, v=v: part(x, v), self._policy.narrow(carry, v))
             for v in range(self._num_variants)
         ]
 
@@ -205,7 +199,7 @@ class BlockRunner:
     def _known(self, carries):
         """`[D][...]` name -> `[B, ...]` on the host, what each of the carries knows."""
         return [
-            jax.device_get([self._learner.diagnostics(carry) for carry in block])
+            jax.device_get([self._policy.diagnostics(carry) for carry in block])
             for block in carries
         ]
 

@@ -1,7 +1,7 @@
 """Evaluation: all variants, thresholds and episodes of a task on the same layouts.
 
 A row's result depends on (task, episode seed, threshold, variant), the base seed and
-the checkpoint, and on nothing else: see `rollout` for how that is kept.
+the checkpoint, and on nothing else: see `blocks` for how that is kept.
 """
 
 import dataclasses
@@ -12,7 +12,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from sas_jax.alignment.variants import VARIANTS, check_variants, critic_of
+from sas_jax import learners
+from sas_jax.alignment.variants import VARIANTS, critic_of
 from sas_jax.card.verdict import warn_poor
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.critic.network import Critic
@@ -20,17 +21,21 @@ from sas_jax.envs.tasks import Task, get_task
 from sas_jax.envs.vector.env import VectorEnv
 from sas_jax.errors import UserError
 from sas_jax.evaluation import blocks
-from sas_jax.evaluation.targets import check_cost_limits, warn_outside
+from sas_jax.evaluation.targets import (
+    check_cost_limits,
+    check_target_returns,
+    warn_outside,
+)
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.files.results import EpisodeResult
-from sas_jax.learners import sequence
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     """What to run.
 
-    variants: names of `variants.VARIANTS`. cost_limits: thresholds kappa >= 0.
+    variants: names that the algorithm has. cost_limits: thresholds kappa >= 0.
+    target_return: return token at the start; None means the checkpoint's.
     num_episodes: layouts per variant, seeds first_seed, first_seed + 1, ...
     seed: base of every random draw of the agents. train_seed: index of the checkpoint's
       training seed. num_workers: environment processes; None means one a core.
@@ -38,6 +43,7 @@ class EvaluationConfig:
 
     variants: tuple[str, ...] = ("none", "rand", "sas")
     cost_limits: tuple[float, ...] = (20.0, 40.0, 80.0)
+    target_return: float | None = None
     num_episodes: int = 20
     first_seed: int = 1_000_000
     seed: int = 0
@@ -46,8 +52,13 @@ class EvaluationConfig:
     devices: int = 1
 
     def __post_init__(self):
-        check_variants(self.variants)
+        if not self.variants:
+            raise UserError("variants: expected at least one")
+        if len(set(self.variants)) != len(self.variants):
+            raise UserError(f"variants: {','.join(self.variants)} names one twice")
         check_cost_limits(self.cost_limits)
+        if self.target_return is not None:
+            check_target_returns((self.target_return,))
         if self.num_episodes < 1:
             raise UserError(f"num_episodes: expected >= 1, got {self.num_episodes}")
         if self.num_workers is not None and self.num_workers < 1:
@@ -98,11 +109,7 @@ def task_of(loaded: Checkpoint, train_seed: int) -> Task:
             f"and {spec.action_dim} actions; the task has {task.obs_dim} and "
             f"{task.action_dim}"
         )
-    if not 0 <= train_seed < experiment.train.num_seeds:
-        raise UserError(
-            f"train_seed: {train_seed}; the checkpoint holds "
-            f"{experiment.train.num_seeds} seed(s), from 0"
-        )
+    experiment.train.lane_of(train_seed, *experiment.train.cost_limits[:1])
     return task
 
 
@@ -115,8 +122,9 @@ def evaluate(
 ) -> Evaluation:
     """Runs a checkpoint's policy under every variant and threshold.
 
-    A policy without cost tokens acts the same under every threshold: its episodes are
-    run once and judged at each. Only a gate's, which looks at it, run for each.
+    A policy that does not see the threshold acts the same under each: its episodes are
+    run once and judged at each. Only a gate's, which looks at it, run for each. Where
+    each threshold has parameters of its own, those act under it.
 
     Args:
       loaded: checkpoint. config: what to run.
@@ -127,13 +135,17 @@ def evaluate(
       UserError: settings that do not fit the checkpoint.
     """
     experiment, spec = loaded.config, loaded.spec
+    algorithm = learners.get(experiment.algo)
     task = task_of(loaded, config.train_seed)
-    if experiment.model.cost_token:
+    algorithm.check_variants(config.variants)
+    if config.target_return is not None and not algorithm.has_return_token:
+        raise UserError(f"target_return: algo {experiment.algo!r} acts on none")
+    if algorithm.sees_cost_limit:
         warn_outside(spec, config.cost_limits)
     named = critic_of(config.variants)
     if critic is None and named is not None:
         raise UserError(f"variants: {named} needs a cost critic (experiments.critic)")
-    if any(VARIANTS[variant].has_prompt for variant in config.variants):
+    if any(v in VARIANTS and VARIANTS[v].has_prompt for v in config.variants):
         warn_poor(loaded.card)
     done = [
         _evaluate_pass(loaded, config, task, part, critic, on_step)
@@ -147,10 +159,16 @@ def evaluate(
 
 
 class Pass(NamedTuple):
-    """Variants that run side by side, and the thresholds that they act under."""
+    """Variants that run side by side, and the thresholds that they act under.
+
+    judged: thresholds that each episode is judged at; None means its own. lane: index
+    of the parameters that act.
+    """
 
     variants: tuple[str, ...]
     cost_limits: tuple[float, ...]
+    judged: tuple[float, ...] | None
+    lane: int
 
     @property
     def num_groups(self) -> int:
@@ -161,42 +179,55 @@ class Pass(NamedTuple):
 def passes_of(experiment: ExperimentConfig, config: EvaluationConfig) -> list[Pass]:
     """What to run: variants that do not see the threshold act under the first one.
 
-    A cost token shows it to all, and to a gate its level does.
+    A cost token shows it to all, and to a gate its level does. Where every threshold
+    has parameters of its own, each is a pass.
+
+    Raises:
+      UserError: a threshold or training seed that the checkpoint has no parameters for.
     """
-    variants, limits = config.variants, config.cost_limits
-    shown = tuple(v for v in variants if VARIANTS[v].is_gated)
+    variants, limits, train = config.variants, config.cost_limits, experiment.train
+    if train.cost_limits:
+        return [
+            Pass(variants, (limit,), None, train.lane_of(config.train_seed, limit))
+            for limit in limits
+        ]
+    lane = train.lane_of(config.train_seed)
+    shown = tuple(v for v in variants if v in VARIANTS and VARIANTS[v].is_gated)
     if experiment.sas.gate_level is not None:
         shown = ()
-    if experiment.model.cost_token or len(limits) == 1:
+    if learners.get(experiment.algo).sees_cost_limit or len(limits) == 1:
         shown = variants
     parts = [
-        Pass(tuple(v for v in variants if v not in shown), limits[:1]),
-        Pass(tuple(v for v in variants if v in shown), limits),
+        Pass(tuple(v for v in variants if v not in shown), limits[:1], limits, lane),
+        Pass(tuple(v for v in variants if v in shown), limits, None, lane),
     ]
     return [part for part in parts if part.variants]
 
 
 def _evaluate_pass(loaded, config, task, part: Pass, critic, on_step) -> Evaluation:
-    """All episodes of a pass, judged at all thresholds."""
-    own_limit = part.cost_limits == config.cost_limits
-    learner = sequence.make(
+    """All episodes of a pass, judged at all its thresholds."""
+    algorithm = learners.get(loaded.config.algo)
+    policy = algorithm.make_policy(
         loaded.config,
         loaded.spec,
         variants=part.variants,
-        report_limits=None if own_limit else config.cost_limits,
+        report_limits=part.judged,
     )
-    state = jax.tree.map(lambda x: x[config.train_seed], loaded.state)
-    variables = sequence.variables_of(state)
+    state = jax.tree.map(lambda x: x[part.lane], loaded.state)
+    variables = algorithm.variables_of(state)
     if critic is not None:
         variables |= {"critic": critic}
     runner = blocks.BlockRunner(
-        learner,
+        policy,
         variables,
         num_variants=len(part.variants),
         cost_limits=part.cost_limits,
         key=jax.random.key(config.seed),
         devices=config.devices,
     )
+    if config.target_return is not None:
+        targets = [config.target_return] * len(part.cost_limits)
+        runner.set_tokens(part.cost_limits, targets)
     all_seeds = config.first_seed + np.arange(config.num_episodes)
     size = min(runner.num_episodes, config.num_episodes)
     results, paths = [], None
@@ -205,7 +236,7 @@ def _evaluate_pass(loaded, config, task, part: Pass, critic, on_step) -> Evaluat
     ) as envs:
         for first in range(0, config.num_episodes, size):
             out = runner.run(envs, all_seeds[first : first + size], on_step)
-            results += _results(loaded, config, task, part, own_limit, out)
+            results += _results(loaded, config, task, part, out)
             if paths is None:
                 paths = _paths(part, out)
     return Evaluation(results, paths)
@@ -242,25 +273,19 @@ def _joined(parts: list[Paths]) -> Paths:
     return Paths(**rows, variant=variants, layouts=parts[0].layouts)
 
 
-def _results(loaded, config, task, part, own_limit, out) -> list[EpisodeResult]:
-    """Result rows of a block: every group's episodes, judged at every threshold.
-
-    own_limit: at their own threshold instead, as they acted under it.
-    """
+def _results(loaded, config, task, part: Pass, out) -> list[EpisodeResult]:
+    """Result rows of a block: every group's episodes, judged at their thresholds."""
     results = []
-    prompted = np.isfinite(out.diagnostics["prompt_ok"])
+    prompted = np.isfinite(out.diagnostics.get("prompt_ok", np.nan * out.length))
     seconds = out.align_seconds / max(int(prompted.sum()), 1)
     for group, episode in np.ndindex(out.cost.shape[:2]):
         variant, own = divmod(group, len(part.cost_limits))
-        judged = enumerate(config.cost_limits)
-        if own_limit:
-            judged = [(0, part.cost_limits[own])]
         value = float(out.reward[group, episode].sum())
         cost = float(out.cost[group, episode].sum())
         known = {k: x[group, episode] for k, x in out.diagnostics.items()}
         ended = {k: x[group, episode] for k, x in out.ended.items()}
         has_prompt = bool(prompted[group, episode])
-        for index, limit in judged:
+        for index, limit in enumerate(part.judged or (part.cost_limits[own],)):
             results.append(
                 EpisodeResult(
                     task=task.name,
@@ -276,18 +301,25 @@ def _results(loaded, config, task, part, own_limit, out) -> list[EpisodeResult]:
                     normalized_return=float(task.normalized_return(value)),
                     normalized_cost=float(task.normalized_cost(cost, limit)),
                     align_seconds=seconds if has_prompt else math.nan,
-                    level=float(known["level"]),
-                    mean_u=float(known["mean_u"]),
-                    mean_v=float(known["mean_v"]),
-                    invariant_share=float(known["invariant_share"][index]),
-                    prompt_start=int(known["prompt_start"])
-                    if known["prompt_ok"] == 1
-                    else -1,
-                    prompt_ok=bool(known["prompt_ok"] != 0),
+                    **_alignment(known, index),
                     **_drift(ended, index),
                 )
             )
     return results
+
+
+def _alignment(known, index) -> dict[str, float]:
+    """What is known of an episode's prompt; index: of the threshold."""
+    if "prompt_ok" not in known:
+        return {}
+    return {
+        "level": float(known["level"]),
+        "mean_u": float(known["mean_u"]),
+        "mean_v": float(known["mean_v"]),
+        "invariant_share": float(known["invariant_share"][index]),
+        "prompt_start": int(known["prompt_start"]) if known["prompt_ok"] == 1 else -1,
+        "prompt_ok": bool(known["prompt_ok"] != 0),
+    }
 
 
 def _drift(ended, index) -> dict[str, float]:

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from sas_jax import config as config_lib
+from sas_jax import learners
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.envs.vector.env import VectorEnv
 from sas_jax.errors import UserError
@@ -26,7 +27,6 @@ from sas_jax.evaluation.targets import (
     check_target_returns,
     warn_outside,
 )
-from sas_jax.learners import sequence
 from sas_jax.report.tokens import TokenResult
 
 
@@ -65,19 +65,16 @@ class TokenConfig:
 def grid_of(loaded: Checkpoint, config: TokenConfig) -> list[tuple[float, float]]:
     """Pairs (target return, cost limit) to run; NaN limits without cost tokens."""
     limits = config.cost_limits
-    if not loaded.config.model.cost_token:
+    if not learners.get(loaded.config.algo).sees_cost_limit:
         limits = (math.nan,)
     return [(t, limit) for t in config.target_returns for limit in limits]
 
 
 def run_name(loaded: Checkpoint, config: TokenConfig) -> str:
     """Eight hex digits that name policy and draws: what rows of one file share."""
-    # Only the return token, which the grid sets, may differ.
-    sas = dataclasses.replace(loaded.config.sas, target_return=None)
-    settings = dataclasses.replace(loaded.config, sas=sas)
     text = json.dumps(
         [
-            config_lib.to_dict(settings),
+            config_lib.to_dict(loaded.config),
             loaded.spec.fingerprint,
             loaded.step,
             config.train_seed,
@@ -111,7 +108,12 @@ def follow_tokens(
       UserError: settings that do not fit the checkpoint, or rows of another run.
     """
     task = task_of(loaded, config.train_seed)
-    if loaded.config.model.cost_token:
+    algorithm = learners.get(loaded.config.algo)
+    if not algorithm.has_return_token:
+        raise UserError(
+            f"algo {algorithm.name!r}: expected a policy with return tokens"
+        )
+    if algorithm.sees_cost_limit:
         warn_outside(loaded.spec, config.cost_limits)
     name, grid = run_name(loaded, config), grid_of(loaded, config)
     for row in done:
@@ -121,10 +123,11 @@ def follow_tokens(
                 f"{name!r}, this checkpoint and these settings"
             )
     rows = {(row.episode_seed, row.tokens): row for row in done}
-    state = jax.tree.map(lambda x: x[config.train_seed], loaded.state)
+    lane = loaded.config.train.lane_of(config.train_seed)
+    state = jax.tree.map(lambda x: x[lane], loaded.state)
     runner = blocks.BlockRunner(
-        sequence.make(loaded.config, loaded.spec, variants=("none",)),
-        sequence.variables_of(state),
+        algorithm.make_policy(loaded.config, loaded.spec, variants=("none",)),
+        algorithm.variables_of(state),
         num_variants=1,
         cost_limits=(0.0,),
         key=jax.random.key(config.seed),

@@ -1,8 +1,9 @@
-"""DT and CDT: the sequence world model as a `Learner`.
+"""DT and CDT: the sequence world model, trained on rows of steps, and its policy.
 
-The two differ by the cost token, which is a field of the model's configuration.
+The two differ by the cost token.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -15,34 +16,113 @@ from sas_jax.alignment.algorithm1 import Alignment
 from sas_jax.alignment.carry import Policy
 from sas_jax.alignment.gate import RiskModel
 from sas_jax.alignment.tiles import Tiling
+from sas_jax.alignment.variants import check_variants
 from sas_jax.critic import network as critic_network
+from sas_jax.data import device_rows
+from sas_jax.data.augment import AugmentConfig
+from sas_jax.data.device_rows import DeviceData
+from sas_jax.data.episodes import Episodes
+from sas_jax.data.sampling import DataConfig
 from sas_jax.data.spec import DataSpec
 from sas_jax.envs.tasks import get_task
-from sas_jax.experiment import ExperimentConfig, TrainConfig, make_model
+from sas_jax.errors import UserError
+from sas_jax.experiment import ExperimentConfig, PolicyConfig, TrainConfig, make_model
 from sas_jax.learners import accumulate
+from sas_jax.learners.algorithm import Algorithm
+from sas_jax.learners.optimizer import make_optimizer
 from sas_jax.models import losses, temperature
-from sas_jax.models.world_model import WorldModel
+from sas_jax.models.transformer import DecoderConfig
+from sas_jax.models.world_model import WorldModel, WorldModelConfig
 from sas_jax.policies import cached
 from sas_jax.types import Batch, Key, Learner, TrainState
 
+# Degree of the polynomial through the Pareto frontier in OSRL's settings of the tasks
+# where it is not 1.
+_FRONTIER_DEGREES = {
+    "PointGoal1": 0,
+    "PointButton1": 0,
+    "PointButton2": 0,
+    "PointPush1": 0,
+    "PointPush2": 0,
+    "CarButton1": 0,
+    "CarButton2": 0,
+    "CarPush1": 0,
+    "CarPush2": 0,
+    "CarRun": 0,
+    "CarCircle": 4,
+    "BallRun": 2,
+    "BallCircle": 2,
+    "AntCircle": 2,
+    "AntRun": 3,
+}
 
-def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """AdamW behind a clip of the gradient's global norm; the schedule is Adam's own."""
-    rate = config.learning_rate
-    if config.schedule == "cosine":
-        schedule = optax.warmup_cosine_decay_schedule(
-            0.0,
-            rate,
-            min(config.warmup, config.num_steps - 1),
-            config.num_steps,
-            end_value=0.1 * rate,
-        )
-    else:
-        schedule = optax.linear_schedule(0.0, rate, config.warmup)
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(schedule, weight_decay=config.weight_decay),
+
+def dt_config(task: str) -> ExperimentConfig:
+    """DT's settings in the paper (Table 5)."""
+    return ExperimentConfig(task=task, algo="dt", model=WorldModelConfig())
+
+
+def cdt_config(task: str) -> ExperimentConfig:
+    """CDT's settings in the paper (Table 5).
+
+    What Table 5 does not say is as in CDT's reference code, OSRL: context, clip,
+    entropy target, augmentation and sampling by cost. Its scales of the tokens are not
+    (see `spec.from_episodes`).
+    """
+    return ExperimentConfig(
+        task=task,
+        algo="cdt",
+        model=WorldModelConfig(
+            decoder=DecoderConfig(num_heads=8, context=10), cost_token=True
+        ),
+        train=TrainConfig(batch_rows=512, row_length=40, clip_norm=0.25),
+        policy=PolicyConfig(entropy_target=-float(get_task(task).action_dim)),
+        data=DataConfig(
+            cost_sampling="linear",
+            augment=AugmentConfig(
+                augment_percent=0.2, frontier_degree=_FRONTIER_DEGREES.get(task, 1)
+            ),
+        ),
     )
+
+
+def check(config: ExperimentConfig) -> None:
+    """Raises UserError for settings that do not fit one another."""
+    has_token = config.algo == "cdt"
+    if config.model.cost_token != has_token:
+        raise UserError(
+            f"model.cost_token is {config.model.cost_token}, but algo {config.algo!r} "
+            f"{'has' if has_token else 'has no'} cost tokens"
+        )
+    context = config.model.decoder.context
+    room = context - config.sas.prompt_steps
+    takes_room = config.sas.prompt_place != "beside"
+    if config.policy.prompt_prob > 0 and room < 1 and takes_room:
+        raise UserError(
+            f"policy.prompt_prob: a prompt of {config.sas.prompt_steps} steps "
+            f"leaves no room in a context of {context} steps; "
+            "expected a shorter one, or sas.prompt_place=beside"
+        )
+
+
+def check_data(config: ExperimentConfig, episodes: Episodes) -> None:
+    """Raises UserError for episodes that the model has no time steps for."""
+    longest = int(episodes.lengths.max())
+    if longest > config.model.max_timestep:
+        raise UserError(
+            f"data of {config.task}: an episode has {longest} steps; expected at most "
+            f"model.max_timestep {config.model.max_timestep}"
+        )
+
+
+def to_device(
+    config: ExperimentConfig, spec: DataSpec, episodes: Episodes, *, is_training: bool
+) -> DeviceData:
+    """Rows of steps; those of training are drawn as the configuration says."""
+    if not is_training:
+        return device_rows.to_device(episodes, spec)
+    data = device_rows.to_device(episodes, spec, config.data, config.train.seed)
+    return data.replace(prompting=config.prompting())
 
 
 def _init_params(model: WorldModel, key: Key):
@@ -113,17 +193,17 @@ def make_policy(
     tiling: Tiling | None = None,
     keep: Callable[[Alignment], dict[str, jax.Array]] | None = None,
 ) -> Policy:
-    """The aligned policy under the configuration's settings; see `sas.make_policy`.
+    """The aligned policy under the configuration's settings; see `alignment.policy`.
 
-    Variants that need a cost critic find it in `variables["critic"]`.
+    Variants that need a cost critic find it in `variables["critic"]`. Its
+    `initial_carry` is that of `types.Policy`, and it has an `align_episode` besides.
     """
-    target = config.sas.target_return
-    return aligned_policy.make_policy(
+    policy = aligned_policy.make_policy(
         make_sequence_model(config, spec),
         config.sas,
         variants=variants,
         horizon=horizon_of(config, spec),
-        target_return=spec.target_return if target is None else target,
+        target_return=spec.target_return,
         max_cost=get_task(config.task).max_step_cost,
         report_limits=report_limits,
         episode_steps=spec.max_timestep,
@@ -131,22 +211,17 @@ def make_policy(
         tiling=tiling,
         keep=keep,
     )
+    start = functools.partial(policy.initial_carry, obs_dim=spec.obs_dim)
+    return policy._replace(initial_carry=start)
 
 
-def make(
-    config: ExperimentConfig,
-    spec: DataSpec,
-    *,
-    variants: tuple[str, ...] = ("none",),
-    report_limits: tuple[float, ...] | None = None,
-    tiling: Tiling | None = None,
-    keep: Callable[[Alignment], dict[str, jax.Array]] | None = None,
-) -> Learner:
-    """Builds the learner; see `sas.make_policy` for what is no configuration."""
-    model = make_model(config, spec)
-    optimizer = make_optimizer(config.train)
+def make_learner(config: ExperimentConfig, spec: DataSpec) -> Learner:
+    """The world model and its policy, trained on rows of steps."""
+    model, train = make_model(config, spec), config.train
+    optimizer = make_optimizer(train)
 
-    def init(key: Key) -> TrainState:
+    def init(key: Key, cost_limit: jax.Array | None = None) -> TrainState:
+        del cost_limit
         params_key, train_key = jax.random.split(key)
         params = _init_params(model, params_key)
         extra = losses.initial_variances(spec.obs_dim)
@@ -160,12 +235,22 @@ def make(
             extra=extra,
         )
 
+    def sample(data: DeviceData, key: Key, state: TrainState) -> Batch:
+        del state
+        return device_rows.sample(
+            data,
+            key,
+            batch_rows=train.batch_rows,
+            row_length=train.row_length,
+            prompting=data.prompting,
+        )
+
     def update(state: TrainState, batch: Batch):
         # The loss's stream: the batch itself was drawn with fold_in(key, 2 * step).
         key = jax.random.fold_in(state.key, 2 * state.step + 1)
         loss = functools.partial(
             losses.loss,
-            accumulate.in_parts(model, config.train.accumulate),
+            accumulate.in_parts(model, train.accumulate),
             temperature=temperature_of(state),
         )
         gradient = jax.value_and_grad(loss, has_aux=True)
@@ -191,21 +276,40 @@ def make(
         )
         return state, metrics
 
-    policy = make_policy(
-        config,
-        spec,
-        variants=variants,
-        report_limits=report_limits,
-        tiling=tiling,
-        keep=keep,
-    )
-    return Learner(
-        init=init,
-        update=update,
-        initial_carry=functools.partial(policy.initial_carry, obs_dim=spec.obs_dim),
-        begin=policy.begin,
-        act=policy.act,
-        diagnostics=policy.diagnostics,
-        narrow=policy.narrow,
-        num_devices=1 if tiling is None else tiling.num_devices,
-    )
+    def validate(state: TrainState, batch: Batch, key: Key):
+        _, (_, metrics) = losses.loss(
+            model,
+            state.params,
+            variables_of(state)["variances"],
+            batch,
+            key,
+            state.step,
+            train=False,
+            temperature=temperature_of(state),
+        )
+        return metrics
+
+    return Learner(init, sample, update, validate)
+
+
+_DT = Algorithm(
+    name="dt",
+    config_class=WorldModelConfig,
+    default_config=dt_config,
+    make_learner=make_learner,
+    make_policy=make_policy,
+    variables_of=variables_of,
+    to_device=to_device,
+    check=check,
+    check_data=check_data,
+    context=lambda config: config.model.decoder.context,
+    check_variants=check_variants,
+    default_variants=("none", "rand", "sas"),
+    groups=("sas", "policy", "data"),
+    has_world_model=True,
+    has_return_token=True,
+)
+_CDT = dataclasses.replace(
+    _DT, name="cdt", default_config=cdt_config, sees_cost_limit=True
+)
+ALGORITHMS = (_DT, _CDT)

@@ -84,6 +84,7 @@ def make_probe(
     seed: int = 0,
     train_seed: int = 0,
     density: str | None = None,
+    target_return: float | None = None,
 ) -> Probe:
     """A probe of a checkpoint.
 
@@ -91,6 +92,7 @@ def make_probe(
       cost_limit: threshold for policies with cost tokens; None means the task's first.
       seed: of the agents' draws, as in `evaluate`. train_seed: index.
       density: replaces the configuration's kind.
+      target_return: return token at the start; None means the checkpoint's.
 
     Raises:
       UserError: settings that do not fit the checkpoint.
@@ -104,14 +106,15 @@ def make_probe(
         raise UserError(
             f"sas.fragments: {config.sas.fragments}; expected 1, one run of Algorithm 1"
         )
-    target = config.sas.target_return
     state = jax.tree.map(lambda x: x[train_seed], loaded.state)
     return Probe(
         model=sequence.make_sequence_model(config, spec),
         variables=sequence.variables_of(state),
         config=config.sas,
         horizon=sequence.horizon_of(config, spec),
-        target_return=float(spec.target_return if target is None else target),
+        target_return=float(
+            spec.target_return if target_return is None else target_return
+        ),
         cost_limit=float(task.cost_limits[0] if cost_limit is None else cost_limit),
         key=jax.random.key(seed),
         task=task,

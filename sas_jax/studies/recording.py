@@ -69,14 +69,14 @@ def make_recorder(
     acts is not.
     keep: Alignment of one episode -> what `Recording.kept` shall hold of it.
     """
-    learner = sequence.make(
+    policy = sequence.make_policy(
         probe.loaded.config,
         probe.loaded.spec,
         variants=variants,
         keep=keep,
     )
     runner = blocks.BlockRunner(
-        learner,
+        policy,
         probe.variables,
         num_variants=len(variants),
         cost_limits=(probe.cost_limit,),

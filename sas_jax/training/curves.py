@@ -46,7 +46,10 @@ class Curve:
         os.replace(temporary, self._path)
         if self._events:
             for row in rows:
-                for name in row.keys() - {"step", "seed"}:
-                    tag = f"seed_{row['seed']}/{name}"
+                lane = f"seed_{row['seed']}"
+                if "cost_limit" in row:
+                    lane += f"_limit_{row['cost_limit']:g}"
+                for name in row.keys() - {"step", "seed", "cost_limit"}:
+                    tag = f"{lane}/{name}"
                     self._events.add_scalar(tag, row[name], row["step"])
             self._events.flush()

@@ -1,7 +1,7 @@
-"""Which training seeds still learn: those that failed, and early stopping.
+"""Which lanes still learn: training seeds x thresholds; failures and early stopping.
 
-Seeds share a program but not a fate. Every decision is a seed's own, so that its result
-does not depend on the seeds that run beside it.
+Lanes share a program but not a fate. Every decision is a lane's own, so that its result
+does not depend on the lanes that run beside it.
 """
 
 from typing import Any
@@ -16,16 +16,16 @@ from sas_jax.types import TrainState
 
 
 class Tracker:
-    """Failures, and the best validation value, of every training seed.
+    """Failures, and the best validation value, of every lane.
 
-    failed: index of the seed -> the step whose loss or gradient was not finite.
+    failed: index of the lane -> the step whose loss or gradient was not finite.
     best, best_step, stale: `[S]` the least value of train.stop_on so far (negated where
       a leading - asks for the largest), its step, and validations since.
     """
 
     def __init__(self, config: TrainConfig, saved: dict[str, Any] | None = None):
         """saved: what `to_json` gave when a checkpoint was written."""
-        self._config, count = config, config.num_seeds
+        self._config, count = config, len(config.lanes)
         saved = saved or {}
         self.failed = {int(k): v for k, v in saved.get("failed", {}).items()}
         self.best = np.asarray(saved.get("best", [np.inf] * count), np.float64)
@@ -44,9 +44,9 @@ class Tracker:
         return out
 
     def note_steps(self, steps: np.ndarray, expected: int) -> list[int]:
-        """Notes seeds that stand at an earlier step than `expected`; the new ones.
+        """Notes lanes that stand at an earlier step than `expected`; the new ones.
 
-        steps: `[S]` of the states. A seed's state stays at the last good step, which is
+        steps: `[S]` of the states. A lane's state stays at the last good step, which is
         also the number of the step that failed, counted from 0.
         """
         behind = [int(i) for i in np.flatnonzero(steps < expected)]
@@ -56,19 +56,19 @@ class Tracker:
 
     def learning(self) -> np.ndarray:
         """`[S]` bool: neither failed nor out of patience."""
-        out = np.ones(self._config.num_seeds, bool)
+        out = np.ones(len(self._config.lanes), bool)
         out[list(self.failed)] = False
         if self._config.stop_on:
             out &= self.stale < self._config.stop_patience
         return out
 
     def first_good(self) -> int:
-        """Index of the first seed that has not failed; 0 when there is none."""
-        good = (i for i in range(self._config.num_seeds) if i not in self.failed)
+        """Index of the first lane that has not failed; 0 when there is none."""
+        good = (i for i in range(len(self._config.lanes)) if i not in self.failed)
         return next(good, 0)
 
     def note_validation(self, metrics: dict[str, np.ndarray], step: int) -> np.ndarray:
-        """Notes a validation, values `[S]`; returns `[S]` bool, seeds at a new best."""
+        """Notes a validation, values `[S]`; returns `[S]` bool, lanes at a new best."""
         name = self._config.stop_on
         value = np.asarray(metrics[plain_name(name)], np.float64)
         value = -value if name.startswith("-") else value
@@ -98,7 +98,7 @@ def check_name(config: TrainConfig, known: list[str]) -> None:
 
 @jax.jit
 def keep_best(improved: jax.Array, states: TrainState, best: TrainState) -> TrainState:
-    """`states` of the seeds that improved (`[S]` bool), `best` of the others."""
+    """`states` of the lanes that improved (`[S]` bool), `best` of the others."""
 
     def pick(new, old):
         return jnp.where(improved.reshape(-1, *(1,) * (new.ndim - 1)), new, old)

@@ -15,55 +15,48 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sas_jax import checkpoint
-from sas_jax.data import checks, device_rows
+from sas_jax import checkpoint, learners
+from sas_jax.data import checks
 from sas_jax.data import spec as spec_lib
 from sas_jax.data.episodes import Episodes
 from sas_jax.errors import UserError
-from sas_jax.experiment import ExperimentConfig, make_model
-from sas_jax.learners import sequence
-from sas_jax.models import losses
+from sas_jax.experiment import ExperimentConfig, TrainConfig
 from sas_jax.training import devices, failed_seeds
 from sas_jax.training.curves import Curve
-from sas_jax.types import TrainState
+from sas_jax.types import Learner, TrainState
 
 # Fixed batches on which validation losses are computed, so that curves are comparable.
 _VALIDATION_BATCHES = 4
 
 
 class SeedWarning(UserWarning):
-    """One of several training seeds failed; the others go on."""
+    """One of several lanes (training seeds, thresholds) failed; the others go on."""
 
 
 def make_train_chunk(
-    config: ExperimentConfig, learner, num_steps: int, mesh=None
+    config: ExperimentConfig, learner: Learner, num_steps: int, mesh=None
 ) -> Callable:
     """`(states [S], data) -> (states, mean metrics [S])`, jitted, states donated.
 
-    A seed whose loss or gradient is not finite stands still from that step on: its
-    state is the last good one, and `state.step` says which.
+    S: lanes of `TrainConfig.lanes`. One whose loss or gradient is not finite stands
+    still from that step on: its state is the last good one, and `state.step` says
+    which.
 
     mesh: devices that a batch's rows are spread over; None means one.
     """
-    train = config.train
+    is_single = len(config.train.lanes) == 1
 
     def update(state, data):
         key = jax.random.fold_in(state.key, 2 * state.step)
-        batch = device_rows.sample(
-            data,
-            key,
-            batch_rows=train.batch_rows,
-            row_length=train.row_length,
-            prompting=config.prompting(),
-        )
+        batch = learner.sample(data, key, state)
         return learner.update(state, devices.spread_rows(batch, mesh))
 
     # A batch axis of one would send every product down the slower batched path.
-    update_all = jax.vmap(update, (0, None)) if train.num_seeds > 1 else update
+    update_all = update if is_single else jax.vmap(update, (0, None))
 
     def one_step(data, states: TrainState, step):
         after, metrics = update_all(states, data)
-        # The comparison keeps a seed that failed from trying again.
+        # The comparison keeps a lane that failed from trying again.
         is_good = states.step == step
         for name in ("loss", "gradient_norm"):
             is_good &= jnp.isfinite(metrics.get(name, jnp.zeros(())))
@@ -84,40 +77,27 @@ def make_train_chunk(
 
     @functools.partial(jax.jit, donate_argnums=0, out_shardings=devices.whole(mesh))
     def chunk(states, data):
-        # Where the seeds stand that have not failed.
+        # Where the lanes stand that have not failed.
         steps = states.step.max() + jnp.arange(num_steps)
-        if train.num_seeds == 1:
+        if is_single:
             states = jax.tree.map(lambda x: x[0], states)
         states, metrics = jax.lax.scan(functools.partial(one_step, data), states, steps)
         out = states, jax.tree.map(lambda x: x.mean(axis=0), metrics)
-        return jax.tree.map(lambda x: x[None], out) if train.num_seeds == 1 else out
+        return jax.tree.map(lambda x: x[None], out) if is_single else out
 
     return chunk
 
 
-def make_validate(config: ExperimentConfig, spec, mesh=None) -> Callable:
-    """`(states [S], held-out data) -> metrics [S]` on fixed batches, no dropout."""
-    model, train = make_model(config, spec), config.train
+def make_validate(learner: Learner, mesh=None) -> Callable:
+    """`(states [S], held-out data) -> metrics [S]` on fixed batches."""
 
     @functools.partial(jax.jit, out_shardings=devices.whole(mesh))
     def validate(states, data):
         def one(state):
             def on_batch(index):
                 key = jax.random.fold_in(jax.random.key(7), index)
-                batch = device_rows.sample(
-                    data, key, batch_rows=train.batch_rows, row_length=train.row_length
-                )
-                _, (_, metrics) = losses.loss(
-                    model,
-                    state.params,
-                    sequence.variables_of(state)["variances"],
-                    devices.spread_rows(batch, mesh),
-                    key,
-                    state.step,
-                    train=False,
-                    temperature=sequence.temperature_of(state),
-                )
-                return metrics
+                batch = devices.spread_rows(learner.sample(data, key, state), mesh)
+                return learner.validate(state, batch, key)
 
             metrics = jax.lax.map(on_batch, jnp.arange(_VALIDATION_BATCHES))
             return jax.tree.map(jnp.mean, metrics)
@@ -135,12 +115,7 @@ def _check_data(config: ExperimentConfig, episodes: Episodes) -> None:
             f"data of {config.task}: {episodes.num_episodes} episode(s); expected at "
             "least 2, one to train on and one to validate"
         )
-    longest = int(episodes.lengths.max())
-    if longest > config.model.max_timestep:
-        raise UserError(
-            f"data of {config.task}: an episode has {longest} steps; expected at most "
-            f"model.max_timestep {config.model.max_timestep}"
-        )
+    learners.get(config.algo).check_data(config, episodes)
     checks.check_finite(episodes)
 
 
@@ -148,10 +123,10 @@ class _Run(NamedTuple):
     """What the loop needs beside the states; data and validation on the devices."""
 
     config: ExperimentConfig
-    learner: Any
+    learner: Learner
     writer: checkpoint.Writer
-    data: device_rows.DeviceData
-    validation: device_rows.DeviceData
+    data: Any
+    validation: Any
     validate: Callable
     mesh: Any
     progress: Callable | None
@@ -168,48 +143,44 @@ def fit(
 ) -> checkpoint.Checkpoint:
     """Trains, or resumes, the run of `workdir`, and returns its last checkpoint.
 
-    With several hosts (`sharding.start_hosts`) every one of them calls this with the
+    With several hosts (`devices.start_hosts`) every one of them calls this with the
     same data and a folder that all of them see; the first one keeps the curves.
 
     Args:
       config: what to train. episodes: all data; a share is held out.
       workdir: gets checkpoints/ and metrics.csv.
-      make_card: `(config, spec, state of the first good seed, held-out episodes) ->
+      make_card: `(config, spec, state of the first good lane, held-out episodes) ->
         dict`, the world-model card that goes into the last checkpoint.
       progress: called after each chunk with (step, num_steps, metrics).
 
     Raises:
-      UserError: unusable data, a folder of another run, devices that are not there, or
-        no seed left whose loss is finite (named with its step; the last good checkpoint
-        stays).
+      UserError: settings that do not fit one another, unusable data, a folder of
+        another run, devices that are not there, or no lane left whose loss is finite
+        (named with its step; the last good checkpoint stays).
 
     Warns:
-      SeedWarning: a seed failed while others go on; see `checkpoint.Checkpoint.run`.
+      SeedWarning: a lane failed while others go on; see `checkpoint.Checkpoint.run`.
       DataWarning: what deserves a look in the data; see `data.checks.warn`.
     """
+    algorithm = learners.get(learners.check(config).algo)
     _check_data(config, episodes)
     train = config.train
     mesh = devices.make_mesh(train.devices, train.batch_rows, train.accumulate)
     training, held_out = episodes.split(train.held_out, seed=train.seed)
     spec = spec_lib.from_episodes(training)
-    learner = sequence.make(config, spec)
+    learner = algorithm.make_learner(config, spec)
     writer = checkpoint.Writer(workdir, config, spec)
     try:
         whole = devices.whole(mesh)
         saved = writer.resume(checkpoint.abstract_state(config, spec, whole))
         if saved is None:
-            seeds = train.seed + np.arange(train.num_seeds)
-            init = jax.jit(
-                lambda x: jax.vmap(learner.init)(jax.vmap(jax.random.key)(x)),
-                out_shardings=whole,
-            )
-            saved = checkpoint.Resumed(0, init(seeds), None, {})
+            states = _initial_states(train, learner, whole)
+            saved = checkpoint.Resumed(0, states, None, {})
         step = saved.step
         if step < train.num_steps and not saved.run.get("is_finished"):
-            checks.warn(episodes, context=config.model.decoder.context)
-            data = device_rows.to_device(training, spec, config.data, train.seed)
-            validation = device_rows.to_device(held_out, spec)
-            path = Path(workdir) / "metrics.csv"
+            checks.warn(episodes, context=algorithm.context(config))
+            data = algorithm.to_device(config, spec, training, is_training=True)
+            validation = algorithm.to_device(config, spec, held_out, is_training=False)
             first_host = devices.is_first_host()
             run = _Run(
                 config=config,
@@ -217,12 +188,10 @@ def fit(
                 writer=writer,
                 data=devices.replicate(data, mesh),
                 validation=devices.replicate(validation, mesh),
-                validate=make_validate(config, spec, mesh),
+                validate=make_validate(learner, mesh),
                 mesh=mesh,
                 progress=progress if first_host else None,
-                curve=Curve(path, step, tensorboard=train.tensorboard)
-                if first_host
-                else None,
+                curve=_curve(workdir, step, train) if first_host else None,
             )
             del data, validation
             step, states, tracker = _loop(run, saved)
@@ -236,6 +205,24 @@ def fit(
     finally:
         writer.close()
     return checkpoint.load(workdir, step)
+
+
+def _initial_states(train: TrainConfig, learner: Learner, sharding) -> TrainState:
+    """The states of all lanes before the first step; a seed's lanes begin alike."""
+    seeds, limits = (np.array(x) for x in zip(*train.lanes, strict=True))
+
+    def init(seeds, limits):
+        keys = jax.vmap(jax.random.key)(seeds)
+        return jax.vmap(learner.init)(keys, limits)
+
+    init = jax.jit(init, out_shardings=sharding)
+    return init(seeds, limits.astype(np.float32))
+
+
+def _curve(workdir: str | Path, step: int, train: TrainConfig) -> Curve:
+    """The curves of a run that stands at `step`."""
+    path = Path(workdir) / "metrics.csv"
+    return Curve(path, step, tensorboard=train.tensorboard)
 
 
 def _loop(run: _Run, saved: checkpoint.Resumed):
@@ -279,16 +266,16 @@ def _loop(run: _Run, saved: checkpoint.Resumed):
 
 
 def _report_failures(train, tracker, new: list[int]) -> None:
-    """Warns of seeds that have just failed; UserError when none is left."""
+    """Warns of lanes that have just failed; UserError when none is left."""
 
     def said(index):
         good = tracker.failed[index]
         return (
-            f"loss of training seed {train.seed + index} is not finite at step "
+            f"loss of training seed {train.lanes[index]} is not finite at step "
             f"{good + 1}"
         )
 
-    if len(tracker.failed) == train.num_seeds:
+    if len(tracker.failed) == len(train.lanes):
         each = "; ".join(said(i) for i in sorted(tracker.failed))
         raise UserError(
             f"{each}; the last checkpoint before is whole: lower train.learning_rate"
@@ -302,12 +289,14 @@ def _report_failures(train, tracker, new: list[int]) -> None:
 
 
 def _rows(train, tracker, step, metrics, held_out, pace) -> list[dict[str, Any]]:
-    """Rows of metrics.csv: one for each seed that has not failed."""
+    """Rows of metrics.csv: one for each lane that has not failed."""
     rows = []
-    for index in range(train.num_seeds):
+    for index, lane in enumerate(train.lanes):
         if index in tracker.failed:
             continue
-        row = {"step": step, "seed": train.seed + index}
+        row = {"step": step, "seed": lane.seed}
+        if train.cost_limits:
+            row["cost_limit"] = lane.cost_limit
         row |= {k: float(v[index]) for k, v in metrics.items()}
         row |= {f"val_{k}": float(v[index]) for k, v in held_out.items()}
         rows.append({**row, "steps_per_second": pace})

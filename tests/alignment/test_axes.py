@@ -56,7 +56,7 @@ def test_every_variant_runs_under_every_axis(name):
     config = make_config(algo=algo, decoder={"depth": 1, "width": 8}, sas=CASES[name])
     sas, spec = config.sas, make_spec()
     variables = make_variables(config, spec)
-    learner = sequence.make(config, spec, variants=VARIANTS)
+    learner = sequence.make_policy(config, spec, variants=VARIANTS)
     count = len(VARIANTS)
     rows = Rows(
         cost_limit=np.full(count, 20.0, np.float32),
@@ -99,7 +99,7 @@ def test_every_variant_runs_under_every_axis(name):
 
 def test_the_cases_name_every_setting_of_algorithm_1():
     """A new setting has to be given a case."""
-    left_out = {"concentrability", "target_return", "decoder_noise", "drift_margin"}
+    left_out = {"concentrability", "decoder_noise", "drift_margin"}
     left_out |= {"risk_penalty", "gate_actions", "gate_level"}
     named = set().union(*CASES.values())
     fields = {f.name for f in dataclasses.fields(make_config().sas)}

@@ -28,7 +28,7 @@ def begun(variants, keep, sas):
     """The learner, its variables and the shapes of a carry that has begun."""
     config = make_config(decoder={"depth": 1}, sas={"horizon": 4, **dict(sas)})
     spec = make_spec()
-    learner = sequence.make(config, spec, variants=variants, keep=keep)
+    learner = sequence.make_policy(config, spec, variants=variants, keep=keep)
     variables = make_variables(config, spec) | {"critic": make_critic(spec.obs_dim)}
     rows = len(variants) * EPISODES
 

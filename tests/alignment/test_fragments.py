@@ -118,7 +118,7 @@ def test_diagnostics_are_means_over_the_runs_that_found_one(result):
 )
 def test_prompts_that_do_not_fit_are_one_line(sas, message):
     with pytest.raises(UserError, match=message):
-        sequence.make(make_config(sas=sas), make_spec(), variants=("sas",))
+        sequence.make_policy(make_config(sas=sas), make_spec(), variants=("sas",))
 
 
 def test_the_window_beside_a_prompt_of_all_fragments():

@@ -34,7 +34,7 @@ class Runner:
         policy = self.variables["params"]["policy"]
         policy["Dense_1"] = jax.tree.map(lambda x: 0.2 * x, policy["Dense_1"])
         self.variants = variants
-        self.learner = sequence.make(
+        self.learner = sequence.make_policy(
             self.config, self.spec, variants=variants, report_limits=(5.0, 20.0)
         )
         self.start = jax.jit(self.learner.initial_carry)

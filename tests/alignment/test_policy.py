@@ -49,7 +49,7 @@ class Runner:
     def __init__(self):
         self.spec = make_spec()
         self.variables = make_variables(CONFIG, self.spec)
-        self.learner = sequence.make(CONFIG, self.spec, variants=VARIANTS)
+        self.learner = sequence.make_policy(CONFIG, self.spec, variants=VARIANTS)
         self.start = jax.jit(self.learner.initial_carry)
         self.begin = jax.jit(chex.assert_max_traces(self.learner.begin, n=1))
         self.act = jax.jit(chex.assert_max_traces(self.learner.act, n=1))
@@ -196,7 +196,7 @@ def test_mean_actions_have_no_noise(runner):
         CONFIG, sas=dataclasses.replace(CONFIG.sas, sample_actions=False)
     )
     variants = ("none", "null")
-    learner = sequence.make(config, runner.spec, variants=variants)
+    learner = sequence.make_policy(config, runner.spec, variants=variants)
     ts = jax.tree.map(lambda x: x[:2], draw_steps(runner.spec, 1, (3,))[0])
     key = jax.random.key(9)
 
@@ -214,7 +214,9 @@ def test_mean_actions_have_no_noise(runner):
 
 def test_a_policy_that_aligns_in_tiles_chooses_the_same_prompts(runner, result):
     """Up to rounding: its products have other shapes."""
-    learner = sequence.make(CONFIG, runner.spec, variants=VARIANTS, tiling=Tiling(4))
+    learner = sequence.make_policy(
+        CONFIG, runner.spec, variants=VARIANTS, tiling=Tiling(4)
+    )
     key = jax.random.key(9)
     carry = runner.start(runner.variables, rows_of((3, 4), (5.0, 20.0)), key)
     first = draw_steps(runner.spec, 1, (3, 4))[0]

@@ -13,7 +13,8 @@ from sas_jax.data import spec as spec_lib
 from sas_jax.data.augment import AugmentConfig
 from sas_jax.data.sampling import DataConfig, cost_weights, episode_shares
 from sas_jax.errors import UserError
-from sas_jax.experiment import ExperimentConfig, default_config
+from sas_jax.experiment import PolicyConfig
+from sas_jax.learners import default_config
 from tests.helpers.model_fixtures import make_episodes
 
 LENGTHS = (4, 9, 1, 6, 12)
@@ -183,7 +184,7 @@ def test_cdt_trains_as_its_reference_code_does():
     assert config.train.clip_norm == 0.25
     assert default_config("CarGoal1", "cdt").data.augment.frontier_degree == 1
     plain = default_config("PointGoal1")
-    assert plain.policy == ExperimentConfig().policy and plain.data == DataConfig()
+    assert plain.policy == PolicyConfig() and plain.data == DataConfig()
     assert plain.policy.entropy_target is None and plain.prompting() is None
 
 
@@ -198,7 +199,7 @@ def test_cdt_trains_as_its_reference_code_does():
 )
 def test_bad_settings_are_one_line(setting, message):
     with pytest.raises(UserError, match=message):
-        config_lib.override(ExperimentConfig(), [setting])
+        config_lib.override(default_config("PointGoal1"), [setting])
 
 
 def test_weights_that_leave_nothing_to_draw_are_named():

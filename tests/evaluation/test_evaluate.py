@@ -1,17 +1,18 @@
 """Evaluation on the real environment with a policy of random weights."""
 
+import dataclasses
 import math
 
 import jax
 import numpy as np
 import pytest
 
+from sas_jax import learners
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.data import spec as spec_lib
 from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
 from sas_jax.evaluation import blocks
-from sas_jax.evaluation import evaluate as evaluate_lib
 from sas_jax.evaluation.evaluate import EvaluationConfig, evaluate
 from sas_jax.files.results import read_results, write_results
 from sas_jax.types import TrainState
@@ -49,23 +50,26 @@ def make_checkpoint(algo="dt", **sizes):
 
 
 def counting_traces(patch):
-    """Counts how often Python runs the learner's functions, that is, traces them."""
-    make, calls = evaluate_lib.sequence.make, {"begin": 0, "act": 0}
+    """Counts how often Python runs the policy's functions, that is, traces them."""
+    get, calls = learners.get, {"begin": 0, "act": 0}
 
-    def wrapped(*args, **kwargs):
-        learner = make(*args, **kwargs)
+    def counting(algorithm):
+        def make_policy(*args, **kwargs):
+            policy = algorithm.make_policy(*args, **kwargs)
 
-        def begin(*args):
-            calls["begin"] += 1
-            return learner.begin(*args)
+            def begin(*args):
+                calls["begin"] += 1
+                return policy.begin(*args)
 
-        def act(*args):
-            calls["act"] += 1
-            return learner.act(*args)
+            def act(*args):
+                calls["act"] += 1
+                return policy.act(*args)
 
-        return learner._replace(begin=begin, act=act)
+            return policy._replace(begin=begin, act=act)
 
-    patch.setattr(evaluate_lib.sequence, "make", wrapped)
+        return dataclasses.replace(algorithm, make_policy=make_policy)
+
+    patch.setattr(learners, "get", lambda name: counting(get(name)))
     return calls
 
 
@@ -254,7 +258,9 @@ def test_a_gate_acts_on_each_threshold():
         ({"cost_limits": (20.0, 20.0)}, "twice"),
         ({"num_workers": 0}, "num_workers: expected >= 1, got 0"),
         ({"num_episodes": 0}, "num_episodes: expected >= 1"),
-        ({"variants": ("none", "sass")}, "'sass'; did you mean 'sas'"),
+        ({"variants": ()}, "variants: expected at least one"),
+        ({"variants": ("none", "none")}, "names one twice"),
+        ({"target_return": math.inf}, "target_returns: inf"),
         ({"first_seed": -1}, "first_seed"),
         ({"first_seed": 2**32}, "first_seed"),
     ],
@@ -266,6 +272,8 @@ def test_bad_settings_are_one_line(settings, message):
 
 
 def test_checkpoints_that_do_not_fit_are_named():
+    with pytest.raises(UserError, match="'sass'; did you mean 'sas'"):
+        evaluate(make_checkpoint(), EvaluationConfig(variants=("none", "sass")))
     with pytest.raises(UserError, match="train_seed: 2; the checkpoint holds 2"):
         evaluate(make_checkpoint(), EvaluationConfig(train_seed=2))
     with pytest.raises(UserError, match="59 observations.*the task has 60"):

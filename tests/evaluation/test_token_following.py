@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sas_jax import learners
 from sas_jax.envs.vector.env import StepBatch
 from sas_jax.errors import UserError
 from sas_jax.evaluation import blocks, token_following
@@ -19,7 +20,7 @@ from sas_jax.evaluation.evaluate import EvaluationConfig, evaluate
 from sas_jax.evaluation.targets import OutsideDataWarning, warn_outside
 from sas_jax.evaluation.token_following import TokenConfig, follow_tokens
 from sas_jax.report import tokens
-from sas_jax.types import Learner
+from sas_jax.types import Policy
 from tests.evaluation.test_evaluate import make_checkpoint
 
 STEPS = 5
@@ -84,10 +85,13 @@ def obedient(monkeypatch):
         traces["act"] += 1
         return jnp.stack([carry["target"], carry["limit"]], 1) / STEPS, carry
 
-    def make(*args, **kwargs):
-        return Learner(None, None, initial_carry, begin, act, lambda carry: {})
+    get = learners.get
 
-    monkeypatch.setattr(token_following.sequence, "make", make)
+    def obeying(name):
+        policy = Policy(initial_carry, begin, act)
+        return dataclasses.replace(get(name), make_policy=lambda *_, **__: policy)
+
+    monkeypatch.setattr(learners, "get", obeying)
     monkeypatch.setattr(token_following, "VectorEnv", Counter)
     monkeypatch.setattr(blocks, "BLOCK", 4)
     monkeypatch.setattr(Counter, "runs", [])
@@ -172,13 +176,12 @@ def test_targets_act_as_the_setting_of_one_does(monkeypatch):
     rows = follow_tokens(loaded, config)
     assert rows[0].episode_return != rows[1].episode_return
     for row in rows:
-        sas = dataclasses.replace(loaded.config.sas, target_return=row.target_return)
-        one = loaded._replace(config=dataclasses.replace(loaded.config, sas=sas))
         result = evaluate(
-            one,
+            loaded,
             EvaluationConfig(
                 variants=("none",),
                 cost_limits=(5.0,),
+                target_return=row.target_return,
                 num_episodes=1,
                 first_seed=500,
                 num_workers=1,
@@ -211,7 +214,7 @@ def test_evaluation_warns_where_the_limit_is_a_token(algo, told, monkeypatch):
     def stop(*args, **kwargs):
         raise StopIteration
 
-    monkeypatch.setattr(evaluate_lib.sequence, "make", stop)
+    monkeypatch.setattr(evaluate_lib, "_evaluate_pass", stop)
     with pytest.raises(StopIteration):
         evaluate(make_checkpoint(algo), EvaluationConfig(cost_limits=(500.0,)))
     assert len(calls) == told

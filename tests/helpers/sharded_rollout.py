@@ -8,9 +8,7 @@ import sys
 
 import jax
 import numpy as np
-import pytest
 
-from sas_jax.errors import UserError
 from sas_jax.evaluation import blocks
 from sas_jax.learners import sequence
 from tests.helpers import product_policy
@@ -33,7 +31,7 @@ def make_transformer():
     """The same of a transformer that aligns again in flight."""
     sas, spec = SAS | {"realign_every": 2}, make_spec()
     config = make_config(algo="cdt", decoder={"depth": 1, "width": 8}, sas=sas)
-    learner = sequence.make(config, spec, variants=VARIANTS)
+    learner = sequence.make_policy(config, spec, variants=VARIANTS)
     return learner, make_variables(config, spec)
 
 
@@ -64,8 +62,6 @@ def main(make_agent, counts):
     blocks.BLOCK = 2
     assert len(jax.devices()) == 8
     agent = make_agent()
-    with pytest.raises(UserError, match="devices: 3, but the learner.* over 2 itself"):
-        run((agent[0]._replace(num_devices=2), agent[1]), 3)
     one = run(agent, 1)
     assert one["reward"].shape == (4, EPISODES, STEPS)
     assert np.isfinite(one["end drift"][2:]).all()

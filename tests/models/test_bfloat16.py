@@ -86,7 +86,7 @@ def test_the_layers_multiply_in_bfloat16(traced):
 
 def test_parameters_gradients_and_states_are_float32():
     config, spec, batch = case_of("bfloat16")
-    learner = sequence.make(config, spec)
+    learner = sequence.make_learner(config, spec)
     state = jax.eval_shape(learner.init, jax.random.key(0))
     after, metrics = jax.eval_shape(learner.update, state, batch)
     for tree in (state.params, state.opt_state, state.extra, after.params, metrics):

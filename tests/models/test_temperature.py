@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sas_jax import checkpoint
-from sas_jax import config as config_lib
+from sas_jax import checkpoint, learners
 from sas_jax.errors import UserError
-from sas_jax.experiment import ExperimentConfig, PolicyConfig, make_model
+from sas_jax.experiment import PolicyConfig, make_model
 from sas_jax.learners import sequence
 from sas_jax.models import losses, temperature
 from sas_jax.training import fit as training_fit
@@ -108,7 +107,7 @@ def test_the_loss_pays_temperature_times_entropy(problem):
 def test_no_target_is_no_temperature():
     spec = make_spec()
     config = config_with()
-    state = jax.eval_shape(sequence.make(config, spec).init, jax.random.key(0))
+    state = jax.eval_shape(sequence.make_learner(config, spec).init, jax.random.key(0))
     assert set(state.extra) == {"transition", "marginal"}
     assert sequence.temperature_of(state) is None
 
@@ -158,4 +157,4 @@ def test_checkpoint_and_curve_hold_the_temperature(trained):
 )
 def test_bad_settings_are_one_line(setting, message):
     with pytest.raises(UserError, match=message):
-        config_lib.override(ExperimentConfig(), [setting])
+        learners.override(learners.default_config("PointGoal1"), [setting])

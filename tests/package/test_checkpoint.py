@@ -103,7 +103,7 @@ def test_a_loaded_policy_acts_as_the_saved_one(saved):
     loaded = checkpoint.load(workdir)
 
     def first_action(config, spec, state):
-        learner = sequence.make(config, spec)
+        learner = sequence.make_learner(config, spec)
         second = jax.tree.map(lambda x: np.asarray(x)[1], (state.params, state.extra))
         variables = dict(zip(("params", "variances"), second, strict=True))
         zeros = np.zeros(2, np.float32)

@@ -7,8 +7,10 @@ import pytest
 
 from experiments.benchmarks.model_cases import make_spec as case_spec
 from sas_jax import config as config_lib
+from sas_jax import learners
 from sas_jax.errors import UserError
-from sas_jax.experiment import ExperimentConfig, default_config, make_model
+from sas_jax.experiment import make_model
+from sas_jax.learners import default_config
 from tests.helpers.model_fixtures import make_config, make_spec
 
 
@@ -94,7 +96,7 @@ def test_bad_overrides_name_the_culprit(setting, message):
 def test_round_trip_through_json(algo):
     config = default_config("CarGoal1", algo)
     text = json.dumps(config_lib.to_dict(config))
-    assert config_lib.from_dict(ExperimentConfig, json.loads(text)) == config
+    assert learners.from_dict(json.loads(text)) == config
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_round_trip_through_json(algo):
 )
 def test_bad_dicts_name_the_culprit(values, message):
     with pytest.raises(UserError) as error:
-        config_lib.from_dict(ExperimentConfig, values)
+        learners.from_dict(values)
     assert message in str(error.value)
 
 
@@ -117,20 +119,22 @@ def test_bad_dicts_name_the_culprit(values, message):
     "setting, message",
     [
         ("algo=dtt", "algo: unknown 'dtt'; did you mean 'dt'?"),
-        ("algo=cdt", "cost_token"),
+        ("algo=cdt", "algo=cdt: expected 'dt', whose settings these are"),
         ("model.cost_token=true", "cost_token"),
         ("model.decoder.num_heads=3", "multiple of num_heads"),
         ("train.checkpoint_every=75", "checkpoint_every"),
         ("train.held_out=1.0", "held_out"),
         ("train.schedule=linear", "schedule"),
         ("train.num_seeds=0", "num_seeds"),
+        ("train.cost_limits=20", "train.cost_limits .* expected none with algo 'dt'"),
+        ("train.cost_limits=-1", "train.cost_limits: -1; expected numbers >= 0"),
         ("sas.horizon=3", "horizon"),
         ("sas.num_second=0", "num_second"),
     ],
 )
 def test_experiments_refuse_what_does_not_fit(setting, message):
     with pytest.raises(UserError, match=message):
-        config_lib.override(ExperimentConfig(), [setting])
+        learners.override(default_config("PointGoal1"), [setting])
 
 
 def test_models_take_their_sizes_from_the_data():

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from sas_jax import learners
 from sas_jax.data import device_rows
 from sas_jax.data import spec as spec_lib
 from sas_jax.errors import UserError
@@ -235,7 +236,7 @@ def test_a_prompt_needs_room():
     config = make_config(sas={"prompt_length": 5})
     policy = PolicyConfig(prompt_prob=0.1)
     with pytest.raises(UserError, match="leaves no room in a context of 5"):
-        dataclasses.replace(config, policy=policy)
+        learners.check(dataclasses.replace(config, policy=policy))
     sas = dataclasses.replace(config.sas, prompt_place="beside")
     wide = dataclasses.replace(config, policy=policy, sas=sas)
     short = make_config(sas={"prompt_length": 2})

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sas_jax import checkpoint
+from sas_jax import checkpoint, learners
 from sas_jax.data import device_rows
 from sas_jax.errors import UserError
 from sas_jax.learners import sequence
@@ -59,10 +59,10 @@ def whole_run(tmp_path_factory):
     """An uninterrupted run: folder, result, progress calls, and calls for a card."""
     workdir = tmp_path_factory.mktemp("whole")
     traces, progress, cards = [], [], []
-    make = sequence.make
+    dt = learners.get("dt")
 
-    def counting(*args, **kwargs):
-        learner = make(*args, **kwargs)
+    def counting(*args):
+        learner = dt.make_learner(*args)
 
         def update(state, batch):
             traces.append(1)
@@ -75,7 +75,8 @@ def whole_run(tmp_path_factory):
         return {"colour": "blue", "level": float("nan")}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_fit.sequence, "make", counting)
+        counted = dataclasses.replace(dt, make_learner=counting)
+        patch.setattr(learners, "get", lambda name: counted)
         result = training_fit.fit(
             CONFIG,
             make_episodes(LENGTHS),
@@ -232,7 +233,7 @@ def test_seeds_are_an_axis(whole_run):
     loaded = checkpoint.load(whole_run[0], 20)
     training, _ = make_episodes(LENGTHS).split(CONFIG.train.held_out, seed=3)
     data = device_rows.to_device(training, loaded.spec)
-    learner = sequence.make(CONFIG, loaded.spec)
+    learner = sequence.make_learner(CONFIG, loaded.spec)
     two = dataclasses.replace(
         CONFIG, train=dataclasses.replace(CONFIG.train, num_seeds=2)
     )
@@ -278,7 +279,8 @@ def test_every_step_draws_rows_of_its_own():
         drawn = state.extra.at[state.step].set(batch.obs[:, 0].sum())
         return state.replace(step=state.step + 1, extra=drawn), {"loss": drawn.sum()}
 
-    learner = Learner(None, note, None, None, None, None)
+    sample = sequence.make_learner(CONFIG, make_spec(episodes)).sample
+    learner = Learner(None, sample, note, None)
 
     def run(*sizes):
         state = TrainState(
