@@ -73,12 +73,11 @@ class TrainConfig:
     keep_fractions: tuple[float, ...] = ()
 
     def __post_init__(self):
-        counts = ("num_steps", "batch_rows", "row_length", "chunk", "num_seeds")
-        for name in (*counts, "accumulate", "stop_patience"):
-            if getattr(self, name) < 1:
-                raise UserError(f"train.{name} must be >= 1, got {getattr(self, name)}")
-        if self.devices < 0:
-            raise UserError(f"train.devices must be >= 0, got {self.devices}")
+        self._check_numbers()
+        if self.seed + self.num_seeds > 2**32:
+            raise UserError(
+                f"train.seed {self.seed}: expected {self.num_seeds} seeds below 2**32"
+            )
         if self.batch_rows % self.accumulate:
             raise UserError(
                 f"train.batch_rows {self.batch_rows} must be a multiple of "
@@ -105,6 +104,21 @@ class TrainConfig:
             )
         if not 0.0 < self.held_out < 1.0:
             raise UserError(f"train.held_out must lie in (0, 1), got {self.held_out}")
+
+    def _check_numbers(self):
+        """Raises UserError for a number below what its setting allows."""
+        at_least = {"devices": 0, "warmup": 0, "weight_decay": 0, "seed": 0}
+        counts = ("num_steps", "batch_rows", "row_length", "chunk", "num_seeds")
+        # A run that keeps no checkpoint has trained for nothing.
+        counts += ("accumulate", "stop_patience", "keep_checkpoints")
+        for name, least in (at_least | dict.fromkeys(counts, 1)).items():
+            if not getattr(self, name) >= least:
+                raise UserError(
+                    f"train.{name} must be >= {least}, got {getattr(self, name)}"
+                )
+        for name in ("learning_rate", "clip_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"train.{name} must be > 0, got {getattr(self, name)}")
 
     @property
     def lanes(self) -> tuple[Lane, ...]:

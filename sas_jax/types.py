@@ -112,6 +112,30 @@ class Batch:
 
 
 @struct.dataclass
+class TransitionBatch:
+    """`B` single steps, for learners without a sequence; observations standardised.
+
+    obs `[B, O]`, action `[B, A]` as executed, reward and cost `[B]`; next_obs `[B, O]`
+    is where the step led, at an episode's end too. is_terminal: `[B]` bool, the
+    environment ended the episode. is_timeout: `[B]` bool, the recording ended, and the
+    state that follows has a value like any other.
+    """
+
+    obs: jax.Array
+    action: jax.Array
+    reward: jax.Array
+    cost: jax.Array
+    next_obs: jax.Array
+    is_terminal: jax.Array
+    is_timeout: jax.Array
+
+    @property
+    def bootstrap(self) -> jax.Array:
+        """`[B]` weight of the next state's value in a target: 0 where terminal."""
+        return 1.0 - self.is_terminal
+
+
+@struct.dataclass
 class StepOutput:
     """One imagined step of `P` trajectories; what scoring and prompting need.
 

@@ -16,6 +16,8 @@ from sas_jax.learners.algorithm import Algorithm
 _MODULES = {
     "dt": "sas_jax.learners.sequence",
     "cdt": "sas_jax.learners.sequence",
+    "bc": "sas_jax.learners.bc",
+    "bc_safe": "sas_jax.learners.bc",
 }
 _registered: dict[str, Algorithm] = {}
 

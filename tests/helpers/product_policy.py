@@ -12,7 +12,7 @@ import numpy as np
 from sas_jax.alignment import policy as aligned_policy
 from sas_jax.alignment.gate import RiskModel
 from sas_jax.policies.history import from_history_policy
-from sas_jax.types import Learner
+from sas_jax.types import Policy
 
 OBS, ACTIONS, WIDTH, LENGTH = 5, 2, 24, 2
 
@@ -71,8 +71,8 @@ def _risk(variables, obs, action):
 RISK = RiskModel(risk=_risk, level=lambda variables, limit: 0.01 * limit)
 
 
-def make_learner(config, variants, *, horizon, **settings):
-    """The acting half alone: there is nothing to train."""
+def make_policy(config, variants, *, horizon, **settings):
+    """There is nothing to train."""
     policy = aligned_policy.make_policy(
         MODEL,
         config,
@@ -82,9 +82,7 @@ def make_learner(config, variants, *, horizon, **settings):
         risk_model=RISK,
         **settings,
     )
-    return Learner(
-        init=None,
-        update=None,
+    return Policy(
         initial_carry=functools.partial(policy.initial_carry, obs_dim=OBS),
         begin=policy.begin,
         act=policy.act,

@@ -23,7 +23,7 @@ SAS = {"track_drift": True, "num_first": 2, "horizon": 4}
 def make_small():
     """A learner that compiles in little time, and its variables."""
     config = make_config(sas=SAS).sas
-    learner = product_policy.make_learner(config, VARIANTS, horizon=config.horizon)
+    learner = product_policy.make_policy(config, VARIANTS, horizon=config.horizon)
     return learner, product_policy.make_variables()
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from sas_jax.alignment.config import SASConfig
 from sas_jax.evaluation import blocks
 from tests.helpers.fake_envs import FakeEnvs
-from tests.helpers.product_policy import LENGTH, make_learner, make_variables
+from tests.helpers.product_policy import LENGTH, make_policy, make_variables
 
 STEPS, EPISODES = 6, 8
 # Each variant at a threshold must be the same in all the sets that it appears in.
@@ -43,7 +43,7 @@ def run(variants, limits, realign_every):
         realign_every=realign_every,
     )
     runner = blocks.BlockRunner(
-        make_learner(config, variants, horizon=5, report_limits=(0.5, 20.0)),
+        make_policy(config, variants, horizon=5, report_limits=(0.5, 20.0)),
         make_variables(),
         num_variants=len(variants),
         cost_limits=limits,

@@ -103,7 +103,7 @@ def test_a_loaded_policy_acts_as_the_saved_one(saved):
     loaded = checkpoint.load(workdir)
 
     def first_action(config, spec, state):
-        learner = sequence.make_learner(config, spec)
+        policy = sequence.make_policy(config, spec, variants=("none",))
         second = jax.tree.map(lambda x: np.asarray(x)[1], (state.params, state.extra))
         variables = dict(zip(("params", "variances"), second, strict=True))
         zeros = np.zeros(2, np.float32)
@@ -114,8 +114,8 @@ def test_a_loaded_policy_acts_as_the_saved_one(saved):
 
         @jax.jit
         def act(variables):
-            carry = learner.initial_carry(variables, rows, key)
-            return learner.act(variables, carry, ts, key)[0]
+            carry = policy.initial_carry(variables, rows, key)
+            return policy.act(variables, carry, ts, key)[0]
 
         return np.asarray(act(variables))
 

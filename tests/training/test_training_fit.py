@@ -2,11 +2,7 @@
 
 import csv
 import dataclasses
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -21,6 +17,7 @@ from sas_jax.learners import sequence
 from sas_jax.training import fit as training_fit
 from sas_jax.types import Learner, TrainState
 from tests.helpers.model_fixtures import make_config, make_episodes, make_spec
+from tests.helpers.victim import killed_at
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = make_config(
@@ -143,39 +140,10 @@ def test_a_finished_run_is_not_trained_again(whole_run):
     )
 
 
-_VICTIM = """
-import sys, time
-from tests.helpers.model_fixtures import make_episodes
-from tests.training.test_training_fit import CONFIG, LENGTHS
-from sas_jax.training.fit import fit
-
-def progress(step, total, metrics):
-    print(step, flush=True)
-    if step >= 50:
-        time.sleep(60)
-
-fit(CONFIG, make_episodes(LENGTHS), sys.argv[1], progress=progress)
-"""
-
-
 def test_a_killed_run_resumes_bit_for_bit(whole_run, tmp_path):
     """kill -9 at step 50: step 40 is whole on disk, ten steps are repeated."""
     _, result, _, _ = whole_run
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [sys.executable, "-c", _VICTIM, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-        cwd=ROOT,
-    ) as victim:
-        try:
-            for line in victim.stdout:
-                if int(line) >= 50:
-                    break
-        finally:
-            victim.send_signal(signal.SIGKILL)
-    assert victim.returncode == -signal.SIGKILL
+    killed_at(50, tmp_path, module="tests.training.test_training_fit")
     assert checkpoint.load(tmp_path).step == 40
     steps = []
     resumed = training_fit.fit(
