@@ -40,7 +40,11 @@ NEVER = {
 }
 # The parts of `data` that put arrays on the device or ask the lidars' law, which is
 # written in JAX; all else there is numpy only.
-DEVICE_DATA = {"sas_jax.data.device_rows", "sas_jax.data.spec"}
+DEVICE_DATA = {
+    "sas_jax.data.device_rows",
+    "sas_jax.data.spec",
+    "sas_jax.data.transitions",
+}
 # Judges numbers that others measured; the rest of `card` measures with JAX.
 NUMPY_CARD = {"sas_jax.card.verdict"}
 
