@@ -216,7 +216,7 @@ class ExperimentConfig:
 def action_sensors(task: str) -> tuple[str, ...]:
     """The groups of a task's observations that show its last action.
 
-    For `model.policy_blind`: a policy that sees them copies itself (BUILD_NOTES.md).
+    For `model.policy_blind`: a policy that sees them copies itself (docs/decisions.md).
     """
     groups = get_task(task).obs_groups
     return tuple(name for name in ("accelerometer", "gyro") if name in groups)

@@ -5,7 +5,7 @@ states are read (algorithm section 1): z at the state token feeds the policy, z 
 action token the predictions. A hidden state of width 64-128 cannot carry 60 state
 dimensions, so both sets of heads see the raw inputs too. The policy also reads the
 targets themselves, and what they ask for per remaining step: targets that only pass
-through the transformer are lost beside the state (measured: BUILD_NOTES.md).
+through the transformer are lost beside the state (docs/decisions.md).
 
 States are standardised and returns and costs scaled on entry; everything inside this
 module is in those units.

@@ -238,6 +238,14 @@ def test_links_and_pictures_exist(name):
     assert not wrong
 
 
+def test_sections_that_code_cites_exist():
+    titles = re.findall(r"^## (\d+)\.", page("docs/concepts/algorithm.md"), re.M)
+    cited = set()
+    for path in (ROOT / "sas_jax").rglob("*.py"):
+        cited |= set(re.findall(r"algorithm,? section (\d+)", path.read_text()))
+    assert cited and cited <= set(titles)
+
+
 def anchors(text: str) -> set[str]:
     titles = re.findall(r"^#+ (.*)$", text, re.M)
     plain = (re.sub(r"[^\w\- ]", "", title.lower()).strip() for title in titles)

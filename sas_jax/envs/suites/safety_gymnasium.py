@@ -108,7 +108,7 @@ def import_safety_gymnasium() -> types.ModuleType:
             raise
         raise UserError(
             f"safety-gymnasium cannot be imported ({_first_sentence(error)}); expected "
-            "the environment extras to be installed, see README"
+            "the environment extras to be installed, see docs/howto/install.md"
         ) from error
     world.yaml = _cached_yaml(world.yaml)
     return safety_gymnasium
