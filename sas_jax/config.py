@@ -1,14 +1,117 @@
-"""Frozen dataclasses from and to plain values; dotted overrides, types checked."""
+"""Frozen dataclasses from and to plain values; dotted overrides; what values may be.
+
+A config checks itself when it is made, in its `__post_init__`: `check` with one rule a
+field. So a wrong value is named where it enters, from a flag, from a file or in Python.
+"""
 
 import dataclasses
 import math
+import numbers
 import types
 import typing
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 from sas_jax.errors import UserError, nearest
 
 T = TypeVar("T")
+
+
+# Seeds end in generators of 32 bits; a larger one would be cut in silence.
+SEEDS = 2**32
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """A finite number within bounds; those of least and most are included.
+
+    whole: integers only. optional: None is allowed.
+    """
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    whole: bool = False
+    optional: bool = False
+
+    def problem(self, value: Any) -> str | None:
+        """What a value must be instead; None for one that keeps the rule."""
+        if value is None and self.optional:
+            return None
+        kind = numbers.Integral if self.whole else numbers.Real
+        if not isinstance(value, kind) or isinstance(value, bool):
+            return f"must be {'a whole number' if self.whole else 'a number'}"
+        keeps = (
+            math.isfinite(value)
+            and (self.least is None or value >= self.least)
+            and (self.most is None or value <= self.most)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+        return None if keeps else self._bounds()
+
+    def _bounds(self) -> str:
+        is_open, is_cut = self.above is not None, self.below is not None
+        low = self.above if is_open else self.least
+        high = self.below if is_cut else self.most
+        if low is not None and high is not None:
+            return f"must lie in {'[('[is_open]}{low}, {high}{'])'[is_cut]}"
+        if low is not None:
+            return f"must be {'>' if is_open else '>='} {low} and finite"
+        if high is not None:
+            return f"must be {'<' if is_cut else '<='} {high} and finite"
+        return "must be finite"
+
+
+@dataclasses.dataclass(frozen=True)
+class Many:
+    """A tuple whose values keep a rule. least: how many there must be."""
+
+    rule: Number
+    least: int = 0
+
+    def problem(self, values: Any) -> str | None:
+        """What the values must be instead; None for those that keep the rule."""
+        if not isinstance(values, (tuple, list)):
+            return "must be a tuple"
+        if len(values) < self.least:
+            return f"must have at least {self.least} of them"
+        found = (self.rule.problem(value) for value in values)
+        return next((problem for problem in found if problem), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One of some names."""
+
+    names: Collection[str]
+
+    def problem(self, value: Any) -> str | None:
+        """What a value must be instead; None for one of the names."""
+        if isinstance(value, str) and value in self.names:
+            return None
+        hint = nearest(value, self.names) if isinstance(value, str) else ""
+        return f"must be one of {', '.join(self.names)}{hint}"
+
+
+def check(config: Any, group: str, rules: dict[str, Number | Many | Choice]) -> None:
+    """Checks fields of a config, one rule each.
+
+    Args:
+      config: the config. group: what its fields are called by, e.g. ``"train"``; "" for
+        nothing.
+      rules: field -> rule.
+
+    Raises:
+      UserError: the first value that breaks its rule: ``train.seed must be >= 0 and
+        finite, got -1``.
+    """
+    for name, rule in rules.items():
+        value = getattr(config, name)
+        if problem := rule.problem(value):
+            place = f"{group}.{name}" if group else name
+            raise UserError(f"{place} {problem}, got {value!r}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from sas_jax.errors import UserError, nearest
+from sas_jax.config import Choice, Number, check
+from sas_jax.errors import UserError
 
 DENSITIES = ("transition", "marginal")
 PROMPT_PLACES = ("pinned", "beside", "sliding")
@@ -61,35 +62,30 @@ class SASConfig:
     gate_level: float | None = None
 
     def __post_init__(self):
-        for name in (
-            "num_first",
-            "num_second",
-            "prompt_length",
-            "energy_window",
-            "fragments",
-            "gate_actions",
-        ):
-            if getattr(self, name) < 1:
-                raise UserError(f"sas.{name} must be >= 1, got {getattr(self, name)}")
-        for name, known in (("density", DENSITIES), ("prompt_place", PROMPT_PLACES)):
-            if getattr(self, name) not in known:
-                raise UserError(
-                    f"sas.{name}: unknown {getattr(self, name)!r}"
-                    f"{nearest(str(getattr(self, name)), known)} "
-                    f"(known: {', '.join(known)})"
-                )
-        if not 0.0 < self.discount <= 1.0:
-            raise UserError(f"sas.discount must lie in (0, 1], got {self.discount}")
-        if self.risk_penalty < 0:
-            raise UserError(f"sas.risk_penalty must be >= 0, got {self.risk_penalty}")
-        if self.concentrability <= 0:
-            raise UserError(
-                f"sas.concentrability must be > 0, got {self.concentrability}"
-            )
-        if self.realign_every < 0:
-            raise UserError(
-                f"sas.realign_every must be >= 0 (0 = never), got {self.realign_every}"
-            )
+        count = Number(least=1, whole=True)
+        steps = Number(least=0, whole=True)
+        rules = {
+            "num_first": count,
+            "num_second": count,
+            "prompt_length": count,
+            "energy_window": count,
+            "fragments": count,
+            "gate_actions": count,
+            "num_importance": count,
+            "horizon": steps,
+            "realign_every": steps,
+            "realign_horizon": steps,
+            "discount": Number(above=0, most=1),
+            "density": Choice(DENSITIES),
+            "prompt_place": Choice(PROMPT_PLACES),
+            "decoder_noise": Number(least=0),
+            "concentrability": Number(above=0),
+            "target_return": Number(optional=True),
+            "drift_margin": Number(),
+            "risk_penalty": Number(least=0),
+            "gate_level": Number(optional=True),
+        }
+        check(self, "sas", rules)
         for name in ("horizon", "realign_horizon"):
             steps = getattr(self, name)
             if steps and steps < self.prompt_length:

@@ -100,6 +100,7 @@ class SequenceModel(NamedTuple):
       `commit`, and what the model says of the next observation. Drift needs it, and
     score(variables, keys, prediction, obs) -> `[P]` log rho of that observation
       (environment units), as imagination would have scored it.
+    obs_dim: O, the size of an observation; left out, any size is tried.
     """
 
     encode_prompt: Callable[..., Prompt]
@@ -113,6 +114,7 @@ class SequenceModel(NamedTuple):
     standardise: Callable[[jax.Array], jax.Array] = lambda obs: obs
     foresee: Callable[..., tuple[Any, Any]] | None = None
     score: Callable[..., jax.Array] | None = None
+    obs_dim: int | None = None
 
 
 def window_beside(model: SequenceModel, steps: int) -> int:

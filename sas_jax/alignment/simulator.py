@@ -14,6 +14,26 @@ from sas_jax.errors import UserError
 from sas_jax.types import Rows, TimeStep
 
 
+def _check_finite(**values: Any) -> None:
+    """UserError names the value, and the place, of the first NaN or infinity."""
+    for name, value in values.items():
+        value = np.asarray(value, np.float32)
+        wrong = np.argwhere(~np.isfinite(value))
+        if len(wrong):
+            place = f" at {tuple(map(int, wrong[0]))}" if value.ndim else ""
+            raise UserError(
+                f"{name} is {value[tuple(wrong[0])]}{place}: expected finite numbers"
+            )
+
+
+def _check_seeds(seeds: Any) -> None:
+    """UserError for seeds that are no whole numbers of 32 bits."""
+    seeds = np.asarray(seeds)
+    is_whole = seeds.dtype.kind in "iu"
+    if not is_whole or seeds.min(initial=0) < 0 or seeds.max(initial=0) >= 2**32:
+        raise UserError(f"seed {seeds}: expected whole numbers in [0, 2**32)")
+
+
 class AlignedPolicy:
     """Aligns when episodes begin, then acts, one episode or a batch of them at a time.
 
@@ -57,13 +77,22 @@ class AlignedPolicy:
           risk_model: cost critic of the variants that need one.
 
         Raises:
-          UserError: no horizon, an unknown variant, or a model made for another prompt.
+          UserError: no horizon or one beyond the episode, an unknown variant, a model
+            made for another prompt, or a number that is not finite.
         """
+        numbers = {"target_return": target_return, "cost_limit": cost_limit}
+        _check_finite(**numbers, max_cost=max_cost)
+        _check_seeds(seed)
         config = SASConfig() if config is None else config
         horizon = config.horizon or episode_steps
         if not horizon:
             raise UserError(
                 "horizon: expected config.horizon or episode_steps to be given"
+            )
+        if episode_steps and horizon > episode_steps:
+            raise UserError(
+                f"horizon {horizon}: expected at most the episode's {episode_steps} "
+                "steps"
             )
         expected = window_beside(model, config.prompt_steps)
         if model.prompt_window != expected or expected < 1:
@@ -84,6 +113,7 @@ class AlignedPolicy:
         )
         self._variables = variables
         self._defaults = (target_return, cost_limit)
+        self._obs_dim = model.obs_dim
         self._key = jax.random.key(seed)
         self._begin = {}
         self._initial_carry = jax.jit(
@@ -109,17 +139,24 @@ class AlignedPolicy:
             the policy's.
 
         Raises:
-          UserError: shapes that do not fit.
+          UserError: shapes or a size of observations that do not fit, a number that is
+            not finite, or a seed outside [0, 2**32).
         """
         obs = np.asarray(obs, np.float32)
         if obs.ndim not in (1, 2):
             raise UserError(f"obs of shape {obs.shape}: expected (O,) or (B, O)")
         self._is_single = obs.ndim == 1
         obs = np.atleast_2d(obs)
-        count = obs.shape[0]
-        seeds = np.asarray(seed, np.uint32)
+        count, size = obs.shape
+        if self._obs_dim not in (None, size):
+            raise UserError(
+                f"obs of size {size}: expected {self._obs_dim}, as the model has"
+            )
+        seeds = np.asarray(seed)
         if seeds.ndim == 0:
-            seeds = seeds + np.arange(count, dtype=np.uint32)
+            seeds = seeds + np.arange(count)
+        _check_seeds(seeds)
+        seeds = seeds.astype(np.uint32)
         given = [
             np.asarray(default if value is None else value, np.float32)
             for value, default in zip(
@@ -133,6 +170,7 @@ class AlignedPolicy:
                 raise UserError(
                     f"{name} of shape {x.shape}: expected a number or ({count},)"
                 )
+        _check_finite(obs=obs, target_return=given[0], cost_limit=given[1])
         target, limit = (np.broadcast_to(x, (count,)) for x in given)
         rows = Rows(
             cost_limit=limit,
@@ -150,6 +188,7 @@ class AlignedPolicy:
         self._carry = jax.block_until_ready(self._begin[obs.shape](*arguments))
         self._seconds = time.perf_counter() - started
         self._shape, self._is_first = obs.shape, True
+        self._obs_dim = size
 
     def _time_step(self, obs, reward, cost, is_first=True) -> TimeStep:
         count = obs.shape[0]
@@ -167,7 +206,8 @@ class AlignedPolicy:
             first step.
 
         Raises:
-          UserError: no episode has begun, or shapes that do not fit.
+          UserError: no episode has begun, shapes that do not fit, or a number that is
+            not finite.
         """
         if self._carry is None:
             raise UserError("act: no episode has begun; expected reset(obs) first")
@@ -175,6 +215,7 @@ class AlignedPolicy:
         expected = self._shape[1:] if self._is_single else self._shape
         if obs.shape != expected:
             raise UserError(f"obs of shape {obs.shape}: expected {expected}")
+        _check_finite(obs=obs, reward=reward, cost=cost)
         now = self._time_step(np.atleast_2d(obs), reward, cost, self._is_first)
         action, self._carry = self._act(self._variables, self._carry, now, self._key)
         self._is_first = False

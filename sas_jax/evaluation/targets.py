@@ -1,9 +1,9 @@
 """Targets that an evaluation asks for, against what the model's data hold."""
 
-import math
 import warnings
 from collections.abc import Sequence
 
+from sas_jax.config import Number
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
 
@@ -14,22 +14,29 @@ class OutsideDataWarning(UserWarning):
 
 def check_cost_limits(limits: Sequence[float]) -> None:
     """Raises UserError for no threshold, a repeated one, or one that is not >= 0."""
-    if not limits:
+    _check_is_tuple("cost_limits", limits)
+    if not len(limits):
         raise UserError("cost_limits: expected at least one threshold")
     for limit in limits:
-        if not math.isfinite(limit) or limit < 0:
-            raise UserError(f"cost_limits: {limit:g}; expected numbers >= 0")
+        if problem := Number(least=0).problem(limit):
+            raise UserError(f"cost_limits: {limit!r}; each {problem}")
     if len(set(limits)) != len(limits):
         raise UserError(f"cost_limits: {tuple(limits)} names one twice")
 
 
+def _check_is_tuple(name: str, values: Sequence[float]) -> None:
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise UserError(f"{name}: {values!r}; expected a tuple, ({values!r},)")
+
+
 def check_target_returns(targets: Sequence[float]) -> None:
     """Raises UserError for no target, a repeated one, or one that is not finite."""
-    if not targets:
+    _check_is_tuple("target_returns", targets)
+    if not len(targets):
         raise UserError("target_returns: expected at least one")
     for target in targets:
-        if not math.isfinite(target):
-            raise UserError(f"target_returns: {target:g}; expected finite numbers")
+        if problem := Number().problem(target):
+            raise UserError(f"target_returns: {target!r}; each {problem}")
     if len(set(targets)) != len(targets):
         raise UserError(f"target_returns: {tuple(targets)} names one twice")
 

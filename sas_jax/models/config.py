@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from sas_jax.config import Many, Number, check
 from sas_jax.models.transformer import DecoderConfig
 
 
@@ -54,19 +55,26 @@ class WorldModelConfig:
     cost_weight: float = 1.0
 
     def __post_init__(self):
-        for name, least in (
-            ("latent_dim", 1),
-            ("marginal_latent_dim", 1),
-            ("max_timestep", 1),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"{name} must be >= {least}, got {getattr(self, name)}"
-                )
-        if self.decoder_floor <= 0:
-            raise ValueError(f"decoder_floor must be > 0, got {self.decoder_floor}")
-        if not 0.0 <= self.self_noise <= 1.0:
-            raise ValueError(f"self_noise must lie in [0, 1], got {self.self_noise}")
+        count, weight = Number(least=1, whole=True), Number(least=0)
+        check(
+            self,
+            "model",
+            {
+                "latent_dim": count,
+                "marginal_latent_dim": count,
+                "max_timestep": count,
+                "policy_hidden": Many(count),
+                "head_hidden": Many(count),
+                "vae_hidden": Many(count),
+                "decoder_floor": Number(above=0),
+                "self_noise": Number(least=0, most=1),
+                "free_bits": weight,
+                "state_weight": weight,
+                "marginal_weight": weight,
+                "return_weight": weight,
+                "cost_weight": weight,
+            },
+        )
 
     @property
     def tokens_per_step(self) -> int:

@@ -23,6 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from sas_jax.config import Choice, Number, check
+from sas_jax.errors import UserError
+
 # Finite, so that a row in which every slot is masked stays free of NaN.
 _MASKED = -1e30
 
@@ -39,18 +42,21 @@ class DecoderConfig:
     dtype: str = "float32"  # activations; parameters and softmax stay float32
 
     def __post_init__(self):
+        count = Number(least=1, whole=True)
+        rules = {
+            "width": count,
+            "depth": count,
+            "num_heads": count,
+            "context": Number(least=2, whole=True),
+            "dropout": Number(least=0, below=1),
+            "dtype": Choice(("float32", "bfloat16")),
+        }
+        check(self, "model.decoder", rules)
         if self.width % self.num_heads:
-            raise ValueError(
-                f"width {self.width} must be a multiple of num_heads {self.num_heads}"
+            raise UserError(
+                f"model.decoder.width {self.width} must be a multiple of num_heads "
+                f"{self.num_heads}"
             )
-        if self.context < 2 or self.depth < 1:
-            raise ValueError(
-                f"context must be >= 2 and depth >= 1, got {self.context}, {self.depth}"
-            )
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
-        if self.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"dtype must be float32 or bfloat16, got {self.dtype!r}")
 
     @property
     def head_dim(self) -> int:

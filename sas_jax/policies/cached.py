@@ -84,6 +84,7 @@ class CachedPolicy:
             standardise=self.standardise,
             foresee=self.foresee,
             score=self.score,
+            obs_dim=self.spec.obs_dim,
         )
 
     # Sizes ----------------------------------------------------------------------

@@ -10,8 +10,12 @@ from sas_jax.errors import UserError
     ("name", "value", "message"),
     [
         ("prompt_place", "besides", "did you mean 'beside'"),
-        ("prompt_place", "", "known: pinned, beside, sliding"),
-        ("density", "bogus", "sas.density: unknown 'bogus'.*transition, marginal"),
+        ("prompt_place", "", "must be one of pinned, beside, sliding"),
+        (
+            "density",
+            "bogus",
+            "sas.density must be one of transition, marginal, got 'bogus'",
+        ),
     ],
 )
 def test_an_unknown_name_lists_the_known_ones(name, value, message):

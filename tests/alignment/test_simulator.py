@@ -232,3 +232,49 @@ def test_a_foreign_policy_behind_a_gate():
     # The least of eight draws is above the first with probability 1/8 to be equal.
     assert (passed <= first).all() and (passed < first)[~is_fine].mean() > 0.5
     assert gated.diagnostics()["num_gated"].sum() == (passed < first).sum()
+
+
+@pytest.mark.parametrize(
+    ("reset", "message"),
+    [
+        ({"obs": np.array([0.5, np.nan])}, r"obs is nan at \(0, 1\): expected finite"),
+        ({"target_return": np.inf}, "target_return is inf: expected finite numbers"),
+        ({"cost_limit": np.nan}, "cost_limit is nan"),
+        ({"seed": -1}, r"seed \[-1\]: expected whole numbers in \[0, 2\*\*32\)"),
+        ({"seed": 2**32}, "4294967296.: expected whole numbers"),
+        ({"seed": 0.5}, "0.5.: expected whole"),
+        ({"obs": np.zeros(3)}, "obs of size 3: expected 2, as the model has"),
+    ],
+)
+def test_an_episode_that_cannot_begin(aligned, reset, message):
+    aligned._obs_dim = 2
+    with pytest.raises(UserError, match=message):
+        aligned.reset(**({"obs": np.zeros(2)} | reset))
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (([np.nan, 0.0],), r"obs is nan at \(0,\): expected finite"),
+        (([0.0, 0.0], np.inf), "reward is inf"),
+        (([0.0, 0.0], 0.0, np.nan), "cost is nan"),
+    ],
+)
+def test_a_step_that_cannot_be_made(aligned, step, message):
+    aligned.reset(np.zeros(2, np.float32))
+    with pytest.raises(UserError, match=message):
+        aligned.act(*step)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"episode_steps": 7}, "horizon 8: expected at most the episode's 7 steps"),
+        ({"seed": -1}, "seed -1"),
+        ({"max_cost": np.inf}, "max_cost is inf"),
+        ({"target_return": np.nan}, "target_return is nan"),
+    ],
+)
+def test_a_policy_that_cannot_be_made(settings, message):
+    with pytest.raises(UserError, match=message):
+        AlignedPolicy(MODEL, VARIABLES, config(), **settings)

@@ -251,7 +251,7 @@ def test_a_gate_acts_on_each_threshold():
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"cost_limits": (20.0, -1.0)}, "cost_limits: -1; expected numbers >= 0"),
+        ({"cost_limits": (20.0, -1.0)}, "cost_limits: -1.0; each must be >= 0"),
         ({"cost_limits": (math.nan,)}, "cost_limits: nan"),
         ({"cost_limits": (math.inf,)}, "cost_limits: inf"),
         ({"cost_limits": ()}, "at least one threshold"),

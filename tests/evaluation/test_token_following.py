@@ -226,7 +226,7 @@ def test_evaluation_warns_where_the_limit_is_a_token(algo, told, monkeypatch):
         ({"target_returns": ()}, "target_returns: expected at least one"),
         ({"target_returns": (math.nan,)}, "target_returns: nan"),
         ({"target_returns": (1.0, 1.0)}, "twice"),
-        ({"cost_limits": (-1.0,)}, "cost_limits: -1; expected numbers >= 0"),
+        ({"cost_limits": (-1.0,)}, "cost_limits: -1.0; each must be >= 0"),
         ({"cost_limits": (math.nan,)}, "cost_limits: nan"),
         ({"num_episodes": 0}, "num_episodes"),
         ({"num_workers": 0}, "num_workers"),

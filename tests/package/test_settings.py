@@ -1,0 +1,211 @@
+"""Values that a setting cannot have: every config refuses them by name at once."""
+
+import math
+
+import numpy as np
+import pytest
+
+from sas_jax import config as config_lib
+from sas_jax.alignment.config import SASConfig
+from sas_jax.config import Choice, Many, Number, check
+from sas_jax.critic.network import CriticConfig
+from sas_jax.data.augment import AugmentConfig
+from sas_jax.data.sampling import DataConfig
+from sas_jax.errors import UserError
+from sas_jax.evaluation.targets import check_cost_limits, check_target_returns
+from sas_jax.experiment import ExperimentConfig, PolicyConfig, TrainConfig
+from sas_jax.models.config import WorldModelConfig
+from sas_jax.models.transformer import DecoderConfig
+
+INF, NAN = math.inf, math.nan
+COUNTS = (0, -1, 1.5, NAN, True, None, "4")
+SIZES = (-0.1, NAN, INF, True, None, "4")
+# Group of settings -> config, and values that each field refuses.
+REFUSED = {
+    "sas": (
+        SASConfig,
+        {
+            "num_first": COUNTS,
+            "num_second": COUNTS,
+            "prompt_length": COUNTS,
+            "energy_window": COUNTS,
+            "fragments": COUNTS,
+            "gate_actions": COUNTS,
+            "num_importance": COUNTS,
+            "horizon": (-1, 1, 7.5, NAN, None),
+            "realign_every": (-1, 1.5, None),
+            "realign_horizon": (-1, 1, None),
+            "discount": (0.0, 1.1, NAN),
+            "decoder_noise": SIZES,
+            "concentrability": (0.0, *SIZES),
+            "drift_margin": (NAN, INF, None),
+            "risk_penalty": SIZES,
+            "gate_level": (NAN, INF, "low"),
+            "density": ("bogus", None, 1),
+            "prompt_place": ("bogus", "PINNED"),
+        },
+    ),
+    "model": (
+        WorldModelConfig,
+        {
+            "latent_dim": COUNTS,
+            "marginal_latent_dim": COUNTS,
+            "max_timestep": COUNTS,
+            "vae_hidden": ((0,), (8, -1), (1.5,), 8, None),
+            "policy_hidden": ((0,), 8),
+            "head_hidden": ((0,), 8),
+            "decoder_floor": (0.0, *SIZES),
+            "self_noise": (-0.1, 1.1, NAN),
+            "free_bits": SIZES,
+            "state_weight": SIZES,
+            "marginal_weight": SIZES,
+            "return_weight": SIZES,
+            "cost_weight": SIZES,
+        },
+    ),
+    "model.decoder": (
+        DecoderConfig,
+        {
+            "width": COUNTS,
+            "depth": COUNTS,
+            "num_heads": (*COUNTS, 3),  # 3 does not divide the width
+            "context": (1, *COUNTS),
+            "dropout": (-0.1, 1.0, NAN),
+            "dtype": ("float64", None),
+        },
+    ),
+    "train": (
+        TrainConfig,
+        {
+            "num_steps": (0, -1),
+            "batch_rows": (0, -1),
+            "row_length": (0, -1),
+            "chunk": (0, -1),
+            "num_seeds": (0, -1),
+            "accumulate": (0, 3),  # 3 does not divide the rows
+            "devices": (-1,),
+            "held_out": (0.0, 1.0, NAN),
+            "schedule": ("linear",),
+            "checkpoint_every": (0, 75),
+            "keep_fractions": ((0.0,), (1.5,)),
+            "stop_patience": (0,),
+        },
+    ),
+    "policy": (
+        PolicyConfig,
+        {
+            "temperature": (0.0, NAN),
+            "temperature_rate": (0.0, -1.0),
+            "prompt_prob": (-0.1, 1.5),
+        },
+    ),
+    "critic": (
+        CriticConfig,
+        {
+            "horizon": COUNTS,
+            "members": COUNTS,
+            "batch_size": COUNTS,
+            "num_steps": COUNTS,
+            "check_every": COUNTS,
+            "patience": COUNTS,
+            "learning_rate": (0.0, -1.0, NAN, INF),
+            "weight_decay": (-0.1, NAN),
+            "pessimism": (-0.1, INF),
+            "hidden": ((0,), (1.5,)),
+        },
+    ),
+    "data": (
+        DataConfig,
+        {"cost_zero": (0.0, -1.0, NAN, INF), "cost_sampling": ("bogus",)},
+    ),
+    "data.augment": (AugmentConfig, {"augment_percent": (-0.1, 1.1, NAN)}),
+}
+CASES = [
+    (group, make, name, value)
+    for group, (make, fields) in REFUSED.items()
+    for name, values in fields.items()
+    for value in values
+]
+
+
+@pytest.mark.parametrize(
+    ("group", "make", "name", "value"),
+    CASES,
+    ids=[f"{group}.{name}={value}" for group, _, name, value in CASES],
+)
+def test_a_bad_value_is_named(group, make, name, value):
+    with pytest.raises(UserError) as error:
+        make(**{name: value})
+    message = str(error.value)
+    assert message.startswith(f"{group}") and name in message and "\n" not in message
+
+
+def test_the_defaults_are_allowed():
+    for make, _ in REFUSED.values():
+        make()
+
+
+def test_numpy_numbers_are_numbers():
+    made = SASConfig(num_first=np.int64(3), discount=np.float32(0.5))
+    assert made.num_first == 3 and made.gate_level is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.decoder.num_heads=0", "model.decoder.num_heads must be >= 1"),
+        ("model.vae_hidden=0", "model.vae_hidden must be >= 1 and finite, got (0,)"),
+        ("sas.num_importance=0", "sas.num_importance must be >= 1"),
+        ("sas.density=bogus", "sas.density must be one of transition, marginal"),
+        ("sas.density=marginl", "did you mean 'marginal'"),
+        ("sas.discount=2", "sas.discount must lie in (0, 1], got 2"),
+    ],
+)
+def test_overrides_say_the_same(setting, message):
+    with pytest.raises(UserError) as error:
+        config_lib.override(ExperimentConfig(), [setting])
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("check_them", "values", "message"),
+    [
+        (check_cost_limits, 20.0, "cost_limits: 20.0; expected a tuple, (20.0,)"),
+        (check_cost_limits, "20", "expected a tuple"),
+        (check_cost_limits, (INF,), "cost_limits: inf; each must be >= 0 and finite"),
+        (check_cost_limits, ("20",), "cost_limits: '20'; each must be a number"),
+        (check_target_returns, 30.0, "target_returns: 30.0; expected a tuple"),
+        (check_target_returns, (INF,), "target_returns: inf; each must be finite"),
+    ],
+)
+def test_targets(check_them, values, message):
+    with pytest.raises(UserError) as error:
+        check_them(values)
+    assert message in str(error.value)
+
+
+RULES = [
+    (Number(), (0, -1.5), {NAN: "must be finite", "a": "must be a number"}),
+    (Number(least=0, below=1), (0, 0.99), {1: "must lie in [0, 1)"}),
+    (Number(above=0, most=1), (0.1, 1), {0: "must lie in (0, 1]"}),
+    (Number(above=0), (0.1,), {0: "must be > 0 and finite"}),
+    (Number(most=3), (3, -9), {4: "must be <= 3 and finite"}),
+    (Number(below=3), (2,), {3: "must be < 3 and finite"}),
+    (Number(least=1, whole=True), (1, 2), {1.0: "must be a whole number"}),
+    (Number(optional=True), (None, 1), {INF: "must be finite"}),
+    (Many(Number(least=1), least=1), ((1, 2),), {(): "must have at least 1 of them"}),
+    (Choice(("a", "b")), ("a",), {"c": "must be one of a, b"}),
+]
+
+
+@pytest.mark.parametrize(("rule", "allowed", "refused"), RULES)
+def test_rules(rule, allowed, refused):
+    for value in allowed:
+        assert rule.problem(value) is None
+    for value, problem in refused.items():
+        assert rule.problem(value).startswith(problem)
+
+
+def test_check_without_a_group():
+    with pytest.raises(UserError, match="^num_first must be > 9 and finite, got 5$"):
+        check(SASConfig(), "", {"num_first": Number(above=9)})
