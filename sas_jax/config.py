@@ -42,9 +42,10 @@ class Number:
         kind = numbers.Integral if self.whole else numbers.Real
         if not isinstance(value, kind) or isinstance(value, bool):
             return f"must be {'a whole number' if self.whole else 'a number'}"
+        if not math.isfinite(value):
+            return "must be finite"
         keeps = (
-            math.isfinite(value)
-            and (self.least is None or value >= self.least)
+            (self.least is None or value >= self.least)
             and (self.most is None or value <= self.most)
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
@@ -58,10 +59,8 @@ class Number:
         if low is not None and high is not None:
             return f"must lie in {'[('[is_open]}{low}, {high}{'])'[is_cut]}"
         if low is not None:
-            return f"must be {'>' if is_open else '>='} {low} and finite"
-        if high is not None:
-            return f"must be {'<' if is_cut else '<='} {high} and finite"
-        return "must be finite"
+            return f"must be {'>' if is_open else '>='} {low}"
+        return f"must be {'<' if is_cut else '<='} {high}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +103,8 @@ def check(config: Any, group: str, rules: dict[str, Number | Many | Choice]) -> 
       rules: field -> rule.
 
     Raises:
-      UserError: the first value that breaks its rule: ``train.seed must be >= 0 and
-        finite, got -1``.
+      UserError: the first value that breaks its rule: ``train.chunk must be >= 1,
+        got -1``.
     """
     for name, rule in rules.items():
         value = getattr(config, name)

@@ -5,6 +5,7 @@ import math
 from typing import Any, NamedTuple
 
 from sas_jax.alignment.config import SASConfig
+from sas_jax.config import SEEDS, Choice, Many, Number, check
 from sas_jax.data.device_rows import Prompting
 from sas_jax.data.sampling import DataConfig
 from sas_jax.data.spec import DataSpec
@@ -73,8 +74,31 @@ class TrainConfig:
     keep_fractions: tuple[float, ...] = ()
 
     def __post_init__(self):
-        self._check_numbers()
-        if self.seed + self.num_seeds > 2**32:
+        count = Number(least=1, whole=True)
+        rules = {
+            "num_steps": count,
+            "batch_rows": count,
+            "row_length": count,
+            "learning_rate": Number(above=0),
+            "warmup": Number(least=0, whole=True),
+            "schedule": Choice(("constant", "cosine")),
+            "weight_decay": Number(least=0),
+            "clip_norm": Number(above=0),
+            "chunk": count,
+            "checkpoint_every": count,
+            # A run that keeps no checkpoint has trained for nothing.
+            "keep_checkpoints": count,
+            "held_out": Number(above=0, below=1),
+            "num_seeds": count,
+            "seed": Number(least=0, below=SEEDS, whole=True),
+            "cost_limits": Many(Number(least=0)),
+            "devices": Number(least=0, whole=True),
+            "accumulate": count,
+            "stop_patience": count,
+            "keep_fractions": Many(Number(above=0, most=1)),
+        }
+        check(self, "train", rules)
+        if self.seed + self.num_seeds > SEEDS:
             raise UserError(
                 f"train.seed {self.seed}: expected {self.num_seeds} seeds below 2**32"
             )
@@ -83,42 +107,13 @@ class TrainConfig:
                 f"train.batch_rows {self.batch_rows} must be a multiple of "
                 f"train.accumulate {self.accumulate}"
             )
-        for limit in self.cost_limits:
-            if not (math.isfinite(limit) and limit >= 0):
-                raise UserError(f"train.cost_limits: {limit:g}; expected numbers >= 0")
         if len(set(self.cost_limits)) != len(self.cost_limits):
             raise UserError(f"train.cost_limits {self.cost_limits}: names one twice")
-        for share in self.keep_fractions:
-            if not 0.0 < share <= 1.0:
-                raise UserError(
-                    f"train.keep_fractions must lie in (0, 1], got {share:g}"
-                )
-        if self.checkpoint_every < 1 or self.checkpoint_every % self.chunk:
+        if self.checkpoint_every % self.chunk:
             raise UserError(
                 f"train.checkpoint_every {self.checkpoint_every} must be a multiple of "
                 f"train.chunk {self.chunk}"
             )
-        if self.schedule not in ("constant", "cosine"):
-            raise UserError(
-                f"train.schedule must be constant or cosine, got {self.schedule!r}"
-            )
-        if not 0.0 < self.held_out < 1.0:
-            raise UserError(f"train.held_out must lie in (0, 1), got {self.held_out}")
-
-    def _check_numbers(self):
-        """Raises UserError for a number below what its setting allows."""
-        at_least = {"devices": 0, "warmup": 0, "weight_decay": 0, "seed": 0}
-        counts = ("num_steps", "batch_rows", "row_length", "chunk", "num_seeds")
-        # A run that keeps no checkpoint has trained for nothing.
-        counts += ("accumulate", "stop_patience", "keep_checkpoints")
-        for name, least in (at_least | dict.fromkeys(counts, 1)).items():
-            if not getattr(self, name) >= least:
-                raise UserError(
-                    f"train.{name} must be >= {least}, got {getattr(self, name)}"
-                )
-        for name in ("learning_rate", "clip_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"train.{name} must be > 0, got {getattr(self, name)}")
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
@@ -177,13 +172,13 @@ class PolicyConfig:
     prompt_prob: float = 0.0
 
     def __post_init__(self):
-        for name in ("temperature", "temperature_rate"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"policy.{name} must be > 0, got {getattr(self, name)}")
-        if not 0.0 <= self.prompt_prob <= 1.0:
-            raise UserError(
-                f"policy.prompt_prob must lie in [0, 1], got {self.prompt_prob}"
-            )
+        rules = {
+            "entropy_target": Number(optional=True),
+            "temperature": Number(above=0),
+            "temperature_rate": Number(above=0),
+            "prompt_prob": Number(least=0, most=1),
+        }
+        check(self, "policy", rules)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,6 +197,15 @@ class ExperimentConfig:
     sas: SASConfig = dataclasses.field(default_factory=SASConfig)
     policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
+
+    def __post_init__(self):
+        task = TASKS.get(self.task)
+        longest = task.episode_steps if task else self.sas.horizon
+        if self.sas.horizon > longest:
+            raise UserError(
+                f"sas.horizon {self.sas.horizon} must be <= {longest}, the steps of an "
+                f"episode of {self.task}; 0 imagines all of them"
+            )
 
     def prompting(self) -> Prompting | None:
         """Prompts of the training rows; None without any."""

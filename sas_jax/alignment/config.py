@@ -80,7 +80,6 @@ class SASConfig:
             "prompt_place": Choice(PROMPT_PLACES),
             "decoder_noise": Number(least=0),
             "concentrability": Number(above=0),
-            "target_return": Number(optional=True),
             "drift_margin": Number(),
             "risk_penalty": Number(least=0),
             "gate_level": Number(optional=True),

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sas_jax.errors import UserError
+from sas_jax.config import Number, check
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,16 +41,15 @@ class AugmentConfig:
     beta: float = 1.0
 
     def __post_init__(self):
-        if not 0.0 <= self.augment_percent <= 1.0:
-            raise UserError(
-                "data.augment.augment_percent must lie in [0, 1], got "
-                f"{self.augment_percent}"
-            )
-        if self.frontier_degree < 0 or self.beta <= 0:
-            raise UserError(
-                "data.augment: frontier_degree must be >= 0 and beta > 0, got "
-                f"{self.frontier_degree}, {self.beta}"
-            )
+        rules = {
+            "augment_percent": Number(least=0, most=1),
+            "frontier_degree": Number(least=0, whole=True),
+            "max_reward": Number(optional=True),
+            "min_reward": Number(),
+            "max_rew_decrease": Number(least=0, optional=True),
+            "beta": Number(above=0),
+        }
+        check(self, "data.augment", rules)
 
 
 class Entries(NamedTuple):

@@ -5,12 +5,12 @@ behaviour is seen more often than the data holds it.
 """
 
 import dataclasses
-import math
 
 import numpy as np
 
+from sas_jax.config import Choice, Number, check
 from sas_jax.data.augment import AugmentConfig
-from sas_jax.errors import UserError, nearest
+from sas_jax.errors import UserError
 
 COST_SAMPLING = ("none", "linear")
 
@@ -29,14 +29,11 @@ class DataConfig:
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
 
     def __post_init__(self):
-        if not (math.isfinite(self.cost_zero) and self.cost_zero > 0):
-            raise UserError(f"data.cost_zero must be > 0, got {self.cost_zero}")
-        if self.cost_sampling not in COST_SAMPLING:
-            raise UserError(
-                f"data.cost_sampling: unknown {self.cost_sampling!r}"
-                f"{nearest(self.cost_sampling, COST_SAMPLING)} "
-                f"(known: {', '.join(COST_SAMPLING)})"
-            )
+        rules = {
+            "cost_sampling": Choice(COST_SAMPLING),
+            "cost_zero": Number(above=0),
+        }
+        check(self, "data", rules)
 
 
 def cost_weights(costs: np.ndarray, config: DataConfig) -> np.ndarray:

@@ -16,6 +16,7 @@ from sas_jax import learners
 from sas_jax.alignment.variants import VARIANTS, critic_of
 from sas_jax.card.verdict import warn_poor
 from sas_jax.checkpoint import Checkpoint
+from sas_jax.config import SEEDS, Number, check
 from sas_jax.critic.network import Critic
 from sas_jax.envs.tasks import Task, get_task
 from sas_jax.envs.vector.env import VectorEnv
@@ -52,22 +53,29 @@ class EvaluationConfig:
     devices: int = 1
 
     def __post_init__(self):
-        if not self.variants:
-            raise UserError("variants: expected at least one")
+        if isinstance(self.variants, str) or not self.variants:
+            raise UserError(
+                f"variants: {self.variants!r}; expected a tuple of at least one name"
+            )
         if len(set(self.variants)) != len(self.variants):
             raise UserError(f"variants: {','.join(self.variants)} names one twice")
         check_cost_limits(self.cost_limits)
         if self.target_return is not None:
             check_target_returns((self.target_return,))
-        if self.num_episodes < 1:
-            raise UserError(f"num_episodes: expected >= 1, got {self.num_episodes}")
-        if self.num_workers is not None and self.num_workers < 1:
-            raise UserError(f"num_workers: expected >= 1, got {self.num_workers}")
-        if self.devices < 0:
-            raise UserError(f"devices: expected >= 0 (0 = all), got {self.devices}")
-        if not 0 <= self.first_seed < 2**32 - self.num_episodes:
+        seed = Number(least=0, below=SEEDS, whole=True)
+        rules = {
+            "num_episodes": Number(least=1, whole=True),
+            "num_workers": Number(least=1, whole=True, optional=True),
+            "devices": Number(least=0, whole=True),
+            "first_seed": seed,
+            "seed": seed,
+            "train_seed": Number(least=0, whole=True),
+        }
+        check(self, "", rules)
+        if self.first_seed + self.num_episodes > SEEDS:
             raise UserError(
-                f"first_seed: expected in [0, 2**32), got {self.first_seed}"
+                f"first_seed {self.first_seed}: expected {self.num_episodes} seeds "
+                "below 2**32"
             )
 
 

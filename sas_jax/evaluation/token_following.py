@@ -18,6 +18,7 @@ import numpy as np
 from sas_jax import config as config_lib
 from sas_jax import learners
 from sas_jax.checkpoint import Checkpoint
+from sas_jax.config import SEEDS, Number, check
 from sas_jax.envs.vector.env import VectorEnv
 from sas_jax.errors import UserError
 from sas_jax.evaluation import blocks
@@ -52,13 +53,19 @@ class TokenConfig:
     def __post_init__(self):
         check_target_returns(self.target_returns)
         check_cost_limits(self.cost_limits)
-        if self.num_episodes < 1:
-            raise UserError(f"num_episodes: expected >= 1, got {self.num_episodes}")
-        if self.num_workers is not None and self.num_workers < 1:
-            raise UserError(f"num_workers: expected >= 1, got {self.num_workers}")
-        if not 0 <= self.first_seed < 2**32 - self.num_episodes:
+        seed = Number(least=0, below=SEEDS, whole=True)
+        rules = {
+            "num_episodes": Number(least=1, whole=True),
+            "num_workers": Number(least=1, whole=True, optional=True),
+            "first_seed": seed,
+            "seed": seed,
+            "train_seed": Number(least=0, whole=True),
+        }
+        check(self, "", rules)
+        if self.first_seed + self.num_episodes > SEEDS:
             raise UserError(
-                f"first_seed: expected in [0, 2**32), got {self.first_seed}"
+                f"first_seed {self.first_seed}: expected {self.num_episodes} seeds "
+                "below 2**32"
             )
 
 

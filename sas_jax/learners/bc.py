@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sas_jax.config import Many, Number, check
 from sas_jax.data import transitions
 from sas_jax.data.episodes import Episodes
 from sas_jax.data.spec import DataSpec
@@ -35,8 +36,7 @@ class BCConfig:
     hidden: tuple[int, ...] = (256, 256)
 
     def __post_init__(self):
-        if min(self.hidden, default=1) < 1:
-            raise UserError(f"model.hidden: {self.hidden}; expected widths >= 1")
+        check(self, "model", {"hidden": Many(Number(least=1, whole=True))})
 
 
 def default_config(task: str, algo: str = "bc") -> ExperimentConfig:

@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_entries():
     [
         ({"augment_percent": 1.5}, "augment_percent must lie in"),
         ({"frontier_degree": -1}, "frontier_degree must be >= 0"),
-        ({"beta": 0.0}, "beta > 0"),
+        ({"beta": 0.0}, "beta must be > 0"),
     ],
 )
 def test_bad_settings_are_one_line(settings, message):

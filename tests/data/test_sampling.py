@@ -193,8 +193,8 @@ def test_cdt_trains_as_its_reference_code_does():
     [
         ("data.cost_sampling=liner", "did you mean 'linear'"),
         ("data.cost_zero=0", "data.cost_zero must be > 0"),
-        ("data.cost_zero=inf", "data.cost_zero must be > 0"),
-        ("data.augment.beta=0", "beta > 0"),
+        ("data.cost_zero=inf", "data.cost_zero must be finite"),
+        ("data.augment.beta=0", "beta must be > 0"),
     ],
 )
 def test_bad_settings_are_one_line(setting, message):

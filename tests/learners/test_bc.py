@@ -330,7 +330,7 @@ def test_observations_are_standardised_before_acting():
 @pytest.mark.parametrize(
     "algo, setting, message",
     [
-        ("bc", "model.hidden=0", "model.hidden: (0,); expected widths >= 1"),
+        ("bc", "model.hidden=0", "model.hidden must be >= 1, got (0,)"),
         ("bc", "model.hiden=8", "model.hiden: no such setting; did you mean 'hidden'?"),
         ("bc", "model.decoder.width=8", "model.decoder: no such group"),
         ("bc", "train.row_length=8", "train.row_length: 8; expected 1, as algo 'bc'"),

@@ -12,8 +12,10 @@ from sas_jax.critic.network import CriticConfig
 from sas_jax.data.augment import AugmentConfig
 from sas_jax.data.sampling import DataConfig
 from sas_jax.errors import UserError
+from sas_jax.evaluation.evaluate import EvaluationConfig
 from sas_jax.evaluation.targets import check_cost_limits, check_target_returns
-from sas_jax.experiment import ExperimentConfig, PolicyConfig, TrainConfig
+from sas_jax.experiment import PolicyConfig, TrainConfig
+from sas_jax.learners import default_config
 from sas_jax.models.config import WorldModelConfig
 from sas_jax.models.transformer import DecoderConfig
 
@@ -77,26 +79,34 @@ REFUSED = {
     "train": (
         TrainConfig,
         {
-            "num_steps": (0, -1),
-            "batch_rows": (0, -1),
-            "row_length": (0, -1),
-            "chunk": (0, -1),
-            "num_seeds": (0, -1),
-            "accumulate": (0, 3),  # 3 does not divide the rows
-            "devices": (-1,),
+            "num_steps": COUNTS,
+            "batch_rows": COUNTS,
+            "row_length": COUNTS,
+            "learning_rate": (0.0, *SIZES),
+            "warmup": (-1, 1.5, None),
+            "schedule": ("linear", None),
+            "weight_decay": SIZES,
+            "clip_norm": (0.0, *SIZES),
+            "chunk": COUNTS,
+            "checkpoint_every": (*COUNTS, 75),  # not a multiple of the chunk
+            "keep_checkpoints": COUNTS,
             "held_out": (0.0, 1.0, NAN),
-            "schedule": ("linear",),
-            "checkpoint_every": (0, 75),
-            "keep_fractions": ((0.0,), (1.5,)),
-            "stop_patience": (0,),
+            "seed": (-1, 2**32, 1.5, None),
+            "num_seeds": COUNTS,
+            "cost_limits": (20.0, (-1.0,), (INF,), (20.0, 20.0)),
+            "devices": (-1, 1.5, None),
+            "accumulate": (*COUNTS, 3),  # 3 does not divide the rows
+            "stop_patience": COUNTS,
+            "keep_fractions": ((0.0,), (1.5,), 0.5),
         },
     ),
     "policy": (
         PolicyConfig,
         {
-            "temperature": (0.0, NAN),
-            "temperature_rate": (0.0, -1.0),
-            "prompt_prob": (-0.1, 1.5),
+            "entropy_target": (INF, NAN, "none"),
+            "temperature": (0.0, *SIZES),
+            "temperature_rate": (0.0, *SIZES),
+            "prompt_prob": (-0.1, 1.5, NAN),
         },
     ),
     "critic": (
@@ -118,7 +128,31 @@ REFUSED = {
         DataConfig,
         {"cost_zero": (0.0, -1.0, NAN, INF), "cost_sampling": ("bogus",)},
     ),
-    "data.augment": (AugmentConfig, {"augment_percent": (-0.1, 1.1, NAN)}),
+    "data.augment": (
+        AugmentConfig,
+        {
+            "augment_percent": (-0.1, 1.1, NAN),
+            "frontier_degree": (-1, 0.5, None),
+            "max_reward": (INF,),
+            "min_reward": (NAN, None),
+            "max_rew_decrease": (-1.0, INF),
+            "beta": (0.0, *SIZES),
+        },
+    ),
+    "": (
+        EvaluationConfig,
+        {
+            "variants": ((), "sas", ("sas", "sas")),
+            "cost_limits": (20.0, (), (-1.0,), (NAN,), (20.0, 20.0), "20"),
+            "target_return": (INF, "30"),
+            "num_episodes": COUNTS,
+            "num_workers": (0, 1.5),
+            "devices": (-1, None),
+            "first_seed": (-1, 2**32, 2**32 - 3, 0.5),
+            "seed": (-1, 2**32, None),
+            "train_seed": (-1, None),
+        },
+    ),
 }
 CASES = [
     (group, make, name, value)
@@ -154,16 +188,20 @@ def test_numpy_numbers_are_numbers():
     ("setting", "message"),
     [
         ("model.decoder.num_heads=0", "model.decoder.num_heads must be >= 1"),
-        ("model.vae_hidden=0", "model.vae_hidden must be >= 1 and finite, got (0,)"),
+        ("model.vae_hidden=0", "model.vae_hidden must be >= 1, got (0,)"),
         ("sas.num_importance=0", "sas.num_importance must be >= 1"),
         ("sas.density=bogus", "sas.density must be one of transition, marginal"),
         ("sas.density=marginl", "did you mean 'marginal'"),
         ("sas.discount=2", "sas.discount must lie in (0, 1], got 2"),
+        ("sas.horizon=1001", "sas.horizon 1001 must be <= 1000, the steps of an episo"),
+        ("train.seed=-1", "train.seed must lie in [0, 4294967296), got -1"),
+        ("train.keep_checkpoints=0", "train.keep_checkpoints must be >= 1"),
+        ("train.learning_rate=-0.1", "train.learning_rate must be > 0"),
     ],
 )
 def test_overrides_say_the_same(setting, message):
     with pytest.raises(UserError) as error:
-        config_lib.override(ExperimentConfig(), [setting])
+        config_lib.override(default_config("PointGoal1"), [setting])
     assert message in str(error.value)
 
 
@@ -172,7 +210,7 @@ def test_overrides_say_the_same(setting, message):
     [
         (check_cost_limits, 20.0, "cost_limits: 20.0; expected a tuple, (20.0,)"),
         (check_cost_limits, "20", "expected a tuple"),
-        (check_cost_limits, (INF,), "cost_limits: inf; each must be >= 0 and finite"),
+        (check_cost_limits, (INF,), "cost_limits: inf; each must be finite"),
         (check_cost_limits, ("20",), "cost_limits: '20'; each must be a number"),
         (check_target_returns, 30.0, "target_returns: 30.0; expected a tuple"),
         (check_target_returns, (INF,), "target_returns: inf; each must be finite"),
@@ -188,9 +226,9 @@ RULES = [
     (Number(), (0, -1.5), {NAN: "must be finite", "a": "must be a number"}),
     (Number(least=0, below=1), (0, 0.99), {1: "must lie in [0, 1)"}),
     (Number(above=0, most=1), (0.1, 1), {0: "must lie in (0, 1]"}),
-    (Number(above=0), (0.1,), {0: "must be > 0 and finite"}),
-    (Number(most=3), (3, -9), {4: "must be <= 3 and finite"}),
-    (Number(below=3), (2,), {3: "must be < 3 and finite"}),
+    (Number(above=0), (0.1,), {0: "must be > 0"}),
+    (Number(most=3), (3, -9), {4: "must be <= 3"}),
+    (Number(below=3), (2,), {3: "must be < 3"}),
     (Number(least=1, whole=True), (1, 2), {1.0: "must be a whole number"}),
     (Number(optional=True), (None, 1), {INF: "must be finite"}),
     (Many(Number(least=1), least=1), ((1, 2),), {(): "must have at least 1 of them"}),
@@ -207,5 +245,5 @@ def test_rules(rule, allowed, refused):
 
 
 def test_check_without_a_group():
-    with pytest.raises(UserError, match="^num_first must be > 9 and finite, got 5$"):
+    with pytest.raises(UserError, match="^num_first must be > 9, got 5$"):
         check(SASConfig(), "", {"num_first": Number(above=9)})
