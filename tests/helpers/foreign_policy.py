@@ -1,4 +1,4 @@
-"""Aligns a policy that is not ours: the example of the README, with both variants.
+"""Aligns a policy that is not ours: the example of docs/tutorial.md, twice.
 
 A point on a plane is to reach the origin. Nobody trained the policy: it steers as
 briskly as the steps it sees did, so a prompt really moves it.

@@ -68,7 +68,7 @@ def header(plan: Plan) -> dict[str, str | int]:
     except importlib.metadata.PackageNotFoundError as error:
         raise UserError(
             f"{plan.task} cannot be recorded: {error.name} is not installed; expected "
-            "the environment extras to be installed, see README"
+            "the environment extras to be installed, see docs/howto/install.md"
         ) from error
     found = {
         "task": plan.task,
