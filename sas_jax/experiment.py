@@ -207,6 +207,11 @@ class ExperimentConfig:
                 f"episode of {self.task}; 0 imagines all of them"
             )
 
+    @property
+    def has_cost_token(self) -> bool:
+        """Whether the sequence model has cost-to-go tokens, as CDT's."""
+        return self.algo == "cdt"
+
     def prompting(self) -> Prompting | None:
         """Prompts of the training rows; None without any."""
         if self.policy.prompt_prob == 0:
@@ -242,6 +247,7 @@ def make_model(config: ExperimentConfig, spec: DataSpec) -> WorldModel:
         obs_dim=spec.obs_dim,
         action_dim=spec.action_dim,
         active=tuple(bool(x) for x in spec.obs_active),
+        has_cost_token=config.has_cost_token,
         reward_unit=spec.reward_std / spec.return_scale,
         seen=_seen(config.model.policy_blind, spec),
         rings=spec.rings,

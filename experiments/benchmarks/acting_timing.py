@@ -108,9 +108,7 @@ def measure(
             )
     samples = common.interleave(cases, repeats, "acting")
     found = []
-    count = functools.partial(
-        flops.act_step, config.model, spec.obs_dim, spec.action_dim
-    )
+    count = functools.partial(flops.act_step, config, spec.obs_dim, spec.action_dim)
     for name, (rows, has_prompt) in shapes.items():
         runs = samples[name]
         parts = count(prompt_steps=config.sas.prompt_length if has_prompt else 0)

@@ -19,8 +19,13 @@ training inputs carry the model's own errors.
 
 import math
 
+from sas_jax.experiment import ExperimentConfig
 from sas_jax.models import bins
-from sas_jax.models.world_model import WorldModelConfig
+
+
+def _tokens(config: ExperimentConfig) -> int:
+    """n, tokens of a step."""
+    return 4 if config.has_cost_token else 3
 
 
 def mlp(inputs: int, hidden: tuple[int, ...], outputs: int) -> int:
@@ -29,30 +34,28 @@ def mlp(inputs: int, hidden: tuple[int, ...], outputs: int) -> int:
     return sum(2 * a * b for a, b in zip(sizes, sizes[1:], strict=False))
 
 
-def _policy(config: WorldModelConfig, obs_dim: int, action_dim: int) -> int:
+def _policy(config: ExperimentConfig, obs_dim: int, action_dim: int) -> int:
     """The policy's head: hidden state, state, and what the targets ask for."""
-    targets = 6 if config.cost_token else 3
-    inputs = config.decoder.width + obs_dim + targets
-    return mlp(inputs, config.policy_hidden, 2 * action_dim)
+    targets = 6 if config.has_cost_token else 3
+    inputs = config.model.decoder.width + obs_dim + targets
+    return mlp(inputs, config.model.policy_hidden, 2 * action_dim)
 
 
-def _layers(config: WorldModelConfig, num_read: int) -> int:
+def _layers(config: ExperimentConfig, num_read: int) -> int:
     """All layers for the n tokens of one step; the last layer reads out `num_read`."""
-    square, n = config.decoder.width**2, config.tokens_per_step
-    full = (config.decoder.depth - 1) * n * 24 * square
+    square, n = config.model.decoder.width**2, _tokens(config)
+    full = (config.model.decoder.depth - 1) * n * 24 * square
     return full + n * 4 * square + num_read * 20 * square
 
 
 def _embedding(config, obs_dim, action_dim) -> int:
-    return (
-        2 * config.decoder.width * (config.tokens_per_step - 2 + obs_dim + action_dim)
-    )
+    return 2 * config.model.decoder.width * (_tokens(config) - 2 + obs_dim + action_dim)
 
 
 def _cached_step(config, obs_dim, action_dim, prompt_steps, num_read):
-    width, depth = config.decoder.width, config.decoder.depth
-    n = config.tokens_per_step
-    slots = (config.decoder.context - 1 + prompt_steps) * n
+    width, depth = config.model.decoder.width, config.model.decoder.depth
+    n = _tokens(config)
+    slots = (config.model.decoder.context - 1 + prompt_steps) * n
     state_queries = (depth - 1) * (n - 1) + 1
     action_queries = depth - 1 + (num_read - 1)
     attention = state_queries * (slots + n - 1) + action_queries * (slots + n)
@@ -65,7 +68,7 @@ def _cached_step(config, obs_dim, action_dim, prompt_steps, num_read):
 
 
 def act_step(
-    config: WorldModelConfig, obs_dim: int, action_dim: int, *, prompt_steps: int = 0
+    config: ExperimentConfig, obs_dim: int, action_dim: int, *, prompt_steps: int = 0
 ) -> dict[str, int]:
     """One acting step of one row: part -> operations.
 
@@ -75,29 +78,29 @@ def act_step(
 
 
 def transition_decoder(
-    config: WorldModelConfig, obs_dim: int, action_dim: int, num_bins: int
+    config: ExperimentConfig, obs_dim: int, action_dim: int, num_bins: int
 ) -> int:
     """The transition's decoder for one state whose lidars have `num_bins` bins.
 
     Matrix products only: what geometry does to a bin is some hundred operations beside
     the 10 000 of its network.
     """
-    width = config.decoder.width
-    dense = config.latent_dim + width + 2 * obs_dim + action_dim
+    width = config.model.decoder.width
+    dense = config.model.latent_dim + width + 2 * obs_dim + action_dim
     if not num_bins:
-        return mlp(dense, config.vae_hidden, 2 * obs_dim)
+        return mlp(dense, config.model.vae_hidden, 2 * obs_dim)
     others, features = obs_dim - num_bins, bins.HIDDEN[0]
-    motion = config.latent_dim + 3 * others + action_dim + width
+    motion = config.model.latent_dim + 3 * others + action_dim + width
     near = 5 + 3  # readings of the neighbours and their last changes
     return (
-        mlp(dense, config.vae_hidden, others + obs_dim)
+        mlp(dense, config.model.vae_hidden, others + obs_dim)
         + mlp(motion, (), 3 * features + 3)
         + num_bins * mlp(near, bins.HIDDEN, 9)
     )
 
 
 def imagined_step(
-    config: WorldModelConfig,
+    config: ExperimentConfig,
     obs_dim: int,
     action_dim: int,
     *,
@@ -110,50 +113,50 @@ def imagined_step(
 
     density: "transition", "marginal" or "none". num_bins: of all lidars.
     """
-    width, hidden = config.decoder.width, config.vae_hidden
+    width, hidden = config.model.decoder.width, config.model.vae_hidden
     context = width + 2 * obs_dim + action_dim
     decode = transition_decoder(config, obs_dim, action_dim, num_bins)
-    heads = mlp(context, config.head_hidden, 1)
-    if config.cost_context:
-        heads += mlp(width + obs_dim, config.head_hidden, 1)
+    heads = mlp(context, config.model.head_hidden, 1)
+    if config.model.cost_context:
+        heads += mlp(width + obs_dim, config.model.head_hidden, 1)
     parts = _cached_step(config, obs_dim, action_dim, prompt_steps, num_read=2)
     parts |= {"heads": heads, "transition": decode, "density": 0}
     if density == "transition":
-        encode = mlp(obs_dim + context, hidden, 2 * config.latent_dim)
+        encode = mlp(obs_dim + context, hidden, 2 * config.model.latent_dim)
         parts["density"] = encode + num_importance * decode
     elif density == "marginal":
-        latent = config.marginal_latent_dim
+        latent = config.model.marginal_latent_dim
         parts["density"] = mlp(obs_dim, hidden, 2 * latent)
         parts["density"] += num_importance * mlp(latent, hidden, obs_dim)
     return parts
 
 
-def ring_bytes(config: WorldModelConfig, *, prompt_steps: int = 0) -> dict[str, int]:
+def ring_bytes(config: ExperimentConfig, *, prompt_steps: int = 0) -> dict[str, int]:
     """Bytes of remembered keys and values that one step of one trajectory moves.
 
     Read: the whole ring (and the prompt where each row has its own) in both passes;
     written: the n tokens of the step before. "held" is the ring's size.
     """
-    decoder = config.decoder
+    decoder = config.model.decoder
     slot = 2 * decoder.depth * decoder.width * (2 if decoder.dtype == "bfloat16" else 4)
-    held = (decoder.context - 1 + prompt_steps) * config.tokens_per_step * slot
-    written = config.tokens_per_step * slot
+    held = (decoder.context - 1 + prompt_steps) * _tokens(config) * slot
+    written = _tokens(config) * slot
     return {"held": held, "read": 2 * held, "written": written}
 
 
-def weight_bytes(config: WorldModelConfig, parts: dict[str, int]) -> float:
+def weight_bytes(config: ExperimentConfig, parts: dict[str, int]) -> float:
     """Bytes of parameters that one step reads, however many trajectories there are.
 
     parts: the operations of a step. The layers are read in both passes; all else has
     one input vector a trajectory, so that two operations stand for one weight.
     """
-    layers = 2 * config.decoder.depth * 12 * config.decoder.width**2
+    layers = 2 * config.model.decoder.depth * 12 * config.model.decoder.width**2
     others = sum(v for k, v in parts.items() if k not in ("layers", "attention"))
     return 4.0 * layers + 4.0 * others / 2
 
 
 def training_step(
-    config: WorldModelConfig,
+    config: ExperimentConfig,
     obs_dim: int,
     action_dim: int,
     *,
@@ -166,25 +169,27 @@ def training_step(
     The backward pass costs two products for each of the forward pass, but one where the
     input is data (embeddings, the marginal encoder's first layer).
     """
-    width, hidden = config.decoder.width, config.vae_hidden
-    decoder, n = config.decoder, config.tokens_per_step
+    width, hidden = config.model.decoder.width, config.model.vae_hidden
+    decoder, n = config.model.decoder, _tokens(config)
     steps = rows * length
     padded = rows * math.ceil(length / decoder.context) * decoder.context
     context = width + 2 * obs_dim + action_dim
     queries = ((decoder.depth - 1) * n + 2) * padded
     heads = _policy(config, obs_dim, action_dim)
-    heads += mlp(context, config.head_hidden, 1)
-    if config.cost_context:
-        heads += mlp(width + obs_dim, config.head_hidden, 1)
+    heads += mlp(context, config.model.head_hidden, 1)
+    if config.model.cost_context:
+        heads += mlp(width + obs_dim, config.model.head_hidden, 1)
     decode = transition_decoder(config, obs_dim, action_dim, num_bins)
-    transition = mlp(obs_dim + context, hidden, 2 * config.latent_dim) + decode
-    marginal = mlp(obs_dim, hidden, 2 * config.marginal_latent_dim)
-    marginal += mlp(config.marginal_latent_dim, hidden, obs_dim)
-    first = 2 * obs_dim * (hidden[0] if hidden else 2 * config.marginal_latent_dim)
+    transition = mlp(obs_dim + context, hidden, 2 * config.model.latent_dim) + decode
+    marginal = mlp(obs_dim, hidden, 2 * config.model.marginal_latent_dim)
+    marginal += mlp(config.model.marginal_latent_dim, hidden, obs_dim)
+    first = (
+        2 * obs_dim * (hidden[0] if hidden else 2 * config.model.marginal_latent_dim)
+    )
     layers = padded * _layers(config, num_read=2)
     attention = queries * 4 * width * 2 * decoder.context * n
     embedding = _embedding(config, obs_dim, action_dim)
-    again = (rows // 2) / rows if config.self_noise else 0.0
+    again = (rows // 2) / rows if config.model.self_noise else 0.0
     own = again * (layers + attention + steps * (embedding + decode))
     return {
         "embedding": 2 * steps * embedding,

@@ -295,7 +295,7 @@ def _describe(
     """A row: speed, and the shares of its time that the cost model explains."""
     runs, steps = samples[name], count * horizon
     parts = flops.imagined_step(
-        config.model,
+        config,
         spec.obs_dim,
         spec.action_dim,
         density=density,
@@ -303,9 +303,9 @@ def _describe(
         num_importance=config.sas.num_importance,
         prompt_steps=prompt_steps,
     )
-    total, ring = sum(parts.values()), flops.ring_bytes(config.model)
+    total, ring = sum(parts.values()), flops.ring_bytes(config)
     moved = ring["read"] + ring["written"]
-    moved += flops.weight_bytes(config.model, parts) / count
+    moved += flops.weight_bytes(config, parts) / count
     compute = common.ratio(samples["peak"], runs, clock) * total * steps / work["peak"]
     memory = common.ratio(samples["bandwidth"], runs, clock)
     memory *= moved * steps / work["bandwidth"]

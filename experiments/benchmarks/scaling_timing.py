@@ -37,7 +37,7 @@ def cache_bytes(config: ExperimentConfig, point: Point) -> int:
 
     The two loops follow one another and need no ring at the same time.
     """
-    held = flops.ring_bytes(config.model)["held"]
+    held = flops.ring_bytes(config)["held"]
     return held * max(point.N, point.M) * point.B
 
 

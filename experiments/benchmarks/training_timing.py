@@ -120,7 +120,7 @@ def measure(
         facts = process.facts
         seeds, train = config.train.num_seeds, config.train
         parts = flops.training_step(
-            config.model,
+            config,
             facts["obs_dim"],
             facts["action_dim"],
             rows=train.batch_rows,

@@ -72,9 +72,7 @@ def cdt_config(task: str) -> ExperimentConfig:
     return ExperimentConfig(
         task=task,
         algo="cdt",
-        model=WorldModelConfig(
-            decoder=DecoderConfig(num_heads=8, context=10), cost_token=True
-        ),
+        model=WorldModelConfig(decoder=DecoderConfig(num_heads=8, context=10)),
         train=TrainConfig(batch_rows=512, row_length=40, clip_norm=0.25),
         policy=PolicyConfig(entropy_target=-float(get_task(task).action_dim)),
         data=DataConfig(
@@ -88,12 +86,6 @@ def cdt_config(task: str) -> ExperimentConfig:
 
 def check(config: ExperimentConfig) -> None:
     """Raises UserError for settings that do not fit one another."""
-    has_token = config.algo == "cdt"
-    if config.model.cost_token != has_token:
-        raise UserError(
-            f"model.cost_token is {config.model.cost_token}, but algo {config.algo!r} "
-            f"{'has' if has_token else 'has no'} cost tokens"
-        )
     context = config.model.decoder.context
     room = context - config.sas.prompt_steps
     takes_room = config.sas.prompt_place != "beside"

@@ -10,7 +10,6 @@ from sas_jax.models.transformer import DecoderConfig
 class WorldModelConfig:
     """Sizes and loss weights of the world model; sizes default to the paper's DT.
 
-    cost_token: CDT's cost-to-go token.
     action_history: False blanks the action tokens. Where actions repeat, a policy that
       sees its last one copies it instead of looking at the state (copycat; de Haan et
       al. 2019), and gets its own mistakes back. The predictions read the action of
@@ -35,7 +34,6 @@ class WorldModelConfig:
     """
 
     decoder: DecoderConfig = dataclasses.field(default_factory=DecoderConfig)
-    cost_token: bool = False
     action_history: bool = True
     policy_history: bool = True
     policy_blind: tuple[str, ...] = ()
@@ -75,7 +73,3 @@ class WorldModelConfig:
                 "cost_weight": weight,
             },
         )
-
-    @property
-    def tokens_per_step(self) -> int:
-        return 4 if self.cost_token else 3

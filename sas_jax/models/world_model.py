@@ -35,6 +35,8 @@ class WorldModel(nn.Module):
     """The networks.
 
     active: `[O]` marks the state dimensions that vary in the data.
+    has_cost_token: whether a step has a token of the cost-to-go (CDT), and the policy
+      reads it.
     reward_unit: standard deviation of a step's reward in scaled return units; the
       reward head's output is multiplied by it.
     seen: `[O]` marks what tokens and policy see of an observation; None is all.
@@ -44,11 +46,17 @@ class WorldModel(nn.Module):
     obs_dim: int
     action_dim: int
     active: tuple[bool, ...]
+    has_cost_token: bool = False
     reward_unit: float = 1.0
     seen: tuple[bool, ...] | None = None
     rings: tuple[tuple[int, int], ...] = ()
     ring_scales: tuple[tuple[float, float], ...] = ()
     ring_single: tuple[bool, ...] = ()
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Return, cost where there is one, state and action."""
+        return 4 if self.has_cost_token else 3
 
     def setup(self):
         config = self.config
@@ -59,7 +67,7 @@ class WorldModel(nn.Module):
             return nn.Dense(width, dtype=dtype, kernel_init=nn.initializers.normal(0.1))
 
         self.embed_return, self.embed_obs, self.embed_action = embed(), embed(), embed()
-        if config.cost_token:
+        if self.has_cost_token:
             self.embed_cost = embed()
         self.embed_timestep = nn.Embed(
             config.max_timestep,
@@ -120,7 +128,7 @@ class WorldModel(nn.Module):
         """
         cost_to_go = jnp.maximum(cost_to_go, 0.0)
         tokens = [self.embed_return(return_to_go[..., None])]
-        if self.config.cost_token:
+        if self.has_cost_token:
             tokens.append(self.embed_cost(cost_to_go[..., None]))
         tokens.append(self.embed_obs(self._visible(obs)))
         tokens = jnp.stack(tokens, axis=-2)
@@ -140,7 +148,7 @@ class WorldModel(nn.Module):
         longest = self.config.max_timestep
         left = jnp.maximum(1.0 - timestep / longest, 1.0 / longest)
         targets = [left, return_to_go, return_to_go / jnp.maximum(left, _LEAST_LEFT)]
-        if self.config.cost_token:
+        if self.has_cost_token:
             cost_to_go = jnp.maximum(cost_to_go, 0.0)
             targets += [cost_to_go, cost_to_go / jnp.maximum(left, _LEAST_LEFT)]
             # What matters is whether little is left or nothing.

@@ -102,7 +102,7 @@ class CachedPolicy:
     @property
     def per_step(self) -> int:
         """Tokens of a step."""
-        return self.model.config.tokens_per_step
+        return self.model.tokens_per_step
 
     @property
     def density_latents(self) -> int:

@@ -249,7 +249,7 @@ def test_acting_after_a_realignment_equals_the_full_masked_forward(mode):
         variants=("sas",), prompt_place=mode, sample_actions=False, realign_every=4
     )
     actions, steps, carries = runner.run(count)
-    per_step = runner.config.model.tokens_per_step
+    per_step = 4 if runner.config.has_cost_token else 3
     for e in range(EPISODES):
         parts, kinds = [], []  # kinds: (is prompt, origin or time)
         for t in range(count):

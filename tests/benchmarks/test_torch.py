@@ -32,7 +32,7 @@ def test_models_that_differ_are_not_timed(difference):
     "changed, culprit",
     [
         ({"model": {"cost_context": True}}, "model.cost_context"),
-        ({"algo": "cdt"}, "model.cost_token"),
+        ({"algo": "cdt"}, "algo"),
         ({"sas": {"density": "marginal"}}, "sas.density"),
         ({"decoder": {"dtype": "bfloat16"}}, "model.decoder.dtype"),
     ],

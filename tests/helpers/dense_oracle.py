@@ -72,7 +72,7 @@ def make_mask(real_steps, per_step, window, *, prompt_steps=0, prompt="pinned"):
 def tokens(params, config, obs, action, return_to_go, cost_to_go, timestep):
     """Embedded tokens of one row `[W, n, D]`, inputs in model units."""
     parts = [dense(return_to_go[:, None], params["embed_return"])]
-    if config.cost_token:
+    if "embed_cost" in params:
         budget = np.clip(cost_to_go, 0, None)
         parts.append(dense(budget[:, None], params["embed_cost"]))
     parts.append(dense(obs, params["embed_obs"]))
@@ -108,7 +108,7 @@ def policy(params, config, z_state, obs, return_to_go, cost_to_go, timestep):
     longest = config.max_timestep
     left = np.clip((longest - np.asarray(timestep, float)) / longest, 1 / longest, 1)
     targets = [left, return_to_go, return_to_go / np.clip(left, 0.05, None)]
-    if config.cost_token:
+    if "embed_cost" in params:
         budget = np.clip(cost_to_go, 0, None)
         targets += [budget, budget / np.clip(left, 0.05, None)]
         targets.append(np.log1p(50 * budget) / 4)

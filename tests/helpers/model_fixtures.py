@@ -61,7 +61,6 @@ def make_config(
                 | (decoder or {})
             ),
             **{
-                "cost_token": algo == "cdt",
                 "max_timestep": 64,
                 "policy_hidden": (16,),
                 "head_hidden": (16,),

@@ -79,7 +79,7 @@ def test_heads_read_the_right_tokens(algo):
     out = jax.tree.map(lambda x: np.asarray(x[0]), run(params, row, next_obs))
     tokens = dense_oracle.tokens(params, config.model, **row)
     per_step = tokens.shape[1]
-    assert per_step == config.model.tokens_per_step == (3 if algo == "dt" else 4)
+    assert per_step == model.tokens_per_step == (3 if algo == "dt" else 4)
     mask = dense_oracle.make_mask(STEPS, per_step, config.model.decoder.context)
     z = dense_oracle.decoder(
         params["decoder"],

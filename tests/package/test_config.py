@@ -120,7 +120,7 @@ def test_bad_dicts_name_the_culprit(values, message):
     [
         ("algo=dtt", "algo: unknown 'dtt'; did you mean 'dt'?"),
         ("algo=cdt", "algo=cdt: expected 'dt', whose settings these are"),
-        ("model.cost_token=true", "cost_token"),
+        ("model.cost_token=true", "no such setting"),
         ("model.decoder.num_heads=3", "multiple of num_heads"),
         ("train.checkpoint_every=75", "checkpoint_every"),
         ("train.held_out=1.0", "held_out"),

@@ -101,7 +101,7 @@ def test_acting_equals_the_full_forward_at_every_step(algo, heads, place, length
                 whole = joined(at(segments, row), whole)
             mask = dense_oracle.make_mask(
                 stop - start,
-                config.model.tokens_per_step,
+                3 + (algo == "cdt"),
                 windows[row],
                 prompt_steps=prompt_steps,
                 prompt="sliding" if place == "sliding" else "pinned",

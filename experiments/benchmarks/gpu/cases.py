@@ -104,16 +104,16 @@ def measure_imagination(
         )
         first, seconds = wall(case, repeats)
     parts = flops.imagined_step(
-        config.model,
+        config,
         spec.obs_dim,
         spec.action_dim,
         density=config.sas.density,
         num_bins=sum(size for _, size in spec.rings),
         num_importance=config.sas.num_importance,
     )
-    ring = flops.ring_bytes(config.model)
+    ring = flops.ring_bytes(config)
     moved = (ring["read"] + ring["written"]) * count
-    moved += flops.weight_bytes(config.model, parts)
+    moved += flops.weight_bytes(config, parts)
     work, a_step = sum(parts.values()) * count, seconds["median"] / horizon
     return {
         "trajectories": count,
@@ -242,7 +242,7 @@ def measure_training(
         built = time.perf_counter() - started
         _, seconds = wall(case, repeats)
     parts = flops.training_step(
-        config.model,
+        config,
         facts["obs_dim"],
         facts["action_dim"],
         rows=train.batch_rows,

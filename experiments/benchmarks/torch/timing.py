@@ -46,7 +46,7 @@ def require():
 def check_supported(config: ExperimentConfig) -> None:
     """UserError for a setting that the PyTorch model does not have."""
     wrong = {
-        "model.cost_token": config.model.cost_token,
+        "algo": config.has_cost_token,
         "model.cost_context": config.model.cost_context,
         "sas.density": config.sas.density != "transition",
         "model.decoder.dtype": config.model.decoder.dtype != "float32",
