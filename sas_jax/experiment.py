@@ -36,7 +36,7 @@ class TrainConfig:
     batch_rows x row_length: rows longer than the context K, so that the window mask is
       trained (64 x 20 steps of the paper become 16 x 80).
     schedule: "constant" or "cosine" (to a tenth) after `warmup` steps.
-    chunk: steps per jitted call. checkpoint_every, log_every: multiples of chunk.
+    chunk: steps per jitted call. checkpoint_every: steps, a multiple of chunk.
     held_out: share of the episodes kept for validation and the world-model card.
     num_seeds: training seeds, a vmap axis; seed, seed + 1, ...
     cost_limits: thresholds that have parameters of their own, for algorithms that train
