@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from experiments.progress import progress_bar
 from sas_jax import learners
-from sas_jax.alignment import policy as aligned_policy
+from sas_jax.alignment import beginning
 from sas_jax.card import measure
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.data import collect, dsrl
@@ -137,7 +137,7 @@ def align_one(
     )
     state = jax.tree.map(lambda x: x[config.train_seed], loaded.state)
     variables = algorithm.variables_of(state)
-    key = aligned_policy.episode_key(
+    key = beginning.episode_key(
         jax.random.key(config.seed), jnp.uint32(seed), is_null=False
     )
     run = jax.jit(policy.align_episode)

@@ -30,7 +30,13 @@ from sas_jax.alignment.loops import (
     run_loop,
 )
 from sas_jax.alignment.rules import RULES, Candidates
-from sas_jax.alignment.sequence_model import Prompt, SequenceModel, make_room
+from sas_jax.alignment.sequence_model import (
+    Prompt,
+    SequenceModel,
+    checked,
+    expect_shape,
+    make_room,
+)
 from sas_jax.alignment.tiles import Tiling, map_rows, map_tiles
 from sas_jax.alignment.variants import VARIANTS, check_variants
 from sas_jax.errors import UserError
@@ -154,7 +160,8 @@ def align_batch(
       first run that has one.
 
     Raises:
-      UserError: an unknown variant, or a horizon shorter than the prompt.
+      UserError: an unknown variant, a horizon shorter than the prompt, or a function of
+        the model, a rule or a critic that returned another shape than it should.
     """
     if horizon < config.prompt_length:
         raise UserError(
@@ -162,7 +169,13 @@ def align_batch(
             "steps)"
         )
     run = _Run(
-        model, config, check_variants(variants), horizon, max_cost, risk_model, tiling
+        checked(model),
+        config,
+        check_variants(variants),
+        horizon,
+        max_cost,
+        risk_model,
+        tiling,
     )
     count = cost_limits.shape[0]
     if num_steps is None:
@@ -279,11 +292,17 @@ class _Run:
             level=level,
             cost_limits=rows.cost_limits,
             num_steps=rows.num_steps,
-            counts=counted(self.config, self.horizon, rows.num_steps),
+            counts=self.counted(rows),
             is_valid=loop.is_valid,
         )
         chosen = RULES[rule].choose(key, seen, self.config)
+        for name, value in chosen._asdict().items():
+            expect_shape(f"rule {rule!r}", name, value)
         return bounded(chosen, self.config.prompt_length, self.horizon)
+
+    def counted(self, rows: Rows) -> jax.Array:
+        """`[T]` bool: the steps of one episode whose energies are compared."""
+        return counted(self.model, self.config, self.horizon, rows.num_steps)
 
     def risk_of(self, variables, loop: Loop) -> jax.Array:
         """A cost critic's risk `[P, T]` of a loop's steps.
@@ -294,7 +313,9 @@ class _Run:
 
         def of_step(step):
             obs, action = step
-            return self.risk_model.risk(variables, self.model.standardise(obs), action)
+            found = self.risk_model.risk(variables, self.model.standardise(obs), action)
+            expect_shape("risk_model.risk", "risk", found, action.shape[0])
+            return found
 
         steps = loop.outputs.obs, loop.outputs.action
         steps = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), steps)
@@ -338,7 +359,7 @@ class _Run:
                 rows.cost_limits,
                 max_cost=self.max_cost,
                 config=self.config,
-                counts=counted(self.config, self.horizon, rows.num_steps),
+                counts=self.counted(rows),
             )
             steps = cut(loop, choice, found, self.config.prompt_length)
             fragments[name] = Fragment(steps, found, seen)
@@ -389,28 +410,3 @@ def _join(fragments: Fragment) -> Fragment:
 
     diagnostics = mean_found(fragments.diagnostics, found)
     return Fragment(jax.tree.map(spread, fragments.segment), found.any(), diagnostics)
-
-
-def start_batch(
-    model: SequenceModel,
-    variables: Params,
-    keys: Key,
-    obs: jax.Array,
-    return_to_go: jax.Array,
-    cost_to_go: jax.Array,
-    *,
-    tiling: Tiling | None = None,
-) -> Any:
-    """`model.start` of E trajectories, each one's density independent of the others.
-
-    keys, return_to_go, cost_to_go: `[E]`. obs: `[E, O]`, environment units.
-    """
-    given = (keys, obs, return_to_go, cost_to_go)
-
-    def density(row, variables):
-        row = jax.tree.map(lambda x: x[None], row)
-        return model.start(variables, *row, model.context).log_density[0]
-
-    # Nothing else of a state is a product.
-    state = model.start(variables, *given, model.context)
-    return state.replace(log_density=map_rows(density, given, variables, tiling))

@@ -1,15 +1,21 @@
-"""What the aligned policy carries from step to step, and what it offers (`policy`)."""
+"""What the aligned policy is made of, carries from step to step, and offers."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from sas_jax.alignment.algorithm1 import Alignment
+from sas_jax.alignment.config import SASConfig
 from sas_jax.alignment.diagnostics import Diagnostics
 from sas_jax.alignment.drift import Drift
-from sas_jax.alignment.sequence_model import ModelState
+from sas_jax.alignment.gate import RiskModel
+from sas_jax.alignment.sequence_model import ModelState, SequenceModel
+from sas_jax.alignment.tiles import Tiling
 from sas_jax.types import Key
 
 
@@ -58,3 +64,51 @@ class Policy(NamedTuple):
     diagnostics: Callable[[Carry], dict[str, jax.Array]]
     align_episode: Callable[..., Alignment]
     narrow: Callable[[Carry, int], Carry]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What an aligned policy is made of; the arguments of `policy.make_policy`."""
+
+    model: SequenceModel
+    config: SASConfig
+    variants: tuple[str, ...]
+    horizon: int
+    target_return: float
+    max_cost: float
+    report_limits: tuple[float, ...] | None
+    episode_steps: int | None
+    risk_model: RiskModel | None
+    tiling: Tiling | None
+    keep: Callable[[Alignment], dict[str, jax.Array]] | None
+
+    @property
+    def num_limits(self) -> int:
+        """C, thresholds at which the invariant set is reported."""
+        return len(self.report_limits or (0.0,))
+
+    def limits_of(self, cost_limit: jax.Array) -> jax.Array:
+        """`[B]` thresholds of the rows -> `[B, C]` at which their sets are reported."""
+        if self.report_limits is None:
+            return cost_limit[:, None]
+        limits = jnp.asarray(self.report_limits)[None, :]
+        return jnp.broadcast_to(limits, (cost_limit.shape[0], self.num_limits))
+
+
+# A row's stream of draws splits by purpose.
+ACTIONS, ALIGNMENT, IN_FLIGHT, DRIFT, GATE = range(5)
+
+
+def keys_for(purpose: int, keys: Key, timestep: jax.Array) -> Key:
+    """`[B]` keys of the rows' draws of one purpose at their present time steps."""
+
+    def one(row_key, t):
+        return jax.random.fold_in(jax.random.fold_in(row_key, purpose), t)
+
+    return jax.vmap(one)(keys, timestep)
+
+
+def of_rows(carry: Carry, value: Callable[[str], bool]) -> np.ndarray:
+    """`[B]` bool: what `value` says of each row's variant. Static, as variants are."""
+    episodes = carry.cost_limit.shape[0] // len(carry.variants)
+    return np.repeat([value(v) for v in carry.variants], episodes)

@@ -19,10 +19,12 @@ import jax
 import jax.numpy as jnp
 
 from sas_jax.alignment.algorithm1 import align_batch
+from sas_jax.alignment.carry import IN_FLIGHT, Carry, Setup, keys_for
 from sas_jax.alignment.config import SASConfig
 from sas_jax.alignment.diagnostics import Diagnostics
 from sas_jax.alignment.gate import RiskModel
 from sas_jax.alignment.sequence_model import Prompt, SequenceModel
+from sas_jax.alignment.variants import VARIANTS
 from sas_jax.types import Key, Params
 
 # Rows that are aligned side by side. Which rows share a sub-block changes nothing in
@@ -124,3 +126,50 @@ def realign(
     turns = (num_due + size - 1) // size
     held = (prompts, diagnostics, jnp.zeros(count, bool))
     return jax.lax.fori_loop(0, turns, body, held)
+
+
+def realigned(setup: Setup, variables, carry: Carry, obs, is_running) -> Carry:
+    """Aligns the rows again whose time has come; `carry` is about to act."""
+    config, timestep = setup.config, carry.state.timestep
+    is_due = is_running & (timestep > 0) & (timestep % config.realign_every == 0)
+    horizon = config.realign_horizon or setup.horizon
+    steps = jnp.full_like(timestep, horizon)
+    if setup.episode_steps is not None:
+        steps = jnp.maximum(setup.episode_steps - timestep, 1)
+    rows = Due(
+        keys=keys_for(IN_FLIGHT, carry.keys, timestep),
+        obs=obs,
+        limits=setup.limits_of(carry.cost_limit),
+        num_steps=steps,
+    )
+    held = (carry.prompt, carry.diagnostics)
+    parts, episodes = [], timestep.shape[0] // len(carry.variants)
+    for i, name in enumerate(carry.variants):
+        here = slice(i * episodes, (i + 1) * episodes)
+        mine = rows_at(held, here)
+        if not VARIANTS[name].has_prompt:
+            parts.append((*mine, jnp.zeros(episodes, bool)))
+            continue
+        part = realign(
+            setup.model,
+            variables,
+            rows_at(carry.state, here),
+            is_due[here],
+            rows_at(rows, here),
+            *mine,
+            variant=name,
+            config=config,
+            horizon=horizon,
+            max_cost=setup.max_cost,
+            risk_model=setup.risk_model,
+        )
+        parts.append(part)
+    prompts, found, is_new = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+    state = carry.state
+    window = jnp.where(is_new, setup.model.prompt_window, state.window)
+    return carry.replace(
+        state=state.replace(window=window.astype(jnp.int32)),
+        prompt=prompts,
+        diagnostics=found,
+        num_realigned=carry.num_realigned + is_new,
+    )

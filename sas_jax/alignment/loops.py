@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from sas_jax.alignment import lyapunov
 from sas_jax.alignment.config import SASConfig
 from sas_jax.alignment.imagination import imagine, segment
+from sas_jax.alignment.sequence_model import SequenceModel
 from sas_jax.gaussian import split_keys
 from sas_jax.types import Key, StepOutput, Trajectory
 
@@ -15,7 +16,8 @@ from sas_jax.types import Key, StepOutput, Trajectory
 class Loop(NamedTuple):
     """One loop of Algorithm 1: imaginations `[P, T]` and their energies `[P, T]`.
 
-    is_valid: `[P]` bool, False where an energy is not finite.
+    is_valid: `[P]` bool, False where some density or energy is not finite: an energy
+    averages over its window, which would hide a single density of zero.
     """
 
     outputs: StepOutput
@@ -43,9 +45,11 @@ def run_loop(
     state = _copies(state, count)
     outputs, _ = imagine(model.step, variables, keys, state, prompt, horizon=horizon)
     log_density = outputs.log_density + outputs.log_prob
+    is_inside = jnp.ones(horizon, bool)
     if num_steps is not None:
         is_inside = jnp.arange(horizon) < num_steps
-        log_density = jnp.where(is_inside[None, :], log_density, -jnp.inf)
+    is_fine = jnp.isfinite(log_density) | ~is_inside[None, :]
+    log_density = jnp.where(is_inside[None, :], log_density, -jnp.inf)
     energies = jax.vmap(
         lambda row: lyapunov.energy(
             row, discount=config.discount, window=config.energy_window
@@ -53,7 +57,7 @@ def run_loop(
     )(log_density)
     if num_steps is not None:
         energies = energies[:, jnp.minimum(jnp.arange(horizon), num_steps - 1)]
-    return Loop(outputs, energies, jnp.all(jnp.isfinite(energies), axis=1))
+    return Loop(outputs, energies, jnp.all(is_fine & jnp.isfinite(energies), axis=1))
 
 
 def _copies(state, count):
@@ -64,12 +68,27 @@ def _copies(state, count):
     )
 
 
-def counted(config: SASConfig, horizon: int, num_steps: jax.Array) -> jax.Array:
-    """`[T]` bool: the steps whose energies are compared, of an episode that goes on for
-    `num_steps` `[]`.
+def counted(
+    model: SequenceModel, config: SASConfig, horizon: int, num_steps: jax.Array
+) -> jax.Array:
+    """`[T]` bool: the steps whose energies are compared (algorithm, section 5).
+
+    Those of whole windows: a window that the episode's end cuts off holds fewer terms
+    and so a higher energy, wherever the trajectory went. And not the first step of a
+    model whose first density is of another kind than the later ones.
+
+    num_steps: `[]` steps until the episode ends. One step always counts.
     """
-    del config
-    return jnp.arange(horizon) < num_steps
+    first = jnp.minimum(int(model.first_density_differs), num_steps - 1)
+    last = jnp.maximum(num_steps - config.energy_window, first)
+    t = jnp.arange(horizon)
+    return (t >= first) & (t <= last)
+
+
+def compared(model: SequenceModel, config: SASConfig, horizon: int) -> slice:
+    """`counted` of an episode that outlasts the horizon: a run of steps, static."""
+    first = min(int(model.first_density_differs), horizon - 1)
+    return slice(first, max(horizon - config.energy_window, first) + 1)
 
 
 def bounded(selection: lyapunov.Selection, length: int, horizon: int) -> Choice:

@@ -5,6 +5,7 @@ any model that offers them: our transformer (`stepping`), a policy that knows no
 but whole histories (`history_model`), or one written by hand.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from sas_jax.errors import UserError
 from sas_jax.types import StepOutput, Trajectory
 
 
@@ -93,6 +95,8 @@ class SequenceModel(NamedTuple):
       where a prompt takes no room.
 
     May be left out:
+    first_density_differs: the log_density of `start` is of another kind than that of
+      later steps (a marginal beside transitions), so that they cannot be compared.
     make_room(state, steps) -> ModelState whose window leaves room for a prompt of that
       many steps; left out, it lowers `window` to K - steps where a prompt takes room.
     standardise(obs) -> obs in the model's units, those of `ModelState.obs`.
@@ -115,6 +119,7 @@ class SequenceModel(NamedTuple):
     foresee: Callable[..., tuple[Any, Any]] | None = None
     score: Callable[..., jax.Array] | None = None
     obs_dim: int | None = None
+    first_density_differs: bool = False
 
 
 def window_beside(model: SequenceModel, steps: int) -> int:
@@ -129,3 +134,82 @@ def make_room(model: SequenceModel, state: Any, steps: int) -> Any:
         return model.make_room(state, steps)
     window = jnp.minimum(state.window, window_beside(model, steps))
     return state.replace(window=window)
+
+
+def expect_shape(function: str, name: str, value: Any, *shape: int | None) -> None:
+    """Raises UserError unless foreign code returned the shape that was expected.
+
+    function: what returned it. shape: sizes, None where any size will do.
+    """
+    found = jnp.shape(value)
+    fits = len(found) == len(shape) and all(
+        wanted in (None, size) for wanted, size in zip(shape, found, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise UserError(
+            f"{function} returned {name} of shape {found}; expected ({wanted})"
+        )
+
+
+def checked(model: SequenceModel) -> SequenceModel:
+    """The model, its functions telling when they return what nobody can use.
+
+    Shapes are known when a program is traced: a look at them costs nothing later.
+    """
+    if getattr(model.step, "is_checked", False):
+        return model
+
+    def rows(function, count, **values):
+        for name, value in values.items():
+            expect_shape(function, name, value, count)
+
+    def wrapped(name, look):
+        function = getattr(model, name)
+        if function is None:
+            return None
+
+        @functools.wraps(function)
+        def call(*arguments):
+            found = function(*arguments)
+            look(found, *arguments)
+            return found
+
+        call.is_checked = True
+        return call
+
+    def look_at_start(state, variables, keys, obs, *_):
+        rows("start", obs.shape[0], log_density=state.log_density)
+        rows("start", obs.shape[0], timestep=state.timestep, window=state.window)
+
+    def look_at_step(found, variables, keys, state, prompt):
+        output, after = found
+        count = keys.shape[0]
+        for name in ("obs", "action"):
+            expect_shape("step", name, getattr(output, name), count, None)
+        for name in ("reward", "cost", "log_density", "log_prob", "timestep"):
+            expect_shape("step", name, getattr(output, name), count)
+        rows("step", count, timestep=after.timestep)
+
+    def look_at_observed(observed, variables, state, prompt):
+        count = state.timestep.shape[0]
+        expect_shape("observe", "mean", observed.mean, count, None)
+        expect_shape("observe", "log_std", observed.log_std, *observed.mean.shape)
+
+    def look_at_commit(after, variables, state, *_):
+        rows("commit", state.timestep.shape[0], timestep=after.timestep)
+
+    def look_at_foreseen(found, variables, state, *_):
+        rows("foresee", state.timestep.shape[0], timestep=found[0].timestep)
+
+    def look_at_score(density, variables, keys, prediction, obs):
+        rows("score", obs.shape[0], log_density=density)
+
+    return model._replace(
+        start=wrapped("start", look_at_start),
+        step=wrapped("step", look_at_step),
+        observe=wrapped("observe", look_at_observed),
+        commit=wrapped("commit", look_at_commit),
+        foresee=wrapped("foresee", look_at_foreseen),
+        score=wrapped("score", look_at_score),
+    )

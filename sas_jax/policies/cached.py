@@ -85,6 +85,7 @@ class CachedPolicy:
             foresee=self.foresee,
             score=self.score,
             obs_dim=self.spec.obs_dim,
+            first_density_differs=self.density == "transition",
         )
 
     # Sizes ----------------------------------------------------------------------

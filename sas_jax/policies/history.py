@@ -222,6 +222,7 @@ def from_history_policy(
         commit=commit,
         context=context,
         prompt_window=context - prompt_steps if takes_room else context,
+        first_density_differs=density is None,
         foresee=foresee,
         score=score,
     )

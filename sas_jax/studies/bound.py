@@ -109,14 +109,18 @@ def make_pools(
         steps = jnp.abs(jnp.diff(energies, axis=-1))
         return jnp.max(jnp.where(jnp.isfinite(steps), steps, 0.0), initial=0.0)
 
+    counts = jnp.zeros(horizon, bool).at[probe.compared].set(True)
+
     def first_loop(variables, seed, obs):
         key, state = probe.start(variables, seed, obs)
         keys = loop_keys(key, config)[0]
         loop = run_loop(model, variables, config, horizon, keys, state, None)
-        chosen = [
-            bounded(lyapunov.select_first(loop.energies[:count]), length, horizon)
-            for count in num_firsts
-        ]
+
+        def chosen_of(n):
+            given = (loop.energies[:n], counts, loop.is_valid[:n])
+            return bounded(lyapunov.select_first(*given), length, horizon)
+
+        chosen = [chosen_of(n) for n in num_firsts]
         found = jnp.stack([c.selection.is_valid for c in chosen])
         segments = [cut(loop, c, c.selection.is_valid, length) for c in chosen]
         return {
@@ -126,7 +130,7 @@ def make_pools(
                 found, jnp.stack([c.selection.level for c in chosen]), jnp.nan
             ),
             "segments": jax.tree.map(lambda *x: jnp.stack(x), *segments),
-            "step": largest_step(loop.energies),
+            "step": largest_step(loop.energies[:, probe.compared]),
         }
 
     def second_loop(variables, seed, obs, level, segment, found):
@@ -134,10 +138,8 @@ def make_pools(
         keys = loop_keys(key, config)[1]
         prompt = model.encode_prompt(variables, segment, found)
         room = make_room(model, state, length)
-        energies = run_loop(
-            model, variables, config, horizon, keys, room, prompt
-        ).energies
-        valid = jnp.isfinite(energies).all(axis=1)
+        loop = run_loop(model, variables, config, horizon, keys, room, prompt)
+        energies, valid = loop.energies[:, probe.compared], loop.is_valid
         g = jax.vmap(lyapunov.lyapunov_value, in_axes=(0, None))(energies, level)
         return {
             "peak": jnp.where(valid, energies.max(axis=1), jnp.nan),

@@ -21,16 +21,16 @@ from sas_jax.types import Trajectory
 _FIELDS = tuple(field.name for field in dataclasses.fields(Trajectory))
 
 
-def _known(energies):
-    """`[N, T]` -> `[N]` each: whether all are finite, the largest energy, its step."""
-    valid = jnp.isfinite(energies).all(axis=1)
-    clean = jnp.where(valid[:, None], energies, 0.0)
-    peak = jnp.where(valid, clean.max(axis=1), jnp.nan)
-    return valid, peak, clean.argmax(axis=1)
+def _known(probe, loop):
+    """`[N]` each: whether a trajectory is valid, its largest energy, the step of it."""
+    counts = jnp.zeros(probe.horizon, bool).at[probe.compared].set(True)
+    peak, step = lyapunov.peaks(loop.energies, counts, loop.is_valid)
+    return loop.is_valid, jnp.where(loop.is_valid, peak, jnp.nan), step
 
 
-def _conditions(energies, level):
-    """`[M, T]` -> `[M, T - 1]` condition V."""
+def _conditions(probe, loop, level):
+    """Condition V of a loop's M trajectories, at the steps that are compared."""
+    energies = loop.energies[:, probe.compared]
     g = jax.vmap(lyapunov.lyapunov_value, in_axes=(0, None))(energies, level)
     return jax.vmap(lyapunov.condition_v)(g)
 
@@ -43,7 +43,7 @@ def make_keep(probe: Probe) -> Callable[[Alignment], dict[str, jax.Array]]:
       level: E-hat. peak_first `[N]`, peak_second `[M]`: largest energy.
       time_first, time_second: its step as a share of the horizon, in [0, 1).
       cost_first `[N]`: predicted cost of the imagination.
-      score `[M]`: sum of V over the T - 1 steps that have one; halves `[M, 2]`: of the
+      score `[M]`: sum of V over the steps that have one; halves `[M, 2]`: of the
         first and the last half of these steps.
       candidate_...: `[M, L, ...]` the segment of each second imagination that ends at
         its largest energy; candidate_ok `[M]` whether there is one.
@@ -53,13 +53,13 @@ def make_keep(probe: Probe) -> Callable[[Alignment], dict[str, jax.Array]]:
 
     def keep(found: Alignment) -> dict[str, jax.Array]:
         first, second = found.first, found.second["min"]
-        valid_first, peak_first, step_first = _known(first.energies)
-        valid, peak_second, step_second = _known(second.energies)
+        valid_first, peak_first, step_first = _known(probe, first)
+        valid, peak_second, step_second = _known(probe, second)
         level = jnp.where(
             valid_first.any(), found.first_choices["sas"].selection.level, jnp.nan
         )
         usable = valid & valid_first.any()
-        holds = _conditions(second.energies, level)
+        holds = _conditions(probe, second, level)
         half = holds.shape[1] // 2
         parts = jnp.stack([holds[:, :half].sum(1), holds[:, -half:].sum(1)], axis=1)
 
@@ -120,9 +120,8 @@ def make_scores(probe: Probe, repeats: int) -> Callable[..., jax.Array]:
         def again(segment, found):
             prompt = model.encode_prompt(variables, segment, found)
             loop = run_loop(model, variables, config, horizon, keys, room, prompt)
-            fine = jnp.isfinite(loop.energies).all(axis=1) & found
-            score = _conditions(loop.energies, level).sum(axis=1)
-            return jnp.where(fine, score, jnp.nan)
+            score = _conditions(probe, loop, level).sum(axis=1)
+            return jnp.where(loop.is_valid & found, score, jnp.nan)
 
         return jax.vmap(again)(candidates, is_ok)
 

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from sas_jax import config as config_lib
-from sas_jax.alignment import policy as aligned_policy
+from sas_jax.alignment import beginning
 from sas_jax.alignment.config import SASConfig
+from sas_jax.alignment.loops import compared, counted
 from sas_jax.alignment.sequence_model import SequenceModel
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.data.episodes import Episodes
@@ -59,12 +60,17 @@ class Probe(NamedTuple):
             "train_seed": self.train_seed,
         }
 
+    @property
+    def compared(self) -> slice:
+        """Imagined steps whose energies are compared (`loops.compared`)."""
+        return compared(self.model, self.config, self.horizon)
+
     def start(self, variables: Params, seed: jax.Array, obs: jax.Array):
         """An episode's alignment key and first state, leading axis 1; under jit.
 
-        The draws are those of acting: see `sas.Policy.align_episode`.
+        The draws are those of acting: see `carry.Policy.align_episode`.
         """
-        stream = aligned_policy.episode_key(self.key, seed, is_null=jnp.asarray(False))
+        stream = beginning.episode_key(self.key, seed, is_null=jnp.asarray(False))
         start_key, align_key = jax.random.split(jax.random.fold_in(stream, 1))
         state = self.model.start(
             variables,
@@ -171,7 +177,10 @@ def data_energies(
     num_episodes: int = 64,
     on_done: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """Energies `[E, T]` of recorded episodes under the model, NaN after their ends.
+    """Energies `[E, T]` of recorded episodes under the model.
+
+    NaN where they are not compared: after an episode's end, where its end cuts the
+    window, and at a first step whose density is of another kind (`loops.counted`).
 
     The history is the data's own, actions count as executed. With fewer than
     `num_episodes` in the data all are taken, else a sample without replacement.
@@ -196,11 +205,17 @@ def data_energies(
     count = min(num_episodes, episodes.num_episodes)
     rng = np.random.default_rng(probe.seed)
     chosen = np.sort(rng.choice(episodes.num_episodes, count, replace=False))
-    run = jax.jit(
-        lambda variables, keys, steps: energies_of(
-            replay(probe.model, variables, keys, steps), steps.length, probe.config
-        )
-    )
+
+    @jax.jit
+    def run(variables, keys, steps):
+        told = replay(probe.model, variables, keys, steps)
+        energies = energies_of(told, steps.length, probe.config)
+        horizon = energies.shape[1]
+        counts = jax.vmap(
+            lambda length: counted(probe.model, probe.config, horizon, length)
+        )(steps.length)
+        return jnp.where(counts, energies, jnp.nan)
+
     keys = split_keys(jax.random.fold_in(probe.key, 0), _ROWS)
     found = []
     for first in range(0, count, _ROWS):

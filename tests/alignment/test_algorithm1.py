@@ -5,10 +5,13 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from scipy import stats
 
+from sas_jax.alignment import lyapunov
 from sas_jax.alignment.algorithm1 import align
 from sas_jax.alignment.config import SASConfig
-from sas_jax.alignment.loops import loop_keys
+from sas_jax.alignment.loops import counted, loop_keys, run_loop
 from sas_jax.types import StepOutput
 from tests.alignment.test_align import HORIZON, bounds
 from tests.alignment.test_lyapunov import transcribe_first, transcribe_second
@@ -98,3 +101,62 @@ def test_algorithm_1_on_a_thousand_random_tables():
         np.testing.assert_array_equal(steps[e, v], expected)
         assert diagnostics.level[e, v] == first[1]
     assert outcomes == {(False, False), (False, True), (True, True)}
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_peaks_of_independent_densities_favour_no_time(window):
+    """Same law at every step: peaks lie anywhere alike (H = 1), or as often k steps
+    from the first whole window as k steps from the last one (H = 3, undiscounted).
+    """
+    count, horizon = 4000, 12
+    config = SASConfig(energy_window=window, discount=1.0, prompt_length=LENGTH)
+    rng = np.random.default_rng(3)
+    densities = rng.normal(size=(count, horizon)).astype(np.float32) * 4
+
+    @jax.jit
+    def times(densities):
+        energies = jax.vmap(
+            lambda row: lyapunov.energy(row, discount=1.0, window=window)
+        )(densities)
+        counts = counted(MODEL, config, horizon, jnp.int32(horizon))
+        return lyapunov.peaks(energies, counts, None)[1]
+
+    found = np.bincount(times(densities), minlength=horizon)
+    whole = horizon - window + 1
+    assert found[whole:].sum() == 0
+    if window == 1:
+        spread = ((found - count / horizon) ** 2 / (count / horizon)).sum()
+        assert spread < stats.chi2.ppf(0.9999, horizon - 1)
+    mirrored = found[:whole][::-1]
+    apart = np.abs(found[:whole] - mirrored) / np.sqrt(found[:whole] + mirrored)
+    assert apart.max() < 4
+
+
+def test_a_first_density_of_another_kind_is_left_out():
+    model = MODEL._replace(first_density_differs=True)
+    config = SASConfig(energy_window=3, prompt_length=LENGTH)
+    for steps, expected in ((8, range(1, 6)), (3, [1]), (1, [0])):
+        counts = counted(model, config, 10, jnp.int32(steps))
+        assert np.flatnonzero(counts).tolist() == list(expected)
+
+
+def test_a_single_density_of_zero_disqualifies_though_its_window_hides_it():
+    def step(variables, keys, state, prompt):
+        output, after = MODEL.step(variables, keys, state, prompt)
+        hit = (state.timestep == 5) & (jnp.arange(keys.shape[0]) == 1)
+        density = jnp.where(hit, -jnp.inf, output.log_density)
+        return output.replace(log_density=density), after
+
+    config = SASConfig(num_first=3, prompt_length=LENGTH, energy_window=3)
+    keys = loop_keys(jax.random.key(0), config)[0]
+    loop = run_loop(
+        MODEL._replace(step=step),
+        {"edge": jnp.float32(jnp.inf)},
+        config,
+        HORIZON,
+        keys,
+        state_at(0.0),
+        None,
+    )
+    assert np.isfinite(loop.energies).all()
+    assert loop.is_valid.tolist() == [True, False, True]

@@ -52,6 +52,8 @@ def align_many(seeds, x, edge, config=CONFIG, variants=VARIANTS):
 
 
 EPISODES = 40
+# Steps whose window of energies is whole.
+WHOLE = HORIZON - CONFIG.energy_window + 1
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +123,7 @@ def test_choices_against_a_transcription_of_algorithm_1(result, variant):
     seen = set()
     for e in range(EPISODES):
         energies = result.first.energies[e]
-        first = transcribe_first(energies, highest=rule == "max")
+        first = transcribe_first(energies, rule == "max", WHOLE)
         diagnostics = jax.tree.map(lambda x: x[e, v], result.diagnostics)  # noqa: B023
         prompt = jax.tree.map(lambda x: x[e, v], result.prompts)  # noqa: B023
         choice, outputs = first, result.first.outputs
@@ -130,7 +132,7 @@ def test_choices_against_a_transcription_of_algorithm_1(result, variant):
                 result.second[rule].energies[e],
                 result.second[rule].outputs,
             )
-            choice = transcribe_second(energies, first[1], count_u=variant == "uv_sum")
+            choice = transcribe_second(energies, first[1], variant == "uv_sum", WHOLE)
         seen.add(choice is not None)
         if choice is None:
             assert not prompt.is_present and diagnostics.prompt_ok == 0
@@ -146,7 +148,7 @@ def test_choices_against_a_transcription_of_algorithm_1(result, variant):
         )
         np.testing.assert_array_equal(prompt.segment.timestep, np.arange(start, end))
         np.testing.assert_allclose(diagnostics.level, first[1], rtol=1e-6)
-        g = diagnostics.level - energies[index]
+        g = diagnostics.level - energies[index][:WHOLE]
         np.testing.assert_allclose(diagnostics.mean_u, (g > 0).mean(), atol=1e-6)
         meets_v = g[:-1] - g[1:] >= 0
         np.testing.assert_allclose(diagnostics.mean_v, meets_v.mean(), atol=1e-6)

@@ -86,11 +86,13 @@ def test_a_threshold_of_zero_bounds_nothing(zero):
 # Algorithm 1, lines 3-6 and 11-14, transcribed with loops.
 
 
-def transcribe_first(energies, highest=False):
+def transcribe_first(energies, highest=False, steps=None):
+    """steps: only so many, from the first one, are compared."""
     best = None
     for i, row in enumerate(energies):
         if not all(math.isfinite(e) for e in row):
             continue
+        row = row[:steps]
         peak = max(row)
         better = best is None or (peak > best[1] if highest else peak < best[1])
         if better:
@@ -98,11 +100,12 @@ def transcribe_first(energies, highest=False):
     return best
 
 
-def transcribe_second(energies, level, count_u=False):
+def transcribe_second(energies, level, count_u=False, steps=None):
     best = None
     for k, row in enumerate(energies):
         if not all(math.isfinite(e) for e in row):
             continue
+        row = row[:steps]
         g = [level - e for e in row]
         score = sum(g[t] - g[t + 1] >= 0 for t in range(len(g) - 1))
         if count_u:

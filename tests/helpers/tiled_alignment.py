@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import sas_jax
-from sas_jax.alignment.algorithm1 import start_batch
+from sas_jax.alignment.beginning import start_batch
 from tests.helpers.product_policy import LENGTH, MODEL, OBS, make_variables
 
 TILE, HORIZON = 4, 6

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sas_jax.alignment.policy import episode_key
+from sas_jax.alignment.beginning import episode_key
 from sas_jax.data.episodes import Episodes
 from sas_jax.errors import UserError
 from sas_jax.learners import sequence

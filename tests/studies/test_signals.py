@@ -82,11 +82,11 @@ def compiled():
 def test_what_is_kept_is_what_algorithm_1_saw(compiled):
     probe, run = compiled
     found, arrays = run(probe.variables)
-    energies = np.asarray(found.second["min"].energies)
+    energies = np.asarray(found.second["min"].energies)[..., probe.compared]
     np.testing.assert_array_equal(
         loop_facts.unpack("prompt", arrays).obs, found.prompts.segment.obs
     )
-    level = found.first.energies.max(axis=2).min(axis=1)
+    level = found.first.energies[..., probe.compared].max(axis=2).min(axis=1)
     np.testing.assert_allclose(arrays["level"], level, rtol=1e-6)
     np.testing.assert_allclose(arrays["peak_second"], energies.max(2), rtol=1e-6)
     peaks = energies.argmax(2)
@@ -94,8 +94,8 @@ def test_what_is_kept_is_what_algorithm_1_saw(compiled):
     # V is G_t >= G_{t+1}: the energy does not fall.
     holds = np.diff(energies, axis=2) >= 0
     np.testing.assert_array_equal(arrays["score"], holds.sum(axis=2))
-    np.testing.assert_array_equal(arrays["halves"][..., 0], holds[..., :5].sum(axis=2))
-    np.testing.assert_array_equal(arrays["halves"][..., 1], holds[..., 6:].sum(axis=2))
+    np.testing.assert_array_equal(arrays["halves"][..., 0], holds[..., :4].sum(axis=2))
+    np.testing.assert_array_equal(arrays["halves"][..., 1], holds[..., 5:].sum(axis=2))
     # A candidate ends at its peak, and the chosen one is the prompt of `sas`.
     candidate = loop_facts.unpack("candidate", arrays)
     states = np.asarray(found.second["min"].outputs.obs)
@@ -131,7 +131,7 @@ def test_new_draws_are_imagined_under_each_candidates_own_segment(compiled):
         state,
         probe.model.encode_prompt(probe.variables, segment, jnp.asarray(True)),
     )
-    holds = np.diff(np.asarray(loop.energies), axis=1) >= 0
+    holds = np.diff(np.asarray(loop.energies)[:, probe.compared], axis=1) >= 0
     np.testing.assert_array_equal(arrays["repeated"][1, 2], holds.sum(axis=1))
 
 
