@@ -37,6 +37,8 @@ def main(argv):
     loaded = checkpoint.load(_CHECKPOINT.value, _STEP.value)
     config = learners.override(loaded.config, _SET.value)
     lane = config.train.lane_of(_TRAIN_SEED.value)
+    out = _OUT.value or f"{_CHECKPOINT.value}/card.json"
+    atomic.probe(out)
     episodes = data_flag.load(config.task)
     training, held_out = episodes.split(config.train.held_out, seed=config.train.seed)
     if training.fingerprint() != loaded.spec.fingerprint:
@@ -53,7 +55,6 @@ def main(argv):
         num_candidates=_CANDIDATES.value,
         num_whole_episodes=_WHOLE.value,
     )
-    out = _OUT.value or f"{_CHECKPOINT.value}/card.json"
     atomic.write_text(out, json.dumps({"set": _SET.value} | measured, indent=1))
     print(card_table(measured).text())
     print(out)

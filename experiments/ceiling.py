@@ -35,6 +35,8 @@ def main(argv):
         raise UserError("--checkpoint and --data: expected both")
     loaded = checkpoint.load(_CHECKPOINT.value)
     config = loaded.config
+    out = _OUT.value or f"{_CHECKPOINT.value}/ceiling.json"
+    atomic.probe(out)
     episodes = data_flag.load(config.task)
     with hdf5.open_file(episodes.source) as file:
         if "episodes" not in file or "seed" not in file["episodes"]:
@@ -65,7 +67,6 @@ def main(argv):
         num_branches=_BRANCHES.value,
         num_workers=_WORKERS.value,
     )
-    out = _OUT.value or f"{_CHECKPOINT.value}/ceiling.json"
     atomic.write_text(out, json.dumps(measured, indent=1))
     columns = ("horizons", "correlation", "correlation_single")
     columns += ("rate_policy", "rate_data")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from absl import app, flags
 
+from sas_jax.config import SEEDS
 from sas_jax.errors import UserError
 
 
@@ -59,6 +60,13 @@ def define_path(name: str, default: str | None, text: str) -> flags.FlagHolder:
     )
 
 
+def define_seed(name: str, default: int, text: str) -> flags.FlagHolder:
+    """A flag whose value is a seed, of 32 bits. text: its help."""
+    return flags.DEFINE_integer(
+        name, default, text, lower_bound=0, upper_bound=SEEDS - 1
+    )
+
+
 def _one_line(message, category, filename, lineno, line=None) -> str:
     """Our own warnings without the place in the code that they come from."""
     if category.__module__.startswith("sas_jax"):
@@ -102,8 +110,14 @@ def _missing_platform() -> str | None:
     return None
 
 
-def run(main: Callable[[list[str]], object]) -> None:
-    """Runs `main` under absl; `UserError` becomes one line and exit status 2."""
+def run(main: Callable[[list[str]], object], *, resumes: bool = False) -> None:
+    """Runs `main` under absl; `UserError` becomes one line and exit status 2.
+
+    Args:
+      main: gets the arguments that are no flags.
+      resumes: whether an interrupted run goes on when it is started again; only then
+        is that promised.
+    """
 
     def guarded(argv):
         # JAX tells at level INFO of every accelerator that is not there.
@@ -116,7 +130,9 @@ def run(main: Callable[[list[str]], object]) -> None:
         except UserError as error:
             _fail(error)
         except KeyboardInterrupt:
-            print("interrupted; run the same command again to resume", file=sys.stderr)
+            then = "run the same command again to resume"
+            then = then if resumes else "the same command starts from the beginning"
+            print(f"interrupted; {then}", file=sys.stderr)
             sys.exit(130)
         except Exception:
             if (message := _missing_platform()) is None:

@@ -13,7 +13,7 @@ from sas_jax.data import collect
 
 _TASK = flags.DEFINE_string("task", "PointGoal1", "Point or Car task to record.")
 _EPISODES = flags.DEFINE_integer("episodes", 300, "Number of episodes.")
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of layouts, behaviours and noise.")
+_SEED = cli.define_seed("seed", 0, "Seed of layouts, behaviours and noise.")
 _MIXTURE = flags.DEFINE_string(
     "mixture", "varied", "Behaviours: varied, graded or budgeted."
 )
@@ -47,4 +47,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, resumes=True)

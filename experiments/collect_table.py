@@ -24,7 +24,7 @@ from sas_jax.files import atomic
 
 _TASKS = flags.DEFINE_list("tasks", None, "Tasks (default: all with a behaviour).")
 _EPISODES = flags.DEFINE_integer("episodes", 16, "Episodes of each task.")
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of layouts, behaviours and noise.")
+_SEED = cli.define_seed("seed", 0, "Seed of layouts, behaviours and noise.")
 _DATA = cli.define_path("data", "data/behaviours", "Folder of the recordings.")
 _OUT = cli.define_path("out", "runs/behaviours.csv", "Table to write.")
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes (default: all cores).")
@@ -91,4 +91,4 @@ def _csv(rows: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, resumes=True)

@@ -25,7 +25,7 @@ from sas_jax.report.critic_table import critic_tables
 _CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
 _STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
 _OUT = cli.define_path("out", None, "Critic (default: CHECKPOINT/critic.npz).")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the members' weights and batches.")
+_SEED = cli.define_seed("seed", 0, "Of the members' weights and batches.")
 _SET = flags.DEFINE_multi_string(
     "set", [], "Setting of the critic, e.g. --set=horizon=25. May be repeated."
 )
@@ -39,6 +39,8 @@ def main(argv):
     config = config_lib.override(CriticConfig(), _SET.value)
     loaded = checkpoint.load(_CHECKPOINT.value, _STEP.value)
     train = loaded.config.train
+    out = _OUT.value or f"{_CHECKPOINT.value}/critic.npz"
+    atomic.probe(out)
     episodes = data_flag.load(loaded.config.task)
     training, _ = episodes.split(train.held_out, seed=train.seed)
     if training.fingerprint() != loaded.spec.fingerprint:
@@ -62,7 +64,6 @@ def main(argv):
             split_seed=train.seed,
             on_look=show,
         )
-    out = _OUT.value or f"{_CHECKPOINT.value}/critic.npz"
     save_critic(out, critic, report)
     atomic.write_text(f"{out}.json", json.dumps(report, indent=1))
     for table in critic_tables(report):

@@ -36,7 +36,7 @@ _EPISODES = flags.DEFINE_integer("episodes", 300, "Behaviour episodes to record.
 _STEPS = flags.DEFINE_integer("steps", 3000, "Training steps.")
 _LAYOUTS = flags.DEFINE_integer("layouts", 96, "Layouts per variant to evaluate.")
 _VARIANTS = flags.DEFINE_list("variants", ["none", "rand", "sas"], "What to compare.")
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of data, training and evaluation.")
+_SEED = cli.define_seed("seed", 0, "Seed of data, training and evaluation.")
 _SET = flags.DEFINE_multi_string("set", [], "Setting, e.g. --set=sas.num_first=10.")
 
 
@@ -115,4 +115,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, resumes=True)

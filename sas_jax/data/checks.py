@@ -7,6 +7,7 @@ import numpy as np
 from sas_jax.data import findings
 from sas_jax.data.dsrl import DataWarning
 from sas_jax.data.episodes import Episodes
+from sas_jax.data.hdf5 import LARGEST
 from sas_jax.errors import UserError
 
 _BLOCK = 1 << 16
@@ -33,21 +34,26 @@ def check_sizes(
 
 
 def check_finite(episodes: Episodes) -> None:
-    """Raises UserError with episode, step and column of the first NaN or infinity."""
+    """Raises UserError with episode, step and column of the first NaN or infinity.
+
+    Numbers beyond `hdf5.LARGEST` are refused as well: their squares are infinite.
+    """
     for name in ("observations", "actions", "rewards", "costs"):
         array = getattr(episodes, name)
         for first in range(0, len(array), _BLOCK):
             block = array[first : first + _BLOCK]
-            if np.isfinite(block).all():
+            wrong = ~(np.abs(block) <= LARGEST)
+            if not wrong.any():
                 continue
-            row, *column = np.argwhere(~np.isfinite(block))[0]
+            row, *column = np.argwhere(wrong)[0]
             episode = int(np.searchsorted(episodes.offsets, first + row, "right")) - 1
             step = first + row - episodes.offsets[episode]
             value = block[(row, *column)]
             raise UserError(_where(episodes, name, value, episode, step, column))
     finals = episodes.final_observations
-    if not np.isfinite(finals).all():
-        episode, column = np.argwhere(~np.isfinite(finals))[0]
+    wrong = ~(np.abs(finals) <= LARGEST)
+    if wrong.any():
+        episode, column = np.argwhere(wrong)[0]
         step = episodes.lengths[episode]
         value = finals[episode, column]
         raise UserError(
@@ -59,8 +65,8 @@ def _where(episodes, name, value, episode, step, column) -> str:
     place = f"episode {episode}, step {step}"
     place += f", column {column[0]}" if len(column) else ""
     return (
-        f"data of {episodes.task}: {name} has {value} in {place}; expected finite "
-        "numbers"
+        f"data of {episodes.task}: {name} has {value:g} in {place}; expected finite "
+        f"numbers of at most {LARGEST:g} in size"
     )
 
 

@@ -1,6 +1,7 @@
 """Files that are either written whole or not at all."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it takes `path`'s place.
 
     The parent folder is made. If the body raises, `path` keeps what it held and the
-    temporary file is removed. Raises `UserError` if the folder cannot be written.
+    temporary file is removed. Raises `UserError` if the file cannot be written: no
+    rights, a file where a folder should be, a read-only or full disk.
     """
     path = Path(path)
     # The suffix stays last: image writers choose their format by it.
@@ -22,18 +24,47 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         os.replace(temporary, path)
-    except (
-        FileExistsError,
-        IsADirectoryError,
-        NotADirectoryError,
-        PermissionError,
-    ) as e:
-        raise UserError(
-            f"cannot write {str(path)!r} ({e.strerror}); expected a writable folder"
-        ) from e
+    except OSError as error:
+        # A file that the body reads and that is not there is no fault of the disk.
+        if isinstance(error, FileNotFoundError) or error.errno is None:
+            raise
+        raise _cannot_write(path, error) from error
     finally:
-        if path.parent.is_dir():
+        with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _cannot_write(path: Path, error: OSError) -> UserError:
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    wanted = "free space" if is_full else "a writable folder"
+    return UserError(
+        f"cannot write {str(path)!r} ({error.strerror}); expected {wanted}"
+    )
+
+
+def probe(path: str | os.PathLike) -> None:
+    """Raises `UserError` now where `replacing(path)` would later; leaves no trace.
+
+    For long work, whose result should not be lost for a folder that was never writable.
+    """
+    path = Path(path)
+    made = [folder for folder in path.parents if not folder.exists()]
+    if path.is_dir():
+        raise UserError(f"cannot write {str(path)!r}: is a folder; expected a file")
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"\0")
+            raise _Enough
+    except _Enough:
+        pass
+    finally:
+        for folder in made:  # the innermost first
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+class _Enough(Exception):
+    """Leaves `replacing` before the file is replaced."""
 
 
 def write_text(path: str | os.PathLike, text: str) -> Path:

@@ -29,6 +29,7 @@ def spoiled(name, index, value):
             "nan in episode 0, step 0, column 2",
         ),
         ("actions", (39, 1), -np.inf, "-inf in episode 0, step 39, column 1;"),
+        ("observations", (7, 3), 1e30, "has 1e+30 in episode 0, step 7, column 3;"),
         ("rewards", 40, np.nan, "rewards has nan in episode 1, step 0;"),
         ("costs", 0, np.inf, "costs has inf in episode 0, step 0;"),
         ("final_observations", (1, 4), np.nan, "nan in episode 1, step 25, column 4;"),

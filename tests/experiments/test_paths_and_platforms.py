@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from absl import flags
 
 from experiments import cli
 from tests.experiments.test_cli import ROOT
@@ -85,6 +86,21 @@ def test_a_user_without_home_and_a_url_at_the_door():
     assert done.stderr.startswith(b"error: flag --out=gs://bucket/x: expected a path")
 
 
+def test_seeds_are_of_32_bits(monkeypatch):
+    values = flags.FlagValues()
+    monkeypatch.setattr(cli.flags, "DEFINE_integer", partial_define(values))
+    cli.define_seed("seed", 3, "Of all.")
+    assert values(["x", "--seed=4294967295"]) and values.seed == 2**32 - 1
+    for wrong in ("-1", "4294967296", "1.5"):
+        with pytest.raises(flags.IllegalFlagValueError):
+            values(["x", f"--seed={wrong}"])
+
+
+def partial_define(values):
+    define = flags.DEFINE_integer
+    return lambda *args, **kwargs: define(*args, flag_values=values, **kwargs)
+
+
 def test_an_ascii_terminal():
     done = run("--out=/tmp/\u00fc", PYTHONIOENCODING="ascii", PYTHONUTF8="1")
     assert done.returncode == 0 and done.stdout == b"out: /tmp/\\xfc\n"
@@ -101,6 +117,23 @@ def test_a_platform_that_is_not_there(platform):
     errors = [line for line in lines if line.startswith("error:")]
     assert done.returncode == 2 and len(errors) == 1
     assert errors[0].startswith(f"error: JAX_PLATFORMS={platform}: JAX finds no such")
+
+
+@pytest.mark.parametrize(
+    ("resumes", "promise"),
+    [(True, "run the same command again to resume"), (False, "from the beginning")],
+)
+def test_what_is_said_after_an_interrupt(monkeypatch, capsys, resumes, promise):
+    """Only what resumes says so."""
+
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.app, "run", lambda main, **_: main(["x"]))
+    with pytest.raises(SystemExit) as error:
+        cli.run(interrupted, resumes=resumes)
+    assert error.value.code == 130
+    assert promise in capsys.readouterr().err
 
 
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):

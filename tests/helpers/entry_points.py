@@ -16,8 +16,13 @@ import h5py  # noqa: F401
 import optax  # noqa: F401
 
 from sas_jax import checkpoint
-from sas_jax.experiment import ExperimentConfig
+from sas_jax.learners import default_config
 from sas_jax.training import fit  # noqa: F401
+
+
+LOADED = types.SimpleNamespace(
+    config=default_config("PointGoal1"), spec=None, step=1, run={}
+)
 
 
 def start(name: str, arguments: list[str]) -> tuple[int, str]:
@@ -28,8 +33,7 @@ def start(name: str, arguments: list[str]) -> tuple[int, str]:
         child = os.fork()
         if child == 0:
             os.dup2(log.fileno(), 2)
-            loaded = types.SimpleNamespace(config=ExperimentConfig(), spec=None, step=1)
-            checkpoint.load = lambda *_, **__: loaded
+            checkpoint.load = lambda *_, **__: LOADED
             sys.argv = [name, *arguments]
             status = 0
             try:
