@@ -19,7 +19,6 @@ from sas_jax import checkpoint
 from sas_jax.learners import default_config
 from sas_jax.training import fit  # noqa: F401
 
-
 LOADED = types.SimpleNamespace(
     config=default_config("PointGoal1"), spec=None, step=1, run={}
 )
