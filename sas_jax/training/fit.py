@@ -119,6 +119,22 @@ def _check_data(config: ExperimentConfig, episodes: Episodes) -> None:
     checks.check_finite(episodes)
 
 
+class SettingsWarning(UserWarning):
+    """Settings that can be trained with, but hardly can be meant."""
+
+
+def warn_settings(train: TrainConfig) -> None:
+    """One `SettingsWarning` where training ends before the learning rate is reached."""
+    if train.num_steps <= train.warmup:
+        warnings.warn(
+            f"train.num_steps {train.num_steps} is within train.warmup {train.warmup}: "
+            f"the learning rate never reaches {train.learning_rate:g}; expected more "
+            "steps, or a shorter warm-up",
+            SettingsWarning,
+            stacklevel=3,
+        )
+
+
 class _Run(NamedTuple):
     """What the loop needs beside the states; data and validation on the devices."""
 
@@ -161,6 +177,7 @@ def fit(
     Warns:
       SeedWarning: a lane failed while others go on; see `checkpoint.Checkpoint.run`.
       DataWarning: what deserves a look in the data; see `data.checks.warn`.
+      SettingsWarning: see `warn_settings`.
     """
     algorithm = learners.get(learners.check(config).algo)
     _check_data(config, episodes)
@@ -179,6 +196,7 @@ def fit(
         step = saved.step
         if step < train.num_steps and not saved.run.get("is_finished"):
             checks.warn(episodes, context=algorithm.context(config))
+            warn_settings(train)
             data = algorithm.to_device(config, spec, training, is_training=True)
             validation = algorithm.to_device(config, spec, held_out, is_training=False)
             first_host = devices.is_first_host()
