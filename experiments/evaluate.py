@@ -38,6 +38,9 @@ _DEVICES = flags.DEFINE_integer(
 _CRITIC = cli.define_path(
     "critic", None, "File of experiments.critic, for critic and gate variants."
 )
+_SHIFT = flags.DEFINE_string(
+    "shift", "", "A changed world, e.g. actuator:0.8,delay:1 (see envs/shift.py)."
+)
 _OUT = cli.define_path("out", None, "CSV (default: CHECKPOINT/results.csv).")
 _SET = flags.DEFINE_multi_string("set", [], "Setting, e.g. --set=sas.num_first=10.")
 
@@ -75,6 +78,7 @@ def main(argv):
         train_seed=_TRAIN_SEED.value,
         num_workers=_WORKERS.value,
         devices=_DEVICES.value,
+        shift=_SHIFT.value,
     )
     critic = None
     if _CRITIC.value:

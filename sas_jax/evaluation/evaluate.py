@@ -18,6 +18,7 @@ from sas_jax.card.verdict import warn_poor
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.config import SEEDS, Number, check
 from sas_jax.critic.network import Critic
+from sas_jax.envs import shift as shifts
 from sas_jax.envs.tasks import Task, get_task
 from sas_jax.envs.vector.env import VectorEnv
 from sas_jax.errors import UserError
@@ -40,6 +41,8 @@ class EvaluationConfig:
     num_episodes: layouts per variant, seeds first_seed, first_seed + 1, ...
     seed: base of every random draw of the agents. train_seed: index of the checkpoint's
       training seed. num_workers: environment processes; None means one a core.
+    shift: a changed world to run in, such as ``"actuator:0.8,delay:1"``, on the same
+      layouts; see `envs.shift`. Noise is a share of the training data's deviations.
     """
 
     variants: tuple[str, ...] = ("none", "rand", "sas")
@@ -51,6 +54,7 @@ class EvaluationConfig:
     train_seed: int = 0
     num_workers: int | None = None
     devices: int = 1
+    shift: str = ""
 
     def __post_init__(self):
         if isinstance(self.variants, str) or not self.variants:
@@ -60,6 +64,7 @@ class EvaluationConfig:
         if len(set(self.variants)) != len(self.variants):
             raise UserError(f"variants: {','.join(self.variants)} names one twice")
         check_cost_limits(self.cost_limits)
+        shifts.parse(self.shift)
         if self.target_return is not None:
             check_target_returns((self.target_return,))
         seed = Number(least=0, below=SEEDS, whole=True)
@@ -240,7 +245,12 @@ def _evaluate_pass(loaded, config, task, part: Pass, critic, on_step) -> Evaluat
     size = min(runner.num_episodes, config.num_episodes)
     results, paths = [], None
     with VectorEnv(
-        task.name, part.num_groups * size, num_workers=config.num_workers
+        task.name,
+        part.num_groups * size,
+        num_workers=config.num_workers,
+        shift=config.shift,
+        # Columns that are constant in the data have no spread of their own.
+        obs_std=np.where(loaded.spec.obs_active, loaded.spec.obs_std, 0.0),
     ) as envs:
         for first in range(0, config.num_episodes, size):
             out = runner.run(envs, all_seeds[first : first + size], on_step)
@@ -309,6 +319,7 @@ def _results(loaded, config, task, part: Pass, out) -> list[EpisodeResult]:
                     normalized_return=float(task.normalized_return(value)),
                     normalized_cost=float(task.normalized_cost(cost, limit)),
                     align_seconds=seconds if has_prompt else math.nan,
+                    shift=str(shifts.parse(config.shift)),
                     **_alignment(known, index),
                     **_drift(ended, index),
                 )

@@ -35,6 +35,8 @@ class EpisodeResult:
     drift: how far the real episode's energy rose above the level at most;
       drift_outside: share of real steps outside the invariant set; NaN if not tracked.
     drift_alarm: first step of the alarm, -1 without one.
+    shift: the changed world that the episode ran in, as `envs.shift` writes it; "" for
+      the task's own.
     extra: further CSV columns, kept as text.
     """
 
@@ -62,6 +64,7 @@ class EpisodeResult:
     drift: float = math.nan
     drift_outside: float = math.nan
     drift_alarm: int = -1
+    shift: str = ""
     extra: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -78,6 +81,7 @@ class EpisodeResult:
             self.train_seed,
             self.episode_seed,
             self.cost_limit,
+            self.shift,
         )
 
 
@@ -87,7 +91,14 @@ _ATTRIBUTES = {
 # CSV column -> attribute; they differ only where Python reserves the word.
 _COLUMN_OF = {name: name for name in _ATTRIBUTES} | {"episode_return": "return"}
 # Columns that a table has only where some row has something to say in them.
-_LATER = ("num_realigned", "num_gated", "drift", "drift_outside", "drift_alarm")
+_LATER = (
+    "num_realigned",
+    "num_gated",
+    "drift",
+    "drift_outside",
+    "drift_alarm",
+    "shift",
+)
 COLUMNS: tuple[str, ...] = tuple(c for c in _COLUMN_OF.values() if c not in _LATER)
 # Diagnostics may be blank, and may be NaN or infinite; the rest must be numbers.
 _OPTIONAL = {
@@ -196,10 +207,11 @@ def read_results(path: str | os.PathLike) -> list[EpisodeResult]:
 
 def describe_key(key: tuple) -> str:
     """A row's key in words, for messages."""
-    task, algo, train_seed, episode_seed, cost_limit = key
+    task, algo, train_seed, episode_seed, cost_limit, shift = key
+    world = f", shift {shift}" if shift else ""
     return (
         f"{task} {algo}, train_seed {train_seed}, episode_seed {episode_seed}, "
-        f"cost_limit {cost_limit:g}"
+        f"cost_limit {cost_limit:g}{world}"
     )
 
 

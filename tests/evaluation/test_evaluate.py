@@ -195,6 +195,31 @@ def test_rows_do_not_depend_on_workers_blocks_or_companions(three_episodes):
                 np.testing.assert_array_equal(value, wanted, err_msg=f"{key} {name}")
 
 
+def test_a_changed_world_is_paired_with_the_tasks_own(three_episodes, tmp_path):
+    """The same layout, another episode, and a row that says so."""
+    settings = {
+        "variants": ("none",),
+        "cost_limits": (40.0,),
+        "num_episodes": 1,
+        "first_seed": FIRST_SEED,
+    }
+    own, own_table, _, _ = three_episodes
+    out, table, _, _ = run("dt", shift="obs_noise:0.5, actuator:0.70", **settings)
+    row, partner = table["none", 40.0, FIRST_SEED], own_table["none", 40.0, FIRST_SEED]
+    for name, places in own.paths.layouts[FIRST_SEED].items():
+        np.testing.assert_array_equal(out.paths.layouts[FIRST_SEED][name], places)
+    np.testing.assert_array_equal(out.paths.pose[0, 0], own.paths.pose[0, 0])
+    assert row.episode_return != partner.episode_return
+    spec = make_checkpoint().spec
+    noise = out.paths.first_obs[0] - own.paths.first_obs[0]
+    assert (noise[spec.obs_active] != 0).mean() > 0.9
+    assert not noise[~spec.obs_active].any()
+    assert (row.shift, partner.shift) == ("actuator:0.7,obs_noise:0.5", "")
+    assert row.key != partner.key
+    path = write_results(tmp_path / "results.csv", [*out.results, *own.results])
+    assert [r.shift for r in read_results(path)][:2] == [row.shift, ""]
+
+
 def test_results_can_be_written_and_read(three_episodes, tmp_path):
     results = three_episodes[0].results
     path = write_results(tmp_path / "results.csv", results)
@@ -261,6 +286,7 @@ def test_a_gate_acts_on_each_threshold():
         ({"variants": ()}, "expected a tuple of at least one name"),
         ({"variants": ("none", "none")}, "names one twice"),
         ({"target_return": math.inf}, "target_returns: inf"),
+        ({"shift": "mess:2"}, "did you mean 'mass'"),
         ({"first_seed": -1}, "first_seed"),
         ({"first_seed": 2**32}, "first_seed"),
     ],
