@@ -21,6 +21,7 @@ from sas_jax.data.spec import DataSpec
 from sas_jax.envs.vector.env import VectorEnv
 from sas_jax.errors import UserError
 from sas_jax.gaussian import split_keys
+from sas_jax.policies.teacher_forcing import at_present
 
 # A replayed observation may differ from the recorded one by float32's rounding only.
 _REPLAY_ERROR = 1e-4
@@ -34,9 +35,7 @@ def _make_act(model: SequenceModel, variables: Any, keys: jax.Array):
 
     @jax.jit
     def act(variables, state, obs, tokens, recorded, is_replayed, t):
-        state = state.replace(
-            obs=model.standardise(obs), return_to_go=tokens[0], cost_to_go=tokens[1]
-        )
+        state = at_present(state, model.standardise(obs), *tokens)
         observed = model.observe(variables, state, None)
         noise = jax.vmap(
             lambda key: jax.random.normal(

@@ -7,6 +7,7 @@ import numpy as np
 from sas_jax.alignment.imagination import imagine
 from sas_jax.gaussian import split_keys
 from sas_jax.models.vae import decoder_log_std
+from sas_jax.policies.teacher_forcing import Steps, at_present, force
 
 HORIZONS = (10, 25, 50, 100)
 
@@ -17,6 +18,14 @@ def imagine_from(model, spec, variables, rows, key, num_candidates):
     The real context is written into the ring by the very step that imagines.
     """
     batch, context = rows.batch, rows.context
+    # Rows may begin anywhere in an episode.
+    past = Steps(
+        obs=batch.obs[:, :context],
+        action=batch.action[:, :context],
+        return_to_go=batch.return_to_go[:, :context] * spec.return_scale,
+        cost_to_go=batch.cost_to_go[:, :context] * spec.cost_scale,
+        length=jnp.full(batch.obs.shape[0], context),
+    )
 
     def one_candidate(candidate_key):
         count = batch.is_valid.shape[0]
@@ -24,38 +33,19 @@ def imagine_from(model, spec, variables, rows, key, num_candidates):
         raw = batch.obs[:, 0] * spec.obs_std[None] + spec.obs_mean[None]
         zeros = jnp.zeros(count)
         state = model.start(variables, keys, raw, zeros, zeros, model.context)
-
-        def tokens(state, t):
-            return state.replace(
-                obs=batch.obs[:, t],
-                return_to_go=batch.return_to_go[:, t] * spec.return_scale,
-                cost_to_go=batch.cost_to_go[:, t] * spec.cost_scale,
-            )
-
-        def feed(state, t):
-            # Rows may begin anywhere in an episode: the ring counts remembered steps,
-            # while the embedding wants the true time step.
-            state = tokens(state, t)
-            observed = model.observe(variables, state, None)
-            state = model.commit(variables, state, observed, batch.action[:, t], None)
-            return state, None
-
         state = state.replace(timestep=batch.timestep[:, 0])
-        state = state.replace(window=jnp.ones_like(state.window))
-        for_window = jnp.full_like(state.window, model.context)
-
-        def feed_growing(state, t):
-            state = state.replace(window=jnp.minimum(for_window, t + 1))
-            return feed(state, t)
-
-        state, _ = jax.lax.scan(feed_growing, state, jnp.arange(context))
-        state = state.replace(window=jnp.minimum(for_window, context + 1))
-        state = tokens(state, context)
+        most = state.window
+        state, _ = force(model, variables, state, past, is_standardised=True)
+        state = at_present(
+            state.replace(window=jnp.minimum(most, context + 1)),
+            batch.obs[:, context],
+            batch.return_to_go[:, context] * spec.return_scale,
+            batch.cost_to_go[:, context] * spec.cost_scale,
+        )
 
         def step(variables, keys, state, prompt):
             output, after = model.step(variables, keys, state, prompt)
-            window = jnp.minimum(for_window, state.window + 1)
-            return output, after.replace(window=window)
+            return output, after.replace(window=jnp.minimum(most, state.window + 1))
 
         outputs, _ = imagine(step, variables, keys, state, None, horizon=rows.horizon)
         return outputs
@@ -78,20 +68,42 @@ def imagination_parts(model, net, spec, variables, rows, seed, num_candidates):
         return imagine_from(model, spec, variables, rows, key, num_candidates)
 
     outputs = run(variables, jax.random.key(seed))
-    context = rows.context
-    real_obs = rows.batch.obs[:, context:-1]
-    valid = np.asarray(rows.batch.is_valid[:, context:])
-    obs = model.standardise(outputs.obs[0])
+    imagined = model.standardise(outputs.obs[0])
+    real = rows.batch.obs[:, rows.context : -1]
+    valid = np.asarray(rows.batch.is_valid[:, rows.context :])
+    steps = list(range(1, rows.horizon + 1))
+    density = {"steps": steps}
+    for name, obs in (("imagined", imagined), ("real", real)):
+        found = _marginal_densities(net, variables, obs, seed + 1)
+        values = np.where(valid.T, np.asarray(found), np.nan)
+        density[f"{name}_mean"] = np.nanmean(values, 1).tolist()
+        density[f"{name}_sd"] = np.nanstd(values, 1).tolist()
+    active = np.asarray(spec.obs_active)
+
+    def spread(x):
+        x = np.where(valid[..., None], np.asarray(x), np.nan)[..., active]
+        return np.sqrt(np.nanmean(np.nanvar(x, axis=0), axis=-1))
+
+    ratio = spread(imagined) / np.maximum(spread(real), 1e-12)
+    return {
+        "log_density": density,
+        "spread": {"steps": steps, "ratio": ratio.tolist()},
+        "cost": _cost_part(outputs.cost, rows, valid),
+    }
+
+
+def _marginal_densities(net, variables, obs, seed: int):
+    """Log-densities `[T, B]` of states `[B, T, O]` under the data's distribution."""
 
     @jax.jit
-    def log_density(variables, x):
+    def run(variables, x):
         log_std = decoder_log_std(
             variables["variances"]["marginal"], floor=net.config.decoder_floor
         )
 
         def at_step(step_obs):
             noise = jax.random.normal(
-                jax.random.key(seed + 1),
+                jax.random.key(seed),
                 (8, step_obs.shape[0], net.config.marginal_latent_dim),
             )
             return net.apply(
@@ -104,44 +116,28 @@ def imagination_parts(model, net, spec, variables, rows, seed, num_candidates):
 
         return jax.lax.map(at_step, jnp.moveaxis(x, 1, 0))
 
-    def curve(values):
-        values = np.where(valid.T, np.asarray(values), np.nan)
-        return np.nanmean(values, 1), np.nanstd(values, 1)
+    return run(variables, obs)
 
-    imagined_mean, imagined_sd = curve(log_density(variables, obs))
-    real_mean, real_sd = curve(log_density(variables, real_obs))
-    active = np.asarray(spec.obs_active)
 
-    def spread(x):
-        x = np.where(valid[..., None], np.asarray(x), np.nan)[..., active]
-        return np.sqrt(np.nanmean(np.nanvar(x, axis=0), axis=-1))
-
-    ratio = spread(obs) / np.maximum(spread(real_obs), 1e-12)
-    predicted = np.where(valid, np.asarray(outputs.cost).mean(0), 0.0)
-    single = np.where(valid, np.asarray(outputs.cost)[0], 0.0)
-    real_cost = np.where(valid, np.asarray(rows.batch.cost[:, context:]), 0.0)
+def _cost_part(imagined, rows, valid):
+    """Imagined cost `[C, B, T]` against the cost of the real continuation."""
+    imagined = np.asarray(imagined)
+    predicted = np.where(valid, imagined.mean(0), 0.0)
+    single = np.where(valid, imagined[0], 0.0)
+    real = np.where(valid, np.asarray(rows.batch.cost[:, rows.context :]), 0.0)
     horizons = [h for h in HORIZONS if h <= rows.horizon]
-    sums = [(predicted[:, :h].sum(1), real_cost[:, :h].sum(1)) for h in horizons]
-    pairs = list(zip(sums, horizons, strict=True))
-    steps = list(range(1, rows.horizon + 1))
+    of_mean, of_one, of_real = (
+        [x[:, :h].sum(1) for h in horizons] for x in (predicted, single, real)
+    )
     return {
-        "log_density": {
-            "steps": steps,
-            "imagined_mean": imagined_mean.tolist(),
-            "imagined_sd": imagined_sd.tolist(),
-            "real_mean": real_mean.tolist(),
-            "real_sd": real_sd.tolist(),
-        },
-        "spread": {"steps": steps, "ratio": ratio.tolist()},
-        "cost": {
-            "horizons": horizons,
-            "correlation": [correlation(p, r) for p, r in sums],
-            "correlation_single": [
-                correlation(single[:, :h].sum(1), real_cost[:, :h].sum(1))
-                for h in horizons
-            ],
-            "rate_imagined": [float(p.mean() / h) for (p, _), h in pairs],
-            "rate_real": [float(r.mean() / h) for (_, r), h in pairs],
-            "candidates": num_candidates,
-        },
+        "horizons": horizons,
+        "correlation": list(map(correlation, of_mean, of_real)),
+        "correlation_single": list(map(correlation, of_one, of_real)),
+        "rate_imagined": [
+            float(x.mean() / h) for x, h in zip(of_mean, horizons, strict=True)
+        ],
+        "rate_real": [
+            float(x.mean() / h) for x, h in zip(of_real, horizons, strict=True)
+        ],
+        "candidates": len(imagined),
     }

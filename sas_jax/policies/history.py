@@ -7,6 +7,7 @@ but nothing has to be known about the model. What lies further back than K steps
 forgotten, through the policy's layers too.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -43,52 +44,84 @@ def _no_outcome(variables, obs, action, next_obs):
 def from_history_policy(
     policy: Callable[..., tuple[jax.Array, jax.Array]],
     dynamics: Callable[..., tuple[jax.Array, jax.Array]],
-    *,
-    action_dim: int,
-    context: int,
-    prompt_steps: int,
-    prompt_place: str = "pinned",
-    outcome: Callable[..., tuple[jax.Array, jax.Array]] = _no_outcome,
-    density: Callable[..., jax.Array] | None = None,
+    **settings,
 ) -> SequenceModel:
-    """Builds a `SequenceModel` out of functions of one trajectory.
+    """A `SequenceModel` out of functions of one trajectory; see `HistoryPolicy`."""
+    return HistoryPolicy(policy, dynamics, **settings).sequence_model()
 
-    Args:
-      policy: (variables, history, mask) -> mean, log_std `[A]` of a Gaussian; actions
-        are clipped to [-1, 1] when executed. history is a `Trajectory` of S steps: the
-        prompt's, then those of the episode, oldest first; the last one is the present,
-        without an action yet. mask `[S]` bool says which of them exist.
-      dynamics: (variables, history, mask, action) -> mean, log_std `[O]` of the next
-        observation, a Gaussian.
-      context: K, steps of the episode in sight, the present one included.
-      prompt_steps: steps of a whole prompt (fragments x L). It takes as many steps of
-        the context where prompt_place is "pinned", and none where it is "beside".
-      outcome: (variables, obs, action, next_obs) -> reward, cost of an imagined step.
-      density: (variables, obs) -> log rho of an observation under the data; left out,
-        the dynamics' own density, and 0 for an episode's first observation.
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HistoryPolicy:
+    """The functions of a `SequenceModel` for a policy of whole histories.
+
+    policy: (variables, history, mask) -> mean, log_std `[A]` of a Gaussian; actions are
+      clipped to [-1, 1] when executed. history is a `Trajectory` of S steps: the
+      prompt's, then those of the episode, oldest first; the last one is the present,
+      without an action yet. mask `[S]` bool says which of them exist.
+    dynamics: (variables, history, mask, action) -> mean, log_std `[O]` of the next
+      observation, a Gaussian.
+    context: K, steps of the episode in sight, the present one included.
+    prompt_steps: steps of a whole prompt (fragments x L). It takes as many steps of the
+      context where prompt_place is "pinned", and none where it is "beside".
+    outcome: (variables, obs, action, next_obs) -> reward, cost of an imagined step.
+    density: (variables, obs) -> log rho of an observation under the data; left out, the
+      dynamics' own density, and 0 for an episode's first observation.
 
     Raises:
       UserError: a prompt that leaves no room in the context, or another place.
     """
-    if prompt_place not in ("pinned", "beside"):
-        raise UserError(
-            f"prompt_place {prompt_place!r}: expected pinned or beside for a policy of "
-            "whole histories"
-        )
-    takes_room = prompt_place == "pinned"
-    if takes_room and prompt_steps >= context:
-        raise UserError(
-            f"prompt_steps: a prompt of {prompt_steps} steps leaves no room in a "
-            f"context of {context} steps; shorten it or set prompt_place=beside"
+
+    policy: Callable[..., tuple[jax.Array, jax.Array]]
+    dynamics: Callable[..., tuple[jax.Array, jax.Array]]
+    _: dataclasses.KW_ONLY
+    action_dim: int
+    context: int
+    prompt_steps: int
+    prompt_place: str = "pinned"
+    outcome: Callable[..., tuple[jax.Array, jax.Array]] = _no_outcome
+    density: Callable[..., jax.Array] | None = None
+
+    def __post_init__(self):
+        if self.prompt_place not in ("pinned", "beside"):
+            raise UserError(
+                f"prompt_place {self.prompt_place!r}: expected pinned or beside for a "
+                "policy of whole histories"
+            )
+        if self.takes_room and self.prompt_steps >= self.context:
+            raise UserError(
+                f"prompt_steps: a prompt of {self.prompt_steps} steps leaves no room "
+                f"in a context of {self.context} steps; shorten it or set "
+                "prompt_place=beside"
+            )
+
+    @property
+    def takes_room(self) -> bool:
+        """Whether a prompt takes as many steps of the context as it is long."""
+        return self.prompt_place == "pinned"
+
+    def sequence_model(self) -> SequenceModel:
+        """These functions as alignment and imagination see them."""
+        room = self.prompt_steps if self.takes_room else 0
+        return SequenceModel(
+            encode_prompt=self.encode_prompt,
+            start=self.start,
+            step=self.step,
+            observe=self.observe,
+            commit=self.commit,
+            context=self.context,
+            prompt_window=self.context - room,
+            foresee=self.foresee,
+            score=self.score,
+            first_density_differs=self.density is None,
         )
 
-    def present(state):
+    def _present(self, state: HistoryState) -> Trajectory:
         """The step that is about to be made, `[P, 1]`."""
         count = state.timestep.shape[0]
         zeros = jnp.zeros((count, 1))
         return Trajectory(
             obs=state.obs[:, None],
-            action=jnp.zeros((count, 1, action_dim)),
+            action=jnp.zeros((count, 1, self.action_dim)),
             reward=zeros,
             cost=zeros,
             return_to_go=state.return_to_go[:, None],
@@ -97,19 +130,17 @@ def from_history_policy(
             is_valid=jnp.ones((count, 1), bool),
         )
 
-    def context_of(state, prompt):
+    def _in_sight(self, state, prompt):
         """History `[P, S]` and mask `[P, S]` as the policy reads them."""
         count = state.timestep.shape[0]
-        history = jax.tree.map(
-            lambda a, b: jnp.concatenate([a, b], axis=1), state.past, present(state)
-        )
+        history = _joined(state.past, self._present(state))
         last = jnp.zeros((count, 1))
         # A step's reward and cost are what its tokens lost until the next one.
         reward, cost = (
             jnp.concatenate([token[:, :-1] - token[:, 1:], last], axis=1)
             for token in (history.return_to_go, history.cost_to_go)
         )
-        age = jnp.arange(context)[::-1]
+        age = jnp.arange(self.context)[::-1]
         limit = jnp.minimum(state.timestep, state.window - 1)
         mask = age[None, :] <= limit[:, None]
         history = history.replace(reward=reward, cost=cost, is_valid=mask)
@@ -122,33 +153,32 @@ def from_history_policy(
             )
         shown = jnp.broadcast_to(prompt.is_present, (count,))[:, None]
         shown = jnp.broadcast_to(shown, steps.reward.shape)
-        history = jax.tree.map(
-            lambda a, b: jnp.concatenate([a, b], axis=1), steps, history
-        )
-        return history, jnp.concatenate([shown, mask], axis=1)
+        return _joined(steps, history), jnp.concatenate([shown, mask], axis=1)
 
-    def score(variables, keys, prediction, obs):
-        del keys
-        if density is not None:
-            return jax.vmap(density, (None, 0))(variables, obs)
-        return gaussian_log_prob(obs, *prediction).sum(-1)
+    def encode_prompt(self, variables, segment, is_present) -> Prompt:
+        """The segment itself: there is no memory to compute."""
+        del variables
+        return Prompt(segment=segment, memory=(), is_present=is_present)
 
-    def start(variables, keys, obs, return_to_go, cost_to_go, window):
+    def start(
+        self, variables, keys, obs, return_to_go, cost_to_go, window
+    ) -> HistoryState:
+        """P trajectories at their first observation `[P, O]`."""
         count = obs.shape[0]
-        empty = jnp.zeros((count, context - 1))
+        empty = jnp.zeros((count, self.context - 1))
         past = Trajectory(
-            obs=jnp.zeros((count, context - 1, obs.shape[1])),
-            action=jnp.zeros((count, context - 1, action_dim)),
+            obs=jnp.zeros((count, self.context - 1, obs.shape[1])),
+            action=jnp.zeros((count, self.context - 1, self.action_dim)),
             reward=empty,
             cost=empty,
             return_to_go=empty,
             cost_to_go=empty,
-            timestep=jnp.zeros((count, context - 1), jnp.int32),
+            timestep=jnp.zeros((count, self.context - 1), jnp.int32),
             is_valid=empty > 0,
         )
         first = jnp.zeros(count)
-        if density is not None:
-            first = score(variables, keys, None, obs)
+        if self.density is not None:
+            first = self.score(variables, keys, None, obs)
         return HistoryState(
             past=past,
             timestep=jnp.zeros(count, jnp.int32),
@@ -159,40 +189,45 @@ def from_history_policy(
             log_density=first,
         )
 
-    def encode_prompt(variables, segment, is_present):
-        return Prompt(segment=segment, memory=(), is_present=is_present)
-
-    def observe(variables, state, prompt):
-        history, mask = context_of(state, prompt)
-        mean, log_std = jax.vmap(policy, (None, 0, 0))(variables, history, mask)
+    def observe(self, variables, state, prompt) -> Observed:
+        """The policy's distribution at the present state."""
+        history, mask = self._in_sight(state, prompt)
+        mean, log_std = jax.vmap(self.policy, (None, 0, 0))(variables, history, mask)
         return Observed(mean=mean, log_std=log_std, ring=(), pending=())
 
-    def commit(variables, state, observed, action, prompt):
-        made = present(state).replace(action=action[:, None])
-        past = jax.tree.map(
-            lambda old, new: jnp.concatenate([old[:, 1:], new], axis=1),
-            state.past,
-            made,
-        )
+    def commit(self, variables, state, observed, action, prompt) -> HistoryState:
+        """The state with the step remembered; its action is `[P, A]`."""
+        del variables, observed, prompt
+        made = self._present(state).replace(action=action[:, None])
+        past = _joined(jax.tree.map(lambda x: x[:, 1:], state.past), made)
         return state.replace(past=past, timestep=state.timestep + 1)
 
-    def foresee(variables, state, observed, action, prompt):
-        history, mask = context_of(state, prompt)
-        prediction = jax.vmap(dynamics, (None, 0, 0, 0))(
+    def foresee(self, variables, state, observed, action, prompt):
+        """As `commit`, and the dynamics' Gaussian of the next observation."""
+        history, mask = self._in_sight(state, prompt)
+        prediction = jax.vmap(self.dynamics, (None, 0, 0, 0))(
             variables, history, mask, action
         )
-        return commit(variables, state, observed, action, prompt), prediction
+        return self.commit(variables, state, observed, action, prompt), prediction
 
-    def step(variables, keys, state, prompt):
+    def score(self, variables, keys, prediction, obs) -> jax.Array:
+        """`[P]` log-density of an observation `[P, O]`."""
+        del keys
+        if self.density is not None:
+            return jax.vmap(self.density, (None, 0))(variables, obs)
+        return gaussian_log_prob(obs, *prediction).sum(-1)
+
+    def step(self, variables, keys, state, prompt) -> tuple[StepOutput, HistoryState]:
+        """Imagines one step of P trajectories."""
         keys = jax.vmap(jax.random.fold_in)(keys, state.timestep)
-        noise = normal_rows(keys, (action_dim + state.obs.shape[1],))
-        observed = observe(variables, state, prompt)
-        spread = jnp.exp(observed.log_std)
-        sample = observed.mean + spread * noise[:, :action_dim]
+        noise = normal_rows(keys, (self.action_dim + state.obs.shape[1],))
+        action_noise, obs_noise = jnp.split(noise, [self.action_dim], axis=1)
+        observed = self.observe(variables, state, prompt)
+        sample = observed.mean + jnp.exp(observed.log_std) * action_noise
         action = jnp.clip(sample, -1.0, 1.0)
-        after, prediction = foresee(variables, state, observed, action, prompt)
-        obs = prediction[0] + jnp.exp(prediction[1]) * noise[:, action_dim:]
-        reward, cost = jax.vmap(outcome, (None, 0, 0, 0))(
+        after, prediction = self.foresee(variables, state, observed, action, prompt)
+        obs = prediction[0] + jnp.exp(prediction[1]) * obs_noise
+        reward, cost = jax.vmap(self.outcome, (None, 0, 0, 0))(
             variables, state.obs, action, obs
         )
         log_prob = gaussian_log_prob(sample, observed.mean, observed.log_std)
@@ -211,18 +246,10 @@ def from_history_policy(
             obs=obs,
             return_to_go=state.return_to_go - reward,
             cost_to_go=state.cost_to_go - cost,
-            log_density=score(variables, keys, prediction, obs),
+            log_density=self.score(variables, keys, prediction, obs),
         )
 
-    return SequenceModel(
-        encode_prompt=encode_prompt,
-        start=start,
-        step=step,
-        observe=observe,
-        commit=commit,
-        context=context,
-        prompt_window=context - prompt_steps if takes_room else context,
-        first_density_differs=density is None,
-        foresee=foresee,
-        score=score,
-    )
+
+def _joined(first: Trajectory, second: Trajectory) -> Trajectory:
+    """Two stretches `[P, ...]` one after the other along time."""
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), first, second)

@@ -30,6 +30,87 @@ class Steps(NamedTuple):
     length: jax.Array
 
 
+class Forced(NamedTuple):
+    """What the model says at each of T real steps.
+
+    mean, log_std: `[B, T, A]` the policy's distribution. following: `[B, T]` log rho of
+    the observation that follows; at the last step, of that step's own; NaN where
+    nothing was scored.
+    """
+
+    mean: jax.Array
+    log_std: jax.Array
+    following: jax.Array
+
+
+def at_present(
+    state: Any, obs: jax.Array, return_to_go: jax.Array, cost_to_go: jax.Array
+) -> Any:
+    """The model's state at a real observation with the true tokens.
+
+    obs: `[B, O]` in the model's units. return_to_go, cost_to_go: `[B]`.
+    """
+    return state.replace(obs=obs, return_to_go=return_to_go, cost_to_go=cost_to_go)
+
+
+def force(
+    model: SequenceModel,
+    variables: Params,
+    state: Any,
+    steps: Steps,
+    *,
+    prompt: Any = None,
+    score_keys: Key | None = None,
+    is_standardised: bool = False,
+) -> tuple[Any, Forced]:
+    """Runs a policy along real steps, which it remembers as if they were its own.
+
+    The steps may begin anywhere in an episode: nothing before them is in sight.
+
+    Args:
+      state: at the first step's time step; its window is the most that comes in sight.
+      steps: what happened; `length` is not looked at.
+      prompt: batched `[B]`, or shared by all, or None.
+      score_keys: `[B]` streams of the density's samples; None scores nothing.
+      is_standardised: the observations are in the model's units already.
+
+    Returns:
+      The state after the last step, with its window as before, and what was seen.
+    """
+    most = state.window
+
+    def advance(state, now):
+        t, raw, action, return_to_go, cost_to_go, following = now
+        obs = raw if is_standardised else model.standardise(raw)
+        state = at_present(state, obs, return_to_go, cost_to_go)
+        state = state.replace(window=jnp.minimum(most, t + 1))
+        observed = model.observe(variables, state, prompt)
+        given = (variables, state, observed, action, prompt)
+        if score_keys is None:
+            state, score = model.commit(*given), jnp.full(action.shape[0], jnp.nan)
+        else:
+            state, prediction = model.foresee(*given)
+            keys = jax.vmap(lambda key: jax.random.fold_in(key, t + 1))(score_keys)
+            score = model.score(variables, keys, prediction, following)
+        return state, Forced(observed.mean, observed.log_std, score)
+
+    def by_step(x):
+        return jnp.moveaxis(jnp.asarray(x), 1, 0)
+
+    obs = by_step(steps.obs)
+    inputs = (
+        jnp.arange(obs.shape[0]),
+        obs,
+        by_step(steps.action),
+        by_step(steps.return_to_go),
+        by_step(steps.cost_to_go),
+        jnp.concatenate([obs[1:], obs[-1:]]),
+    )
+    state, out = jax.lax.scan(advance, state, inputs)
+    out = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out)
+    return state.replace(window=most), out
+
+
 class Replay(NamedTuple):
     """The policy's distribution at every step, and the densities of what happened.
 
@@ -54,7 +135,7 @@ def replay(
     window: int | None = None,
     is_scored: bool = True,
 ) -> Replay:
-    """Runs a policy along real steps.
+    """Judges episodes from their first step as if the model had imagined them.
 
     Args:
       model: step functions. variables: its parameters.
@@ -78,39 +159,14 @@ def replay(
     state = state.replace(
         timestep=jnp.zeros(count, jnp.int32), window=window.astype(state.window.dtype)
     )
-
-    def advance(carry, now):
-        """carry: state and the density of the observation it stands at."""
-        state, log_density = carry
-        t, obs, action, return_to_go, cost_to_go, following = now
-        state = state.replace(
-            obs=model.standardise(obs), return_to_go=return_to_go, cost_to_go=cost_to_go
-        )
-        observed = model.observe(variables, state, prompt)
-        log_prob = gaussian_log_prob(action, observed.mean, observed.log_std).sum(-1)
-        given = (variables, state, observed, action, prompt)
-        out = Replay(observed.mean, observed.log_std, log_prob, log_density)
-        if not can_score:
-            return (model.commit(*given), log_density), out
-        state, prediction = model.foresee(*given)
-        step_keys = jax.vmap(lambda key: jax.random.fold_in(key, t + 1))(keys)
-        return (state, model.score(variables, step_keys, prediction, following)), out
-
-    def by_step(x):
-        return jnp.moveaxis(jnp.asarray(x), 1, 0)
-
-    obs = by_step(steps.obs)
-    inputs = (
-        jnp.arange(obs.shape[0]),
-        obs,
-        by_step(steps.action),
-        by_step(steps.return_to_go),
-        by_step(steps.cost_to_go),
-        jnp.concatenate([obs[1:], obs[-1:]]),
-    )
     first = state.log_density if can_score else jnp.full(count, jnp.nan)
-    _, out = jax.lax.scan(advance, (state, first), inputs)
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out)
+    score_keys = keys if can_score else None
+    _, seen = force(
+        model, variables, state, steps, prompt=prompt, score_keys=score_keys
+    )
+    log_prob = gaussian_log_prob(steps.action, seen.mean, seen.log_std).sum(-1)
+    log_density = jnp.concatenate([first[:, None], seen.following[:, :-1]], axis=1)
+    return Replay(seen.mean, seen.log_std, log_prob, log_density)
 
 
 def energies_of(run: Replay, length: jax.Array, config: SASConfig) -> jax.Array:
