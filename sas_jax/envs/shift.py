@@ -3,7 +3,8 @@
 A shift is said in text, such as ``"actuator:0.8,mass:1.3,delay:1"``, each part at most
 once and in any order:
 
-- ``actuator``: factor of the force that every actuator delivers, its limit included.
+- ``actuator``: factor of the force that every actuator delivers, its limit included; a
+  negative one reverses what an action does.
 - ``mass``: factor of the masses and inertias of the agent's bodies.
 - ``friction``: factor of every contact's friction, and of the damping of the joints
   that tie the agent to the world, which is how the suite models a Point's drag on the
@@ -30,13 +31,14 @@ from sas_jax.errors import UserError, nearest
 _NOISE_STREAM = 0x5F1F7
 _MOST_DELAY = 100
 _WORDS = {
-    "actuator": "a number > 0",
+    "actuator": "a number other than 0",
     "mass": "a number > 0",
     "friction": "a number > 0",
     "delay": f"an integer from 0 to {_MOST_DELAY}",
     "obs_noise": "a number >= 0",
 }
 _DYNAMICS = ("actuator", "mass", "friction")
+_POSITIVE = ("mass", "friction")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +56,9 @@ class Shift:
     obs_noise: float = 0.0
 
     def __post_init__(self):
-        for name in _DYNAMICS:
+        if not 0.0 < abs(self.actuator) < math.inf:
+            raise _bad("actuator", self.actuator)
+        for name in _POSITIVE:
             if not 0.0 < getattr(self, name) < math.inf:
                 raise _bad(name, getattr(self, name))
         if not 0 <= self.delay <= _MOST_DELAY or self.delay != int(self.delay):
@@ -143,9 +147,10 @@ def change_model(shift: Shift, model, data, agent: int) -> None:
     """
     import mujoco
 
+    # Force = gain x action + bias, where the bias of a servo opposes the motion.
     model.actuator_gainprm[:, :3] *= shift.actuator
-    model.actuator_biasprm[:, :3] *= shift.actuator
-    model.actuator_forcerange[:] *= shift.actuator
+    model.actuator_biasprm[:, :3] *= abs(shift.actuator)
+    model.actuator_forcerange[:] *= abs(shift.actuator)
     own = model.body_rootid == agent
     model.body_mass[own] *= shift.mass
     model.body_inertia[own] *= shift.mass

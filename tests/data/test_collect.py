@@ -49,7 +49,7 @@ def test_file_holds_episodes_and_their_dials(reference):
     assert data.task == TASK and data.num_episodes == 8
     np.testing.assert_array_equal(data.lengths, np.full(8, 500))
     columns = dsrl.read_columns(reference)
-    expected = ["budget", "clearance", "noise", "risk", "seed", "speed"]
+    expected = ["budget", "clearance", "gain", "noise", "risk", "seed", "speed"]
     assert sorted(columns) == expected
     for e in range(8):
         dials = behaviours_dials.sample(TASK, 5, e)
@@ -104,6 +104,24 @@ def test_a_changed_world_is_recorded_on_the_same_layouts(reference, tmp_path):
     )
     with pytest.raises(UserError, match="shift actuator:0.6,delay:2 where None is"):
         collect.collect(collect.Plan(TASK, episodes=1, seed=5), tmp_path / "a.hdf5")
+
+
+def test_reversed_worlds_show_the_same_motion(tmp_path):
+    """An episode is that of "graded"; in half of them actions have the other sign."""
+    episodes, seed = 2, 3
+    data = {
+        mixture: collect.collect(
+            collect.Plan(TASK, episodes, seed, mixture), tmp_path / f"{mixture}.hdf5"
+        )
+        for mixture in ("graded", "reversed")
+    }
+    gain = dsrl.read_columns(tmp_path / "reversed.hdf5")["gain"]
+    assert set(gain) == {1.0, -1.0}
+    one, other = data["graded"], data["reversed"]
+    for name in ("observations", "rewards", "costs"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    sign = np.repeat(gain, other.lengths)[:, None]
+    np.testing.assert_array_equal(sign * other.actions, one.actions)
 
 
 def children(pid):
@@ -308,6 +326,7 @@ def test_ctrl_c_is_one_line_and_keeps_what_is_done(tmp_path):
         ({"mixture": "grated"}, "did you mean 'graded'"),
         ({"shift": "mess:2"}, "did you mean 'mass'"),
         ({"shift": "obs_noise:0.1"}, "expected obs_std of shape"),
+        ({"shift": "actuator:2", "mixture": "reversed"}, "has actuators of its own"),
         ({"task": "PointPush1", "mixture": "budgeted"}, "for Goal and Button tasks"),
     ],
 )

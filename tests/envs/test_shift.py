@@ -112,6 +112,18 @@ def test_a_weaker_motor_drives_slower_by_its_factor():
 
 
 @pytest.mark.parametrize("name", TASKS)
+def test_reversed_motors_and_reversed_actions_are_the_same_world(name):
+    """Every bit but the sign of zero: rewards count the square of an action."""
+    actions = actions_of(name, 40)
+    expected = rows(make_env(name), actions)
+    changed = rows(make_env(name, shift="actuator:-1"), -actions)
+    np.testing.assert_array_equal(changed, expected)
+    assert not np.array_equal(
+        rows(make_env(name, shift="actuator:-1"), actions)[: len(expected)], expected
+    )
+
+
+@pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("delay", [1, 3])
 def test_delay_is_acting_with_older_actions(name, delay):
     actions = actions_of(name, 40)
@@ -207,8 +219,9 @@ def test_text_is_read_and_written():
         ("mass:heavy", "shift mass:heavy: expected a number > 0"),
         ("mass:0", "shift mass:0.0: expected a number > 0"),
         ("friction:-1", "friction:-1.0: expected a number > 0"),
-        ("actuator:nan", "actuator:nan: expected a number > 0"),
-        ("actuator:inf", "actuator:inf: expected a number > 0"),
+        ("actuator:nan", "actuator:nan: expected a number other than 0"),
+        ("actuator:-inf", "actuator:-inf: expected a number other than 0"),
+        ("actuator:0", "actuator:0.0: expected a number other than 0"),
         ("delay:1.5", "delay:1.5: expected an integer from 0 to 100"),
         ("delay:-1", "delay:-1: expected an integer"),
         ("delay:101", "delay:101: expected an integer"),

@@ -18,6 +18,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sas_jax.envs import tasks
+from sas_jax.envs.shift import Shift
 from sas_jax.errors import UserError, nearest
 
 # Part of every recorded file; counts up when the same seed would give other episodes.
@@ -40,6 +41,8 @@ class Behaviour:
       an undisturbed expert needs; less in proportion for those who dare more.
     budget: cost that an episode may have; the driver's risk then follows what is left
       of it for the steps that are left. Infinite keeps `risk` as it is.
+    gain: 1, or -1 in a world whose motors are reversed. The driver knows it and asks
+      for the opposite, so that all worlds show the same motion.
     """
 
     risk: float
@@ -47,6 +50,12 @@ class Behaviour:
     noise: float
     clearance: float = 0.0
     budget: float = math.inf
+    gain: float = 1.0
+
+    @property
+    def shift(self) -> str:
+        """The world that the episode takes place in; see `envs.shift`."""
+        return str(Shift(actuator=self.gain))
 
 
 # (observation `[O]`) -> action `[2]`, for the episode that the environment is in.
@@ -54,7 +63,7 @@ Script = Callable[[np.ndarray], np.ndarray]
 
 
 # How the dials are drawn: see `sample`.
-MIXTURES = ("varied", "graded", "budgeted")
+MIXTURES = ("varied", "graded", "budgeted", "reversed")
 # Family of tasks -> module with the class `Expert(env, task, behaviour)`.
 _MODULES = {
     "Goal": "sas_jax.data.behaviours.goal",
@@ -103,12 +112,16 @@ def sample(task: str, seed: int, episode: int, mixture: str = "varied") -> Behav
     "budgeted": the same with a budget instead of a risk, for policies that are told a
     cost to go. Elsewhere the cost of an episode is luck as much as its driver's doing;
     here what is still to come says how to drive now.
+    "reversed": "graded" in two worlds, with motors reversed in half of the episodes.
+    What an observation shows is the same in both; only actions tell the worlds apart.
+    Whether a policy makes use of a prompt can be seen here: without one it cannot know.
     """
     rng = np.random.default_rng([seed, episode, 0])
     if check_mixture(mixture, task) != "varied":
         risk, speed, noise = map(float, rng.uniform((0.0, 0.3, 0.0), (1.1, 1.0, 1.0)))
         budget = float(rng.uniform(0.0, _MOST)) if mixture == "budgeted" else math.inf
-        return Behaviour(risk, speed, noise, _CLEARANCE, budget)
+        gain = float(rng.choice((1.0, -1.0))) if mixture == "reversed" else 1.0
+        return Behaviour(risk, speed, noise, _CLEARANCE, budget, gain)
     kind = rng.random()
     if kind < 0.25:
         risk = rng.uniform(0.0, 0.45)
@@ -150,6 +163,6 @@ def start(env, task: str, behaviour: Behaviour, seed: int, episode: int) -> Scri
         noise = _NOISE_MEMORY * noise + fresh * rng.standard_normal(2)
         action = expert(observation) + behaviour.noise * noise
         # Recorded as float32; acting on the same number keeps the record exact.
-        return np.clip(action, -1.0, 1.0).astype(np.float32)
+        return (behaviour.gain * np.clip(action, -1.0, 1.0)).astype(np.float32)
 
     return act

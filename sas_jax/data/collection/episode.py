@@ -15,6 +15,8 @@ _ARRAYS = ("observations", "actions", "rewards", "costs", "terminated")
 def record(env, plan: Plan, episode: int) -> dict[str, np.ndarray]:
     """Runs one episode.
 
+    env: of the plan's task, in the world that the plan has for the episode.
+
     Returns:
       observations `[T + 1, O]`, actions `[T, A]`, rewards `[T]`, costs `[T]` (float32)
       and terminated `[]` bool. The actions are those that acted, in [-1, 1].

@@ -26,7 +26,8 @@ class Plan:
     seed: of layouts, behaviours and noise.
     mixture: how the behaviours' dials are drawn; see `behaviours.dials.sample`.
     shift: a changed world, such as ``"actuator:0.6"``; see `envs.shift`. The driver
-      does not know of it. Layouts and noise are those of the unchanged world.
+      does not know of it. Layouts and noise are those of the unchanged world. With a
+      delay, the recorded action is the one asked for at its step.
     """
 
     task: str
@@ -43,6 +44,11 @@ class Plan:
         shifts.check(shift, task, None)
         object.__setattr__(self, "task", task.name)
         object.__setattr__(self, "shift", str(shift))
+        if self.mixture == "reversed" and shift.actuator != 1.0:
+            raise UserError(
+                f"shift {self.shift!r}: mixture reversed has actuators of its own; "
+                "expected no actuator"
+            )
         if self.episodes < 1:
             raise UserError(f"episodes {self.episodes}: expected at least 1")
         if not 0 <= self.seed < 2**32:
@@ -51,6 +57,10 @@ class Plan:
     def dials(self, episode: int) -> behaviours_dials.Behaviour:
         """The dials of one episode."""
         return behaviours_dials.sample(self.task, self.seed, episode, self.mixture)
+
+    def world(self, episode: int) -> str:
+        """The changed world of one episode, in text; the episode's own comes last."""
+        return ",".join(filter(None, (self.shift, self.dials(episode).shift)))
 
     def environment_seed(self, episode: int) -> int:
         """Seed of one episode's layout."""

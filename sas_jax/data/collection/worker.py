@@ -40,16 +40,18 @@ def serve(config: dict) -> None:
         else:
             shared.send(replies, shared.OK)
 
-    env = None
+    envs = {}  # by world; most plans have one
 
-    def start():
-        nonlocal env
-        env = make(plan.task, shift=plan.shift)
+    def env_in(world):
+        if world not in envs:
+            envs[world] = make(plan.task, shift=world)
+        return envs[world]
 
     def record(number):
+        env = env_in(plan.world(number))
         episodes.write_part(parts, number, episodes.record(env, plan, number))
 
-    answer(start)
+    answer(lambda: env_in(plan.shift))
     while True:
         _, payload = shared.receive(commands)
         answer(lambda payload=payload: record(int(payload)))
