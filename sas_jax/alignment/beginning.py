@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sas_jax.alignment import drift as drift_lib
+from sas_jax.alignment import plan as plan_lib
 from sas_jax.alignment.algorithm1 import Alignment, align_batch
 from sas_jax.alignment.carry import ALIGNMENT, Carry, Setup, of_rows
 from sas_jax.alignment.diagnostics import empty_diagnostics
@@ -49,6 +50,10 @@ def initial_carry(setup: Setup, variables, rows: Rows, key: Key, obs_dim: int) -
     )
     has_gate = any(VARIANTS[v].is_gated for v in variants)
     none = jnp.zeros(count, jnp.int32)
+    plan = None
+    if any(VARIANTS[v].plan for v in variants):
+        sizes = (obs_dim, setup.plan_model.action_dim)
+        plan = plan_lib.empty(count, setup.config.plan, *sizes)
     return Carry(
         state=state,
         prompt=None,
@@ -61,6 +66,7 @@ def initial_carry(setup: Setup, variables, rows: Rows, key: Key, obs_dim: int) -
         cost_limit=jnp.array(rows.cost_limit, jnp.float32),
         num_realigned=none if setup.config.realign_every else None,
         num_gated=none if has_gate else None,
+        plan=plan,
         variants=variants,
     )
 

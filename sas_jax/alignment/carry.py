@@ -14,6 +14,7 @@ from sas_jax.alignment.config import SASConfig
 from sas_jax.alignment.diagnostics import Diagnostics
 from sas_jax.alignment.drift import Drift
 from sas_jax.alignment.gate import RiskModel
+from sas_jax.alignment.plan import Plan
 from sas_jax.alignment.sequence_model import ModelState, SequenceModel
 from sas_jax.alignment.tiles import Tiling
 from sas_jax.types import Key
@@ -29,7 +30,8 @@ class Carry:
     have one. keys: `[B]` each row's stream. cost_limit, target_return: `[B]`.
     num_realigned: `[B]` new prompts since the episode began; None unless the policy
     re-aligns. drift: None unless tracked. num_gated: `[B]` how often a gate chose
-    another action; None unless some variant has a gate.
+    another action; None unless some variant has a gate. plan: the plans in hand; None
+    unless some variant plans.
     kept: name -> `[B, ...]`, what is kept of the alignment at the start; None where
     nothing is, and in every narrowed carry.
     """
@@ -43,6 +45,7 @@ class Carry:
     num_realigned: jax.Array | None = None
     drift: Drift | None = None
     num_gated: jax.Array | None = None
+    plan: Plan | None = None
     kept: dict[str, jax.Array] | None = None
     variants: tuple[str, ...] = struct.field(pytree_node=False, default=())
 
@@ -81,6 +84,7 @@ class Setup:
     risk_model: RiskModel | None
     tiling: Tiling | None
     keep: Callable[[Alignment], dict[str, jax.Array]] | None
+    plan_model: SequenceModel | None = None
 
     @property
     def num_limits(self) -> int:
@@ -96,7 +100,7 @@ class Setup:
 
 
 # A row's stream of draws splits by purpose.
-ACTIONS, ALIGNMENT, IN_FLIGHT, DRIFT, GATE = range(5)
+ACTIONS, ALIGNMENT, IN_FLIGHT, DRIFT, GATE, PLAN = range(6)
 
 
 def keys_for(purpose: int, keys: Key, timestep: jax.Array) -> Key:
@@ -108,7 +112,7 @@ def keys_for(purpose: int, keys: Key, timestep: jax.Array) -> Key:
     return jax.vmap(one)(keys, timestep)
 
 
-def of_rows(carry: Carry, value: Callable[[str], bool]) -> np.ndarray:
-    """`[B]` bool: what `value` says of each row's variant. Static, as variants are."""
+def of_rows(carry: Carry, value: Callable[[str], Any]) -> np.ndarray:
+    """`[B]`: what `value` says of each row's variant. Static, as variants are."""
     episodes = carry.cost_limit.shape[0] // len(carry.variants)
     return np.repeat([value(v) for v in carry.variants], episodes)

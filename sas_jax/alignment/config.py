@@ -10,6 +10,70 @@ PROMPT_PLACES = ("pinned", "beside", "sliding")
 
 
 @dataclasses.dataclass(frozen=True)
+class PlanConfig:
+    """Settings of acting on imagination (`plan`); the defaults are measured.
+
+    num_candidates: N. horizon: H in steps, within which the model must be right (see
+      the card's cost correlations). execute: r, steps of the chosen candidate that are
+      executed before the next plan; r <= H.
+    persistence: rho, the part of a candidate's action noise that is one draw for all of
+      its steps; 0 draws every step anew. action_scale: of that noise, in units of the
+      policy's own standard deviation.
+    num_reference: candidates without a push, the policy's mean the first of them.
+    slack: of the budget's share in `plan` (rule `budget`). cost_weight: w of
+      `plan_weighted`, return per unit of cost.
+    margin: nats by which a candidate's energy may exceed that of the references; None
+      lifts the Lyapunov condition. num_importance: samples of that density.
+    world_noise: scale of the world's own noise, the same for all candidates.
+    max_error, error_memory: where the running error over whole plans exceeds so many
+      times what moved, the policy acts by itself until the episode ends.
+    """
+
+    num_candidates: int = 8
+    horizon: int = 50
+    execute: int = 10
+    persistence: float = 0.9
+    action_scale: float = 1.0
+    num_reference: int = 2
+    slack: float = 1.0
+    cost_weight: float = 3.0
+    margin: float | None = 10.0
+    num_importance: int = 4
+    world_noise: float = 0.0
+    max_error: float = 1.0
+    error_memory: float = 0.9
+
+    def __post_init__(self):
+        count = Number(least=1, whole=True)
+        rules = {
+            "num_candidates": count,
+            "horizon": count,
+            "execute": count,
+            "num_reference": count,
+            "num_importance": count,
+            "persistence": Number(least=0, most=1),
+            "action_scale": Number(least=0),
+            "slack": Number(least=0),
+            "cost_weight": Number(least=0),
+            "margin": Number(optional=True),
+            "world_noise": Number(least=0),
+            "max_error": Number(above=0),
+            "error_memory": Number(least=0, most=1),
+        }
+        check(self, "sas.plan", rules)
+        if self.execute > self.horizon:
+            raise UserError(
+                f"sas.plan.execute {self.execute}: expected at most sas.plan.horizon "
+                f"{self.horizon}, the steps that are imagined"
+            )
+        if self.num_reference >= self.num_candidates:
+            raise UserError(
+                f"sas.plan.num_reference {self.num_reference}: expected less than "
+                f"sas.plan.num_candidates {self.num_candidates}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class SASConfig:
     """Settings of Algorithm 1; defaults are the paper's.
 
@@ -34,10 +98,11 @@ class SASConfig:
     track_drift: follow the real episode's own energy (`drift`).
     drift_margin: energy above the level at which its alarm is raised, in nats.
     risk_penalty: what an unlikely imagination pays where a critic chooses; see
-      `risk.select_by_risk`.
+      `rules.least_risk`.
     gate_actions: A, candidates of the gate, the policy's own first choice included.
     gate_level: risk above which the gate looks for another action; None sets it from
       the cost threshold, see `critic.network.gate_level`.
+    plan: settings of acting on imagination.
     """
 
     num_first: int = 5
@@ -60,6 +125,7 @@ class SASConfig:
     risk_penalty: float = 1.0
     gate_actions: int = 8
     gate_level: float | None = None
+    plan: PlanConfig = dataclasses.field(default_factory=PlanConfig)
 
     def __post_init__(self):
         count = Number(least=1, whole=True)

@@ -1,7 +1,7 @@
 """Algorithm 1 again, in flight: which rows are due, and what is kept of what it finds.
 
-Which rows are due changes from step to step, and no shape may: they are gathered into
-sub-blocks of one size, and `align_batch` aligns those. No row due, no work.
+Which rows are due changes from step to step: they are gathered into `sub_blocks`, and
+`align_batch` aligns those.
 
 A row's imaginations start from a copy of its own state, so they remember the last
 K - 1 real steps and go on from the present time step. The context is then *the new
@@ -24,12 +24,9 @@ from sas_jax.alignment.config import SASConfig
 from sas_jax.alignment.diagnostics import Diagnostics
 from sas_jax.alignment.gate import RiskModel
 from sas_jax.alignment.sequence_model import Prompt, SequenceModel
+from sas_jax.alignment.sub_blocks import rows_at, work_off
 from sas_jax.alignment.variants import VARIANTS
 from sas_jax.types import Key, Params
-
-# Rows that are aligned side by side. Which rows share a sub-block changes nothing in
-# the results: the shape is always the same.
-SUB_BLOCK = 8
 
 
 class Due(NamedTuple):
@@ -44,11 +41,6 @@ class Due(NamedTuple):
     obs: jax.Array
     limits: jax.Array
     num_steps: jax.Array
-
-
-def rows_at(tree: Any, index: Any) -> Any:
-    """Some rows of a batch; leaves without axes are common to all."""
-    return jax.tree.map(lambda x: x[index] if x.ndim else x, tree)
 
 
 def realign(
@@ -79,15 +71,8 @@ def realign(
     Returns:
       prompts, diagnostics, and `[B]` bool, which rows have new ones.
     """
-    count = is_due.shape[0]
-    size = min(SUB_BLOCK, count)
-    order = jnp.argsort(~is_due, stable=True)
-    order = jnp.concatenate([order, jnp.full(-count % size, count - 1)])
-    num_due = is_due.sum()
 
-    def body(i, held):
-        index = jax.lax.dynamic_slice_in_dim(order, i * size, size)
-        is_real = i * size + jnp.arange(size) < num_due
+    def some(index, is_real, held):
         due, now = rows_at(rows, index), rows_at(state, index)
         keys = jax.vmap(jax.random.split)(due.keys)
         # No imagination predicted the present observation, as with an episode's first.
@@ -114,18 +99,12 @@ def realign(
             risk_model=risk_model,
         )
         new = jax.tree.map(lambda x: x[:, 0], (found.prompts, found.diagnostics))
+        # A failure is written nowhere.
         is_new = new[0].is_present & is_real
-        # Rows that fill the sub-block up, and failures, are written nowhere.
-        target = jnp.where(is_new, index, count)
+        return (*new, is_new), is_new
 
-        def put(old, new):
-            return old.at[target].set(new, mode="drop")
-
-        return jax.tree.map(put, held, (*new, is_new))
-
-    turns = (num_due + size - 1) // size
-    held = (prompts, diagnostics, jnp.zeros(count, bool))
-    return jax.lax.fori_loop(0, turns, body, held)
+    held = (prompts, diagnostics, jnp.zeros(is_due.shape, bool))
+    return work_off(some, is_due, held)
 
 
 def realigned(setup: Setup, variables, carry: Carry, obs, is_running) -> Carry:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from sas_jax.alignment import drift as drift_lib
+from sas_jax.alignment import plan as plan_lib
 from sas_jax.alignment.algorithm1 import Alignment
 from sas_jax.alignment.beginning import align_episode, begin, initial_carry
 from sas_jax.alignment.carry import (
@@ -31,6 +32,7 @@ from sas_jax.alignment.config import SASConfig
 from sas_jax.alignment.diagnostics import Diagnostics
 from sas_jax.alignment.gate import RiskModel, pass_gate
 from sas_jax.alignment.in_flight import realigned
+from sas_jax.alignment.planning import executed, planned
 from sas_jax.alignment.sequence_model import SequenceModel, checked
 from sas_jax.alignment.tiles import Tiling
 from sas_jax.alignment.variants import VARIANTS, check_variants, critic_of
@@ -62,6 +64,7 @@ def make_policy(
     risk_model: RiskModel | None = None,
     tiling: Tiling | None = None,
     keep: Callable[[Alignment], dict[str, jax.Array]] | None = None,
+    plan_model: SequenceModel | None = None,
 ) -> Policy:
     """Builds the policy of a sequence model under some variants.
 
@@ -81,10 +84,12 @@ def make_policy(
         side, on one device.
       keep: what the diagnostics say besides (`kept_...`) of the alignment that an
         episode began with, the same for all its variants; for measurements.
+      plan_model: the model as plans are imagined with it, its `log_density` that of the
+        data's states; None means `model`.
 
     Raises:
       UserError: an unknown variant, or one that needs a critic, without one; drift of a
-        model that cannot score observations.
+        model that cannot score observations, plans of one that cannot `advance`.
     """
     variants = check_variants(variants)
     critical = critic_of(variants)
@@ -98,6 +103,15 @@ def make_policy(
             "track_drift: the model has no foresee and score; expected a SequenceModel "
             "with both"
         )
+    planning = next((v for v in variants if VARIANTS[v].plan), None)
+    plan_model = model if plan_model is None else plan_model
+    if planning is not None:
+        for name in ("advance", "action_dim"):
+            if getattr(plan_model, name) is None:
+                raise UserError(
+                    f"variants: {planning} needs a model with {name!r}, which this one "
+                    "lacks (from_history_policy makes it where `outcome` is given)"
+                )
     setup = Setup(
         model=checked(model),
         config=config,
@@ -111,6 +125,7 @@ def make_policy(
         risk_model=None if critical is None else risk_model,
         tiling=tiling,
         keep=keep,
+        plan_model=None if planning is None else checked(plan_model),
     )
 
     def sized(function):
@@ -151,14 +166,21 @@ def act(setup: Setup, variables, carry: Carry, ts: TimeStep, key: Key):
         is_running = jnp.ones_like(first)
     if setup.config.realign_every and carry.prompt is not None:
         carry = realigned(setup, variables, carry, ts.obs, is_running)
+    if carry.plan is not None:
+        carry = planned(setup, variables, carry, ts, is_running)
     observed = model.observe(variables, carry.state, carry.prompt)
     sample = observed.mean
     if setup.config.sample_actions:
         keys = keys_for(ACTIONS, carry.keys, carry.state.timestep)
         noise = normal_rows(keys, sample.shape[1:])
+        scale = of_rows(carry, lambda v: VARIANTS[v].action_scale)
+        if (scale != 1.0).any():
+            noise = jnp.asarray(scale, noise.dtype)[:, None] * noise
         sample = sample + jnp.exp(observed.log_std) * noise
     if carry.num_gated is not None:
         sample, carry = gated(setup, variables, carry, observed, sample, is_running)
+    if carry.plan is not None:
+        sample, carry = executed(setup, carry, sample, is_running)
     action = jnp.clip(sample, -1.0, 1.0)
     given = (variables, carry.state, observed, action, carry.prompt)
     if carry.drift is None:
@@ -221,6 +243,8 @@ def diagnostics(carry: Carry) -> dict[str, jax.Array]:
         found["num_realigned"] = carry.num_realigned
     none = jnp.zeros_like(carry.cost_limit, jnp.int32)
     found["num_gated"] = none if carry.num_gated is None else carry.num_gated
+    if carry.plan is not None:
+        found |= plan_lib.summary(carry.plan)
     if carry.drift is not None:
         found |= drift_lib.summary(carry.drift)
     return found | {f"kept_{k}": v for k, v in (carry.kept or {}).items()}
@@ -231,7 +255,8 @@ def acts_as(setup: Setup, name: str) -> str:
 
     def program(variant):
         rules = (variant.first, variant.second) if setup.config.realign_every else ()
-        return variant.has_prompt, variant.is_gated, *rules
+        own = (variant.is_gated, variant.plan, variant.action_scale)
+        return variant.has_prompt, *own, *rules
 
     mine = program(VARIANTS[name])
     return next(v for v, what in VARIANTS.items() if program(what) == mine)
@@ -245,4 +270,6 @@ def narrow(setup: Setup, carry: Carry, variant: int) -> Carry:
         carry = carry.replace(prompt=None)
     if not VARIANTS[name].is_gated:
         carry = carry.replace(num_gated=None)
+    if VARIANTS[name].plan is None:
+        carry = carry.replace(plan=None)
     return carry

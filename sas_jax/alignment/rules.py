@@ -49,17 +49,22 @@ class Candidates(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A rule of selection. needs_risk: it reads `Candidates.risk`."""
+    """A rule of selection.
+
+    needs_risk: it reads `Candidates.risk`. sees_limit: what it chooses depends on the
+    episode's threshold.
+    """
 
     choose: Callable[[Key, Candidates, SASConfig], lyapunov.Selection]
     needs_risk: bool = False
+    sees_limit: bool = False
 
 
 RULES: dict[str, Rule] = {}
 
 
-def rule(name: str, *, needs_risk: bool = False) -> Callable[[Callable], Callable]:
-    """Decorator: puts a function into the table under `name`.
+def rule(name: str, **reads: bool) -> Callable[[Callable], Callable]:
+    """Decorator: puts a function into the table under `name`; reads: see `Rule`.
 
     Raises:
       UserError: the name is taken.
@@ -68,7 +73,7 @@ def rule(name: str, *, needs_risk: bool = False) -> Callable[[Callable], Callabl
     def add(choose):
         if name in RULES:
             raise UserError(f"rule {name!r}: there is one of that name already")
-        RULES[name] = Rule(choose, needs_risk)
+        RULES[name] = Rule(choose, **reads)
         return choose
 
     return add
@@ -156,3 +161,41 @@ def least_risk(key: Key, seen: Candidates, config: SASConfig) -> lyapunov.Select
     score = _standardised(mean(seen.risk), is_valid)
     score = score + config.risk_penalty * _standardised(mean(seen.energies), is_valid)
     return selection(score, seen._replace(is_valid=is_valid))
+
+
+def _sums(seen: Candidates) -> tuple[jax.Array, jax.Array]:
+    """`[P]` predicted return and predicted cost of the candidates."""
+    inside = (jnp.arange(seen.reward.shape[1]) < seen.num_steps)[None, :]
+    return tuple(
+        jnp.where(inside, x, 0.0).sum(axis=1) for x in (seen.reward, seen.cost)
+    )
+
+
+@rule("budget", sees_limit=True)
+def best_within_budget(
+    key: Key, seen: Candidates, config: SASConfig
+) -> lyapunov.Selection:
+    """The best predicted return among those whose predicted cost fits; else the least.
+
+    kappa as a constraint: the first of `cost_limits` is what the candidates may cost.
+    """
+    del key, config
+    gain, cost = _sums(seen)
+    fits = seen.is_valid & (cost <= seen.cost_limits[0])
+    rank = jnp.where(fits.any(), jnp.where(fits, -gain, jnp.inf), cost)
+    return selection(rank, seen, score=cost)
+
+
+@rule("weighted")
+def best_weighted(key: Key, seen: Candidates, config: SASConfig) -> lyapunov.Selection:
+    """The largest predicted return less `plan.cost_weight` times predicted cost."""
+    del key
+    gain, cost = _sums(seen)
+    return selection(config.plan.cost_weight * cost - gain, seen, score=cost)
+
+
+@rule("any")
+def any_candidate(key: Key, seen: Candidates, config: SASConfig) -> lyapunov.Selection:
+    """Any valid candidate: what executing plans does by itself (a control)."""
+    del config
+    return selection(jax.random.uniform(key, seen.is_valid.shape), seen)

@@ -102,6 +102,10 @@ class SequenceModel(NamedTuple):
     standardise(obs) -> obs in the model's units, those of `ModelState.obs`.
     foresee(variables, state, observed, action, prompt) -> (ModelState, prediction): as
       `commit`, and what the model says of the next observation. Drift needs it, and
+    advance(variables, keys, state, observed, action, prompt, noise) -> (StepOutput,
+      ModelState): imagines one step under an action that was given; `noise` scales the
+      world's own draws. Planning needs it, and
+    action_dim: A.
     score(variables, keys, prediction, obs) -> `[P]` log rho of that observation
       (environment units), as imagination would have scored it.
     obs_dim: O, the size of an observation; left out, any size is tried.
@@ -120,6 +124,8 @@ class SequenceModel(NamedTuple):
     score: Callable[..., jax.Array] | None = None
     obs_dim: int | None = None
     first_density_differs: bool = False
+    advance: Callable[..., tuple[StepOutput, Any]] | None = None
+    action_dim: int | None = None
 
 
 def window_beside(model: SequenceModel, steps: int) -> int:

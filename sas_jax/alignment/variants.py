@@ -2,7 +2,9 @@
 
 A variant is how an episode gets its prompt and how its actions are chosen. `null` is
 `none` with another action seed: the noise floor of every comparison. `short` is `none`
-with the window that a pinned prompt leaves: what L steps of memory are worth.
+with the window that a pinned prompt leaves: what L steps of memory are worth. `quiet`
+is `none` with the action noise that unpushed plans have, and `plan_rand` executes any
+plan as it comes: what the choice among plans is worth.
 """
 
 from typing import NamedTuple
@@ -18,11 +20,15 @@ class Variant(NamedTuple):
     second: rule of line 14; None means that there is no second loop, and the first
       loop's choice is the prompt.
     is_gated: actions pass the gate of a cost critic (`gate`).
+    plan: rule by which one of the imagined plans is executed (`plan`); None: none is.
+    action_scale: of the policy's own noise when it samples an action.
     """
 
     first: str | None = None
     second: str | None = None
     is_gated: bool = False
+    plan: str | None = None
+    action_scale: float = 1.0
 
     @property
     def has_prompt(self) -> bool:
@@ -35,9 +41,17 @@ class Variant(NamedTuple):
         return self.is_gated or self.chooses_by_risk
 
     @property
+    def sees_limit(self) -> bool:
+        """Whether it acts differently under another cost threshold."""
+        return self.is_gated or any(
+            name and RULES[name].sees_limit
+            for name in (self.first, self.second, self.plan)
+        )
+
+    @property
     def chooses_by_risk(self) -> bool:
         """Whether a cost critic chooses its prompt."""
-        chosen = (self.first, self.second)
+        chosen = (self.first, self.second, self.plan)
         return any(name and RULES[name].needs_risk for name in chosen)
 
 
@@ -54,6 +68,11 @@ VARIANTS: dict[str, Variant] = {
     "gate": Variant(is_gated=True),
     "gate_sas": Variant(first="min", second="v", is_gated=True),
     "gate_critic": Variant(first="risk", second="risk", is_gated=True),
+    "plan": Variant(plan="budget"),
+    "plan_weighted": Variant(plan="weighted"),
+    "plan_rand": Variant(plan="any"),
+    "plan_sas": Variant(first="min", second="v", plan="budget"),
+    "quiet": Variant(action_scale=0.44),
 }
 
 
@@ -66,7 +85,7 @@ def add_variant(name: str, variant: Variant) -> None:
     """
     if name in VARIANTS:
         raise UserError(f"variant {name!r}: there is one of that name already")
-    for rule in (variant.first, variant.second):
+    for rule in (variant.first, variant.second, variant.plan):
         if rule is not None and rule not in RULES:
             raise UserError(
                 f"variant {name!r}: no rule {rule!r}{nearest(rule, RULES)} "

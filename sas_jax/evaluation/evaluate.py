@@ -205,9 +205,9 @@ def passes_of(experiment: ExperimentConfig, config: EvaluationConfig) -> list[Pa
             for limit in limits
         ]
     lane = train.lane_of(config.train_seed)
-    shown = tuple(v for v in variants if v in VARIANTS and VARIANTS[v].is_gated)
+    shown = tuple(v for v in variants if v in VARIANTS and VARIANTS[v].sees_limit)
     if experiment.sas.gate_level is not None:
-        shown = ()
+        shown = tuple(v for v in shown if not VARIANTS[v].is_gated)
     if learners.get(experiment.algo).sees_cost_limit or len(limits) == 1:
         shown = variants
     parts = [

@@ -15,6 +15,7 @@ from sas_jax.alignment import policy as aligned_policy
 from sas_jax.alignment.algorithm1 import Alignment
 from sas_jax.alignment.carry import Policy
 from sas_jax.alignment.gate import RiskModel
+from sas_jax.alignment.sequence_model import SequenceModel
 from sas_jax.alignment.tiles import Tiling
 from sas_jax.alignment.variants import check_variants
 from sas_jax.critic import network as critic_network
@@ -144,9 +145,7 @@ def temperature_of(state: TrainState) -> jax.Array | None:
     return None if own is None else own.value
 
 
-def make_sequence_model(
-    config: ExperimentConfig, spec: DataSpec
-) -> cached.SequenceModel:
+def make_sequence_model(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
     """The step functions of a trained model under the alignment's settings."""
     return cached.make(
         make_model(config, spec),
@@ -157,6 +156,14 @@ def make_sequence_model(
         num_importance=config.sas.num_importance,
         decoder_noise=config.sas.decoder_noise,
     )
+
+
+def make_plan_model(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
+    """The same model, its density that of the data's states: where plans may go."""
+    sas = dataclasses.replace(
+        config.sas, density="marginal", num_importance=config.sas.plan.num_importance
+    )
+    return make_sequence_model(dataclasses.replace(config, sas=sas), spec)
 
 
 def make_risk_model() -> RiskModel:
@@ -202,6 +209,7 @@ def make_policy(
         risk_model=make_risk_model(),
         tiling=tiling,
         keep=keep,
+        plan_model=make_plan_model(config, spec),
     )
     start = functools.partial(policy.initial_carry, obs_dim=spec.obs_dim)
     return policy._replace(initial_carry=start)

@@ -85,6 +85,8 @@ class CachedPolicy:
             foresee=self.foresee,
             score=self.score,
             obs_dim=self.spec.obs_dim,
+            advance=self.advance,
+            action_dim=self.spec.action_dim,
             first_density_differs=self.density == "transition",
         )
 
@@ -301,20 +303,39 @@ class CachedPolicy:
         self, variables: Params, keys: Key, state: ModelState, prompt: Prompt | None
     ) -> tuple[StepOutput, ModelState]:
         """Imagines one step of P trajectories."""
-        spec = self.spec
-        action_noise, latent, obs_noise, density_noise = self._draw(
-            keys, state.timestep
-        )
+        draws = self._draw(keys, state.timestep)
         observed = self.observe(variables, state, prompt)
-        sample = observed.mean + jnp.exp(observed.log_std) * action_noise
+        sample = observed.mean + jnp.exp(observed.log_std) * draws[0]
         log_prob = gaussian_log_prob(sample, observed.mean, observed.log_std).sum(-1)
         action = jnp.clip(sample, -1.0, 1.0)
+        output, after = self._imagined(
+            variables, state, observed, action, prompt, draws, 1.0
+        )
+        return output.replace(log_prob=log_prob), after
+
+    def advance(
+        self, variables, keys, state, observed, action, prompt, noise
+    ) -> tuple[StepOutput, ModelState]:
+        """Imagines one step under the action `[P, A]`; see `SequenceModel`."""
+        draws = self._draw(keys, state.timestep)
+        output, after = self._imagined(
+            variables, state, observed, action, prompt, draws, noise
+        )
+        log_prob = gaussian_log_prob(action, observed.mean, observed.log_std).sum(-1)
+        return output.replace(log_prob=log_prob), after
+
+    def _imagined(self, variables, state, observed, action, prompt, draws, noise):
+        """What follows an action: the step without `log_prob`, and the next state."""
+        spec = self.spec
+        _, latent, obs_noise, density_noise = draws
         z, after = self._remember(variables, state, observed, action, prompt)
         change = self._change(state)
         log_std = self._log_std(variables, "transition")
         situation = (z, state.obs, change, action)
-        noise = self.decoder_noise * obs_noise
-        obs = self._apply(variables, "next_obs", *situation, latent, noise, log_std)
+        if noise != 1.0:
+            latent = noise * latent
+        obs_noise = noise * self.decoder_noise * obs_noise
+        obs = self._apply(variables, "next_obs", *situation, latent, obs_noise, log_std)
         if self.density == "transition":
             method = "transition_log_density"
             log_density = self._apply(
@@ -342,7 +363,7 @@ class CachedPolicy:
             cost_to_go=state.cost_to_go,
             timestep=state.timestep,
             log_density=state.log_density,
-            log_prob=log_prob,
+            log_prob=jnp.zeros_like(cost),
         )
         after = after.replace(
             obs=obs,

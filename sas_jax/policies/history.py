@@ -17,7 +17,7 @@ from flax import struct
 from sas_jax.alignment.sequence_model import Observed, Prompt, SequenceModel
 from sas_jax.errors import UserError
 from sas_jax.gaussian import gaussian_log_prob, normal_rows
-from sas_jax.types import StepOutput, Trajectory
+from sas_jax.types import Key, StepOutput, Trajectory
 
 
 @struct.dataclass
@@ -113,6 +113,9 @@ class HistoryPolicy:
             foresee=self.foresee,
             score=self.score,
             first_density_differs=self.density is None,
+            # Without rewards and costs there is nothing to plan by.
+            advance=None if self.outcome is _no_outcome else self.advance,
+            action_dim=self.action_dim,
         )
 
     def _present(self, state: HistoryState) -> Trajectory:
@@ -219,18 +222,41 @@ class HistoryPolicy:
 
     def step(self, variables, keys, state, prompt) -> tuple[StepOutput, HistoryState]:
         """Imagines one step of P trajectories."""
-        keys = jax.vmap(jax.random.fold_in)(keys, state.timestep)
-        noise = normal_rows(keys, (self.action_dim + state.obs.shape[1],))
-        action_noise, obs_noise = jnp.split(noise, [self.action_dim], axis=1)
+        action_noise, obs_noise = self._draw(keys, state)
         observed = self.observe(variables, state, prompt)
         sample = observed.mean + jnp.exp(observed.log_std) * action_noise
         action = jnp.clip(sample, -1.0, 1.0)
+        output, after = self._imagined(
+            variables, keys, state, observed, action, prompt, obs_noise
+        )
+        log_prob = gaussian_log_prob(sample, observed.mean, observed.log_std)
+        return output.replace(log_prob=log_prob.sum(-1)), after
+
+    def advance(
+        self, variables, keys, state, observed, action, prompt, noise
+    ) -> tuple[StepOutput, HistoryState]:
+        """Imagines one step under the action `[P, A]`; see `SequenceModel`."""
+        obs_noise = noise * self._draw(keys, state)[1]
+        output, after = self._imagined(
+            variables, keys, state, observed, action, prompt, obs_noise
+        )
+        log_prob = gaussian_log_prob(action, observed.mean, observed.log_std)
+        return output.replace(log_prob=log_prob.sum(-1)), after
+
+    def _draw(self, keys: Key, state: HistoryState) -> list[jax.Array]:
+        """One step's standard normal draws: action `[P, A]`, observation `[P, O]`."""
+        keys = jax.vmap(jax.random.fold_in)(keys, state.timestep)
+        noise = normal_rows(keys, (self.action_dim + state.obs.shape[1],))
+        return jnp.split(noise, [self.action_dim], axis=1)
+
+    def _imagined(self, variables, keys, state, observed, action, prompt, obs_noise):
+        """What follows an action: the step without `log_prob`, and the next state."""
         after, prediction = self.foresee(variables, state, observed, action, prompt)
         obs = prediction[0] + jnp.exp(prediction[1]) * obs_noise
         reward, cost = jax.vmap(self.outcome, (None, 0, 0, 0))(
             variables, state.obs, action, obs
         )
-        log_prob = gaussian_log_prob(sample, observed.mean, observed.log_std)
+        keys = jax.vmap(jax.random.fold_in)(keys, state.timestep)
         output = StepOutput(
             obs=state.obs,
             action=action,
@@ -240,7 +266,7 @@ class HistoryPolicy:
             cost_to_go=state.cost_to_go,
             timestep=state.timestep,
             log_density=state.log_density,
-            log_prob=log_prob.sum(-1),
+            log_prob=jnp.zeros_like(reward),
         )
         return output, after.replace(
             obs=obs,

@@ -1,0 +1,351 @@
+"""Acting on imagination: of the plans imagined from the present, one is executed.
+
+Receding-horizon control with the sequence policy as proposal (kin: MBOP, Argenson and
+Dulac-Arnold 2021). Every r steps N candidates of H steps are imagined from the exact
+history. Imagined cost decides; the Lyapunov energy says where the imagination may be
+believed. What makes it work (docs/results/plan.md):
+
+- Candidates differ, because most of a candidate's action noise is one draw for all of
+  its steps. Independent noise averages out: all candidates go the same way.
+- Their differences are real, because the world's own noise is the same for all of them
+  (by default none). Otherwise the best of N is the luckiest draw.
+- A candidate whose energy rises above that of undisturbed ones has left the data, where
+  the model knows nothing, and is disqualified before costs are compared.
+
+Rows of a batch are out of phase at will: those that are due are gathered into
+sub-blocks of one size, so no shape ever changes.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from sas_jax.alignment import lyapunov
+from sas_jax.alignment.config import PlanConfig, SASConfig
+from sas_jax.alignment.rules import RULES, Candidates
+from sas_jax.alignment.sequence_model import SequenceModel, expect_shape
+from sas_jax.alignment.sub_blocks import rows_at, work_off
+from sas_jax.gaussian import normal_rows
+from sas_jax.types import Key, Params, StepOutput
+
+
+@struct.dataclass
+class Plan:
+    """The plan in hand and the account of those before, one row per episode.
+
+    action: `[B, H, A]` of the chosen candidate. obs: `[B, H, O]` what it expects to see
+    (environment units); cost: `[B, H]`. age: `[B]` int32 steps since it was made.
+    is_kept: `[B]` bool, False where every candidate was out: the policy acts.
+    num_plans, num_own, num_out: `[B]` how often was planned; how often the policy's own
+    mean was chosen; the sum of the shares of candidates that were disqualified.
+    expected, realised: `[B]` cost of the executed steps, as imagined and as it came.
+    error, change: `[B]` running squares of (seen - expected) and (seen - where the plan
+    began), in standardised units, at the end of each plan. num_fallback: `[B]` steps on
+    which the policy acted instead.
+    """
+
+    action: jax.Array
+    obs: jax.Array
+    cost: jax.Array
+    age: jax.Array
+    is_kept: jax.Array
+    num_plans: jax.Array
+    num_own: jax.Array
+    num_out: jax.Array
+    expected: jax.Array
+    realised: jax.Array
+    error: jax.Array
+    change: jax.Array
+    num_fallback: jax.Array
+
+
+class Due(NamedTuple):
+    """What is known of the rows besides their states; `[B]` each.
+
+    keys: consumed. num_steps: steps until the episode ends. budget: cost that may still
+    arise until then.
+    """
+
+    keys: Key
+    num_steps: jax.Array
+    budget: jax.Array
+
+
+class Imagined(NamedTuple):
+    """Candidates of S rows: outputs `[S, N, H, ...]`, and which have no push `[N]`."""
+
+    outputs: StepOutput
+    is_reference: jax.Array
+
+
+def empty(count: int, config: PlanConfig, obs_dim: int, action_dim: int) -> Plan:
+    """No plan yet: every row is due."""
+    zeros, none = jnp.zeros(count), jnp.zeros(count, jnp.int32)
+    return Plan(
+        action=jnp.zeros((count, config.horizon, action_dim)),
+        obs=jnp.zeros((count, config.horizon, obs_dim)),
+        cost=jnp.zeros((count, config.horizon)),
+        age=jnp.full(count, config.execute, jnp.int32),
+        is_kept=jnp.zeros(count, bool),
+        num_plans=none,
+        num_own=none,
+        num_out=zeros,
+        expected=zeros,
+        realised=zeros,
+        error=zeros,
+        change=zeros,
+        num_fallback=none,
+    )
+
+
+def imagine_candidates(
+    model: SequenceModel,
+    variables: Params,
+    keys: Key,
+    state: Any,
+    prompt: Any,
+    plan: Plan,
+    config: PlanConfig,
+) -> Imagined:
+    """N candidates of H steps from each row's present state.
+
+    The first `num_reference` candidates have no push: candidate 0 is the policy's mean
+    at every step, the others add the noise that changes from step to step. The next one
+    goes on with the plan in hand. All further ones have a push of their own:
+    eps_t = scale (rho push + sqrt(1 - rho^2) xi_t), in units of the policy's deviation.
+
+    Args:
+      keys: `[S]`, consumed. state, prompt, plan: of S rows.
+    """
+    count, size = keys.shape[0], config.num_candidates
+    index = jnp.arange(size)
+    is_reference = index < config.num_reference
+    goes_on = (index == config.num_reference)[None, :] & plan.is_kept[:, None]
+    rho, scale = config.persistence, config.action_scale
+    # The mean itself, and noise for all others; a push for those that are no reference.
+    loud = scale * (index > 0) * (1.0 - rho**2) ** 0.5
+    pushed = scale * rho * ~(is_reference | (index == config.num_reference))
+
+    def wide(tree):
+        return jax.tree.map(
+            lambda x: jnp.repeat(x, size, axis=0) if x.ndim else x, tree
+        )
+
+    candidates = jax.vmap(
+        lambda key: jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
+    )(jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys)).reshape(-1)
+    # One stream of the world's noise for all candidates of a row.
+    world = wide(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys))
+    actions = plan.action.shape[-1]
+    push = normal_rows(candidates, (actions,))
+    push = jnp.tile(pushed, count)[:, None] * push
+    held = wide(plan.action)
+    goes_on = goes_on.reshape(-1)
+    age = wide(plan.age)
+
+    def advance(state, t):
+        observed = model.observe(variables, state, wide_prompt)
+        step_keys = jax.vmap(lambda key: jax.random.fold_in(key, t + 1))(candidates)
+        noise = jnp.tile(loud, count)[:, None] * normal_rows(step_keys, (actions,))
+        sample = observed.mean + jnp.exp(observed.log_std) * (push + noise)
+        place = age + t
+        planned = jnp.take_along_axis(
+            held, jnp.minimum(place, config.horizon - 1)[:, None, None], axis=1
+        )[:, 0]
+        follows = goes_on & (place < config.horizon)
+        action = jnp.where(follows[:, None], planned, jnp.clip(sample, -1.0, 1.0))
+        output, state = model.advance(
+            variables, world, state, observed, action, wide_prompt, config.world_noise
+        )
+        expect_shape("advance", "reward", output.reward, count * size)
+        return state, output
+
+    wide_prompt = None if prompt is None else wide(prompt)
+    _, outputs = jax.lax.scan(advance, wide(state), jnp.arange(config.horizon))
+    outputs = jax.tree.map(
+        lambda x: jnp.moveaxis(x, 0, 1).reshape(
+            count, size, config.horizon, *x.shape[2:]
+        ),
+        outputs,
+    )
+    return Imagined(outputs, is_reference)
+
+
+def support(
+    log_density: jax.Array, is_reference: jax.Array, sas: SASConfig
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Energies of one row's candidates, and which of them stay where the data are.
+
+    The level is the largest energy of any undisturbed candidate (SAS's E-hat, of the
+    policy's own imaginations) plus `plan.margin` nats. The present step is left out:
+    nothing of it can be chosen.
+
+    Args:
+      log_density: `[N, H]` log rho of the states. is_reference: `[N]`.
+
+    Returns:
+      energies `[N, H]`, counts `[H]` (see `Candidates`), and `[N]` bool.
+    """
+    horizon, margin = log_density.shape[1], sas.plan.margin
+    energies = jax.vmap(
+        lambda row: lyapunov.energy(
+            row, discount=sas.discount, window=sas.energy_window
+        )
+    )(log_density)
+    t = jnp.arange(horizon)
+    first = min(1, horizon - 1)
+    counts = (t >= first) & (t <= max(horizon - sas.energy_window, first))
+    if margin is None:
+        return energies, counts, jnp.ones(energies.shape[0], bool)
+    is_fine = jnp.all(jnp.isfinite(energies), axis=1)
+    peaks, _ = lyapunov.peaks(energies, counts, is_fine)
+    level = jnp.max(jnp.where(is_reference & is_fine, peaks, -jnp.inf))
+    return energies, counts, is_fine & (is_reference | (peaks <= level + margin))
+
+
+def choose(
+    rule: str, key: Key, outputs: StepOutput, is_reference, due: Due, sas: SASConfig
+) -> tuple[lyapunov.Selection, jax.Array]:
+    """A rule's choice among one row's candidates `[N, H]`, and which could be chosen.
+
+    Steps after the episode's end bring neither reward nor cost. What the horizon may
+    cost is the share of the budget that falls to it: the budget times `slack`, spread
+    evenly over what is left of the episode.
+    """
+    horizon = sas.plan.horizon
+    inside = jnp.arange(horizon)[None, :] < due.num_steps
+    reward = jnp.where(inside, outputs.reward, 0.0)
+    cost = jnp.where(inside, outputs.cost, 0.0)
+    energies, counts, is_in = support(outputs.log_density, is_reference, sas)
+    known = (outputs.action, outputs.obs, outputs.reward, outputs.cost)
+    for x in known:
+        is_in &= jnp.all(jnp.isfinite(x.reshape(x.shape[0], -1)), axis=1)
+    share = jnp.minimum(horizon / jnp.maximum(due.num_steps, 1), 1.0)
+    allowed = sas.plan.slack * share * jnp.maximum(due.budget, 0.0)
+    seen = Candidates(
+        energies=energies,
+        reward=jnp.where(is_in[:, None], reward, 0.0),
+        cost=jnp.where(is_in[:, None], cost, 0.0),
+        risk=None,
+        level=jnp.full((), jnp.nan),
+        cost_limits=allowed[None],
+        num_steps=jnp.minimum(due.num_steps, horizon),
+        counts=counts,
+        is_valid=is_in,
+    )
+    return RULES[rule].choose(key, seen, sas), is_in
+
+
+def replan(
+    model: SequenceModel,
+    variables: Params,
+    state: Any,
+    prompt: Any,
+    plan: Plan,
+    is_due: jax.Array,
+    rows: Due,
+    *,
+    rule: str,
+    config: SASConfig,
+) -> Plan:
+    """New plans for the rows that are due; the others keep theirs.
+
+    Args:
+      state, prompt, plan: `[B]` rows. is_due: `[B]` bool. rule: of all the rows.
+    """
+
+    def some(index, is_real, plan):
+        due, old = rows_at(rows, index), rows_at(plan, index)
+        imagined = imagine_candidates(
+            model,
+            variables,
+            due.keys,
+            rows_at(state, index),
+            None if prompt is None else rows_at(prompt, index),
+            old,
+            config.plan,
+        )
+        rule_keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(due.keys)
+        chosen, is_in = jax.vmap(
+            lambda key, outputs, due: choose(
+                rule, key, outputs, imagined.is_reference, due, config
+            )
+        )(rule_keys, imagined.outputs, due)
+        return _taken(old, imagined.outputs, chosen, is_in), is_real
+
+    return work_off(some, is_due, plan)
+
+
+def _taken(old: Plan, outputs: StepOutput, chosen: lyapunov.Selection, is_in) -> Plan:
+    """The rows' chosen candidates as their plans."""
+    rows = jnp.arange(old.age.shape[0])
+
+    def pick(x):
+        # A weight of zero does not hide what is not a number.
+        x = x[rows, chosen.index]
+        found = chosen.is_valid.reshape(-1, *(1,) * (x.ndim - 1))
+        return jnp.where(found, x, 0.0)
+
+    return old.replace(
+        action=pick(outputs.action),
+        obs=pick(outputs.obs),
+        cost=pick(outputs.cost),
+        age=jnp.zeros_like(old.age),
+        is_kept=chosen.is_valid,
+        num_plans=old.num_plans + 1,
+        num_own=old.num_own + (chosen.is_valid & (chosen.index == 0)),
+        num_out=old.num_out + 1.0 - is_in.mean(axis=1),
+    )
+
+
+def judged(plan: Plan, obs, cost, is_running, standardise, config: PlanConfig) -> Plan:
+    """The account of the step that was just made, before anything is planned anew.
+
+    obs: `[B, O]` seen now, environment units. cost: `[B]` of the step just made.
+    """
+    rows = jnp.arange(plan.age.shape[0])
+    acted = is_running & plan.is_kept & (plan.age > 0) & trusted(plan, config)
+    before = jnp.clip(plan.age - 1, 0, config.horizon - 1)
+    plan = plan.replace(
+        expected=plan.expected + jnp.where(acted, plan.cost[rows, before], 0.0),
+        realised=plan.realised + jnp.where(acted, cost, 0.0),
+    )
+    # At a plan's end: did the model foresee more than that nothing moves?
+    ends = acted & (plan.age == config.execute) & (config.execute < config.horizon)
+    place = jnp.clip(plan.age, 0, config.horizon - 1)
+    now = standardise(obs)
+    error = jnp.square(now - standardise(plan.obs[rows, place])).sum(axis=1)
+    change = jnp.square(now - standardise(plan.obs[:, 0])).sum(axis=1)
+    keep = config.error_memory
+
+    def running(old, new):
+        return jnp.where(ends, keep * old + (1 - keep) * new, old)
+
+    return plan.replace(
+        error=running(plan.error, error), change=running(plan.change, change)
+    )
+
+
+def trusted(plan: Plan, config: PlanConfig) -> jax.Array:
+    """`[B]` bool: whether the model foresees enough for its plans to be executed.
+
+    Its errors over whole plans must stay below `max_error` times the change that there
+    was. A row that lost its trust does not plan again: there is nothing to judge by.
+    """
+    return plan.error <= config.max_error * plan.change
+
+
+def summary(plan: Plan) -> dict[str, jax.Array]:
+    """Name -> `[B]`: what the plans of an episode came to."""
+    some = jnp.maximum(plan.num_plans, 1)
+    return {
+        "num_plans": plan.num_plans,
+        "plan_own": plan.num_own / some,
+        "plan_out": plan.num_out / some,
+        "plan_expected": plan.expected,
+        "plan_realised": plan.realised,
+        "plan_error": jnp.sqrt(plan.error / jnp.maximum(plan.change, 1e-12)),
+        "plan_fallback": plan.num_fallback,
+    }

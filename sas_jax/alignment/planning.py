@@ -1,0 +1,78 @@
+"""Plans in the acting loop: when rows plan anew, and what they do with their plans."""
+
+import jax
+import jax.numpy as jnp
+
+from sas_jax.alignment import plan as plan_lib
+from sas_jax.alignment.carry import PLAN, Carry, Setup, keys_for, of_rows
+from sas_jax.alignment.sub_blocks import rows_at
+from sas_jax.alignment.variants import VARIANTS
+from sas_jax.types import TimeStep
+
+
+def planned(
+    setup: Setup, variables, carry: Carry, ts: TimeStep, is_running: jax.Array
+) -> Carry:
+    """Keeps the account of the step just made, and plans anew where it is time.
+
+    A row plans when its episode begins and whenever `execute` steps of its plan have
+    been made. `carry` is about to act.
+    """
+    config, timestep = setup.config.plan, carry.state.timestep
+    count = timestep.shape[0]
+    fresh = plan_lib.empty(count, config, ts.obs.shape[1], carry.plan.action.shape[-1])
+    plan = jax.tree.map(
+        lambda old, new: jnp.where(
+            ts.is_first.reshape(-1, *(1,) * (old.ndim - 1)), new, old
+        ),
+        carry.plan,
+        fresh,
+    )
+    standardise = setup.plan_model.standardise
+    plan = plan_lib.judged(plan, ts.obs, ts.cost, is_running, standardise, config)
+    plans = of_rows(carry, lambda v: VARIANTS[v].plan is not None)
+    is_due = is_running & plans & (plan.age >= config.execute)
+    is_due &= plan_lib.trusted(plan, config)
+    left = setup.episode_steps or setup.horizon
+    rows = plan_lib.Due(
+        keys=keys_for(PLAN, carry.keys, timestep),
+        num_steps=jnp.maximum(left - timestep, 1),
+        budget=carry.state.cost_to_go,
+    )
+    parts, episodes = [], count // len(carry.variants)
+    for i, name in enumerate(carry.variants):
+        here = slice(i * episodes, (i + 1) * episodes)
+        part = rows_at(plan, here)
+        if VARIANTS[name].plan is not None:
+            prompt = None
+            if VARIANTS[name].has_prompt:
+                prompt = rows_at(carry.prompt, here)
+            part = plan_lib.replan(
+                setup.plan_model,
+                variables,
+                rows_at(carry.state, here),
+                prompt,
+                part,
+                is_due[here],
+                rows_at(rows, here),
+                rule=VARIANTS[name].plan,
+                config=setup.config,
+            )
+        parts.append(part)
+    return carry.replace(plan=jax.tree.map(lambda *x: jnp.concatenate(x), *parts))
+
+
+def executed(
+    setup: Setup, carry: Carry, sample: jax.Array, is_running: jax.Array
+) -> tuple[jax.Array, Carry]:
+    """The rows' actions `[B, A]`: the plan's next one, or the policy's own `sample`."""
+    plan, config = carry.plan, setup.config.plan
+    plans = jnp.asarray(of_rows(carry, lambda v: VARIANTS[v].plan is not None))
+    acts = plans & plan.is_kept & plan_lib.trusted(plan, config)
+    rows = jnp.arange(sample.shape[0])
+    action = plan.action[rows, jnp.minimum(plan.age, config.horizon - 1)]
+    plan = plan.replace(
+        age=plan.age + is_running,
+        num_fallback=plan.num_fallback + (is_running & plans & ~acts),
+    )
+    return jnp.where(acts[:, None], action, sample), carry.replace(plan=plan)

@@ -1,0 +1,52 @@
+"""Some rows of a batch at a time, in sub-blocks of one size: no shape ever changes.
+
+Which rows are due changes from step to step. They are gathered, worked off, and written
+back; rows that fill the last sub-block up are written nowhere. Which rows share a
+sub-block changes nothing in the results: the shape is always the same.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+# Rows that are worked off side by side.
+SUB_BLOCK = 8
+
+
+def rows_at(tree: Any, index: Any) -> Any:
+    """Some rows of a batch; leaves without axes are common to all."""
+    return jax.tree.map(lambda x: x[index] if x.ndim else x, tree)
+
+
+def work_off(
+    function: Callable[[jax.Array, jax.Array, Any], tuple[Any, jax.Array]],
+    is_due: jax.Array,
+    held: Any,
+) -> Any:
+    """What `held` becomes where rows are due. No row due, no work.
+
+    Args:
+      function: (index `[S]`, is_real `[S]`, held) -> new rows `[S, ...]`, and `[S]`
+        bool, which of them are kept. Rows that are not real fill a sub-block up.
+      is_due: `[B]` bool. held: pytree, leading axis B.
+    """
+    count = is_due.shape[0]
+    size = min(SUB_BLOCK, count)
+    order = jnp.argsort(~is_due, stable=True)
+    order = jnp.concatenate([order, jnp.full(-count % size, count - 1)])
+    num_due = is_due.sum()
+
+    def body(i, held):
+        index = jax.lax.dynamic_slice_in_dim(order, i * size, size)
+        is_real = i * size + jnp.arange(size) < num_due
+        new, is_kept = function(index, is_real, held)
+        target = jnp.where(is_kept & is_real, index, count)
+
+        def put(old, new):
+            return old.at[target].set(new, mode="drop")
+
+        return jax.tree.map(put, held, new)
+
+    return jax.lax.fori_loop(0, (num_due + size - 1) // size, body, held)

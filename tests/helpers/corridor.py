@@ -1,0 +1,46 @@
+"""A world in which planning pays, with a model that knows it exactly.
+
+The agent walks in the plane, the policy to the right at full speed. A disc around
+(1.5, 0) costs 1 a step. The data lie within |y| < 1 or so.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from sas_jax.policies.history import from_history_policy
+
+OBS, ACTIONS, LENGTH, SPEED = 2, 2, 2, 0.2
+CENTRE, RADIUS = np.float32([1.5, 0.0]), 0.6
+
+
+def policy(variables, history, mask):
+    return jnp.array([0.5, 0.0]), jnp.full(ACTIONS, -0.7)
+
+
+def dynamics(variables, history, mask, action):
+    return history.obs[-1] + SPEED * action, jnp.full(OBS, -3.0)
+
+
+def cost_at(obs):
+    return (((obs - CENTRE) ** 2).sum(-1) < RADIUS**2).astype(jnp.float32)
+
+
+def outcome(variables, obs, action, next_obs):
+    broken = jnp.where(variables["broken"], jnp.nan, 0.0)
+    return next_obs[0] - obs[0] + broken, cost_at(next_obs)
+
+
+def density(variables, obs):
+    return -0.5 * (obs[1] / 0.5) ** 2
+
+
+MODEL = from_history_policy(
+    policy,
+    dynamics,
+    outcome=outcome,
+    density=density,
+    action_dim=ACTIONS,
+    context=4,
+    prompt_steps=LENGTH,
+)
+VARIABLES = {"broken": np.array(False)}
