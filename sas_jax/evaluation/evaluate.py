@@ -321,7 +321,7 @@ def _results(loaded, config, task, part: Pass, out) -> list[EpisodeResult]:
                     align_seconds=seconds if has_prompt else math.nan,
                     shift=str(shifts.parse(config.shift)),
                     **_alignment(known, index),
-                    **_drift(ended, index),
+                    **_drift(ended, index, int(out.length[group, episode])),
                 )
             )
     return results
@@ -341,12 +341,25 @@ def _alignment(known, index) -> dict[str, float]:
     }
 
 
-def _drift(ended, index) -> dict[str, float]:
-    """What is known of an episode at its end; index: of the threshold."""
+def _drift(ended, index, length) -> dict[str, float]:
+    """What is known of an episode at its end; index: of the threshold, length: steps."""
     found = {
         "num_realigned": int(ended.get("num_realigned", 0)),
         "num_gated": int(ended.get("num_gated", 0)),
     }
+    if ended.get("num_plans", 0) > 0:
+        found |= {
+            name: float(ended[name])
+            for name in (
+                "plan_own",
+                "plan_out",
+                "plan_expected",
+                "plan_realised",
+                "plan_error",
+            )
+        }
+        found["num_plans"] = int(ended["num_plans"])
+        found["plan_fallback"] = float(ended["plan_fallback"]) / max(length, 1)
     if "drift" in ended:
         found |= {
             "drift": float(ended["drift"]),

@@ -35,6 +35,11 @@ class EpisodeResult:
     drift: how far the real episode's energy rose above the level at most;
       drift_outside: share of real steps outside the invariant set; NaN if not tracked.
     drift_alarm: first step of the alarm, -1 without one.
+    num_plans: plans that were made (`alignment.plan`). plan_own, plan_out: shares of
+      plans that were the policy's own mean, and of candidates that had left the data.
+      plan_expected, plan_realised: cost of the executed steps, imagined and real.
+      plan_error: errors at the ends of plans, as a share of what moved. plan_fallback:
+      share of steps on which the policy acted instead; above half there is no plan.
     shift: the changed world that the episode ran in, as `envs.shift` writes it; "" for
       the task's own.
     extra: further CSV columns, kept as text.
@@ -64,6 +69,13 @@ class EpisodeResult:
     drift: float = math.nan
     drift_outside: float = math.nan
     drift_alarm: int = -1
+    num_plans: int = 0
+    plan_own: float = math.nan
+    plan_out: float = math.nan
+    plan_expected: float = math.nan
+    plan_realised: float = math.nan
+    plan_error: float = math.nan
+    plan_fallback: float = math.nan
     shift: str = ""
     extra: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -97,6 +109,13 @@ _LATER = (
     "drift",
     "drift_outside",
     "drift_alarm",
+    "num_plans",
+    "plan_own",
+    "plan_out",
+    "plan_expected",
+    "plan_realised",
+    "plan_error",
+    "plan_fallback",
     "shift",
 )
 COLUMNS: tuple[str, ...] = tuple(c for c in _COLUMN_OF.values() if c not in _LATER)
@@ -109,7 +128,19 @@ _OPTIONAL = {
 _TRUTH = {"0": False, "1": True, "false": False, "true": True}
 
 # Controls first, then the paper's variants, then what goes beyond Algorithm 1.
-_VARIANT_ORDER = ("none", "null", "rand", "u", "sas", "uv", "maxmax", "uv_sum")
+_VARIANT_ORDER = (
+    "none",
+    "null",
+    "quiet",
+    "rand",
+    "plan_rand",
+    "u",
+    "sas",
+    "uv",
+    "maxmax",
+    "uv_sum",
+    "plan",
+)
 
 
 def variants_of(rows: Iterable[EpisodeResult]) -> list[str]:
