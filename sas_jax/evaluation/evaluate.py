@@ -342,7 +342,7 @@ def _alignment(known, index) -> dict[str, float]:
 
 
 def _drift(ended, index, length) -> dict[str, float]:
-    """What is known of an episode at its end; index: of the threshold, length: steps."""
+    """What is known at an episode's end; index: of the threshold, length: steps."""
     found = {
         "num_realigned": int(ended.get("num_realigned", 0)),
         "num_gated": int(ended.get("num_gated", 0)),
