@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from absl import app, flags
 
 from sas_jax.config import SEEDS
 from sas_jax.errors import UserError
+from sas_jax.files import places
 
 
 def _fail(message: object) -> None:
@@ -19,17 +19,22 @@ def _fail(message: object) -> None:
 
 
 class _PathParser(flags.ArgumentParser):
-    """A path of this machine; `~` and `~name` are home folders."""
+    """A path, or a URL of a bucket; `~` and `~name` are home folders."""
 
-    syntactic_help = "a path"
+    def __init__(self, is_local: bool):
+        """is_local: refuse URLs."""
+        self._is_local = is_local
+        self.syntactic_help = "a path" if is_local else "a path or a bucket's URL"
 
     def parse(self, argument: str) -> str:
-        """Expands the home folder; ValueError where there is none, and for URLs."""
-        if re.match(r"[a-z][a-z0-9+.-]*://", argument, re.IGNORECASE):
+        """Expands the home folder; ValueError where there is none, or for the URL."""
+        if places.is_url(argument) and self._is_local:
             raise ValueError(
-                "expected a path of this machine; URLs are not read or written: mount "
-                "the bucket (gcsfuse, s3fs), or copy it here first"
+                "expected a path of this machine: this writes many small files as it "
+                "goes; copy them to the bucket afterwards"
             )
+        if places.is_url(argument):
+            return str(places.as_path(argument))
         if not _is_unicode(argument):
             raise ValueError(
                 "this Python reads arguments as "
@@ -53,11 +58,18 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def define_path(name: str, default: str | None, text: str) -> flags.FlagHolder:
-    """A flag whose value is a path, with home folders expanded. text: its help."""
-    return flags.DEFINE(
-        _PathParser(), name, default, text, serializer=flags.ArgumentSerializer()
-    )
+def define_path(
+    name: str, default: str | None, text: str, *, is_local: bool = False
+) -> flags.FlagHolder:
+    """A flag whose value is a path, with home folders expanded.
+
+    Args:
+      name, default: of the flag. text: its help.
+      is_local: whether it must be of this machine, and no URL.
+    """
+    # A keyword, as absl keeps one parser for equal positional arguments.
+    parser, serializer = _PathParser(is_local=is_local), flags.ArgumentSerializer()
+    return flags.DEFINE(parser, name, default, text, serializer=serializer)
 
 
 def define_seed(name: str, default: int, text: str) -> flags.FlagHolder:

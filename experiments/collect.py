@@ -20,7 +20,9 @@ _MIXTURE = flags.DEFINE_string(
 _SHIFT = flags.DEFINE_string(
     "shift", "", "A changed world, e.g. actuator:0.6,mass:1.3 (see envs/shift.py)."
 )
-_OUT = cli.define_path("out", None, "File to write (default data/TASK.hdf5).")
+_OUT = cli.define_path(
+    "out", None, "File to write (default data/TASK.hdf5).", is_local=True
+)
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes (default: all cores).")
 
 

@@ -25,7 +25,9 @@ from sas_jax.files import atomic
 _TASKS = flags.DEFINE_list("tasks", None, "Tasks (default: all with a behaviour).")
 _EPISODES = flags.DEFINE_integer("episodes", 16, "Episodes of each task.")
 _SEED = cli.define_seed("seed", 0, "Seed of layouts, behaviours and noise.")
-_DATA = cli.define_path("data", "data/behaviours", "Folder of the recordings.")
+_DATA = cli.define_path(
+    "data", "data/behaviours", "Folder of the recordings.", is_local=True
+)
 _OUT = cli.define_path("out", "runs/behaviours.csv", "Table to write.")
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes (default: all cores).")
 

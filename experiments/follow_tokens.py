@@ -4,8 +4,6 @@ python -m experiments.follow_tokens --checkpoint=runs/pg1_cdt --episodes=128
 Run again with the same flags to resume.
 """
 
-from pathlib import Path
-
 from absl import flags
 from tqdm import tqdm
 
@@ -15,6 +13,7 @@ from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
 from sas_jax.evaluation.token_following import TokenConfig, follow_tokens, grid_of
 from sas_jax.files import atomic
+from sas_jax.files.places import as_path
 from sas_jax.report import tokens
 from sas_jax.report.token_figure import token_figure
 
@@ -62,7 +61,7 @@ def main(argv):
         train_seed=_TRAIN_SEED.value,
         num_workers=_WORKERS.value,
     )
-    out = Path(_OUT.value or Path(_CHECKPOINT.value) / "tokens.csv")
+    out = as_path(_OUT.value or as_path(_CHECKPOINT.value) / "tokens.csv")
     done = tokens.read_tokens(out) if out.exists() else []
     episodes = len(grid_of(loaded, config)) * config.num_episodes
     steps = get_task(name).episode_steps

@@ -14,6 +14,7 @@ from experiments import cli, data_flag
 from sas_jax import checkpoint, data
 from sas_jax.data import findings
 from sas_jax.errors import UserError
+from sas_jax.files.places import as_path, fetched
 from sas_jax.report import data_page
 
 _CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
@@ -25,9 +26,9 @@ _REFERENCE = cli.define_path("reference", None, "Data that coverage is related t
 def list_checkpoints(workdir: str) -> str:
     """A line for each checkpoint: step, share of the training, losses of the seeds."""
     losses: dict[int, list[str]] = {}
-    path = pathlib.Path(workdir) / "metrics.csv"
+    path = as_path(workdir) / "metrics.csv"
     if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
+        with fetched(path) as copy, open(copy, newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 if row.get("val_loss"):
                     text = f"{float(row['val_loss']):.3f} (seed {row['seed']})"

@@ -3,13 +3,12 @@
 python -m experiments.plot --results=runs/demo/results.csv --out=runs/demo/plots
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from experiments import cli, data_flag
 from sas_jax.errors import UserError, nearest
 from sas_jax.files import atomic, results
+from sas_jax.files.places import as_path
 from sas_jax.report import figures, matched, tables, tokens
 
 _RESULTS = cli.define_path("results", None, "CSV of episodes (required).")
@@ -49,7 +48,7 @@ def main(argv):
                 f"--data {episodes.source}: data of {episodes.task}; expected a task "
                 f"of the results: {', '.join(shown)}"
             )
-    out = Path(_OUT.value or Path(_RESULTS.value).parent / "plots")
+    out = as_path(_OUT.value or as_path(_RESULTS.value).parent / "plots")
     written = []
     for task, algo, members in tables.groups_of(rows):
         fits = episodes is not None and episodes.task == task

@@ -8,7 +8,6 @@ Run again with the same flags to resume.
 
 import shlex
 import sys
-from pathlib import Path
 
 import numpy as np
 from absl import flags
@@ -19,6 +18,7 @@ from experiments.reproductions import FIGURES, NEED_DATA, Request
 from sas_jax import checkpoint, learners
 from sas_jax.errors import UserError, nearest
 from sas_jax.files import atomic
+from sas_jax.files.places import as_path
 from sas_jax.studies import landscape
 from sas_jax.studies.probe import make_probe
 
@@ -85,7 +85,7 @@ def main(argv):
         density=landscape.DENSITY if figure == "3" else None,
         target_return=_TARGET.value,
     )
-    out = Path(_OUT.value or Path(_CHECKPOINT.value) / "reproduce")
+    out = as_path(_OUT.value or as_path(_CHECKPOINT.value) / "reproduce")
     command = shlex.join(["python", "-m", "experiments.reproduce", *sys.argv[1:]])
     count = 1 if figure == "3" else _LAYOUTS.value
     bar, progress = work_bar(f"figure {figure}")

@@ -19,6 +19,7 @@ from sas_jax import learners
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig, TrainConfig
+from sas_jax.files.places import as_path, is_url
 from sas_jax.types import TrainState
 
 # Raised whenever a field that loading relies on changes its meaning, or the networks
@@ -62,7 +63,7 @@ def _manager(workdir: Path, train: TrainConfig | None = None) -> ocp.CheckpointM
             preservation.CustomSteps(train.kept_steps),
         ]
     return ocp.CheckpointManager(
-        (workdir / _FOLDER).absolute(),
+        workdir / _FOLDER if is_url(workdir) else (workdir / _FOLDER).absolute(),
         item_names=("state", "meta", "best"),
         options=ocp.CheckpointManagerOptions(
             preservation_policy=preservation.AnyPreservationPolicy(policies),
@@ -98,7 +99,7 @@ class Writer:
 
     def __init__(self, workdir: str | Path, config: ExperimentConfig, spec: DataSpec):
         self._config, self._spec = config, spec
-        self._workdir = Path(workdir)
+        self._workdir = as_path(workdir)
         try:
             self._workdir.mkdir(parents=True, exist_ok=True)
             self._manager = _manager(self._workdir, config.train)
@@ -257,7 +258,7 @@ def list_steps(workdir: str | Path) -> list[tuple[int, ExperimentConfig]]:
     Raises:
       UserError: no such folder, no complete checkpoint, or damage.
     """
-    workdir = Path(workdir)
+    workdir = as_path(workdir)
     manager = _open(workdir)
     try:
         steps = _steps_of(manager, workdir)
@@ -298,7 +299,7 @@ def load(workdir: str | Path, step: int | None = None) -> Checkpoint:
     Raises:
       UserError: no such folder, no complete checkpoint, another schema, or damage.
     """
-    workdir = Path(workdir)
+    workdir = as_path(workdir)
     manager = _open(workdir)
     try:
         steps = _steps_of(manager, workdir)

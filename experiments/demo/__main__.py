@@ -31,7 +31,7 @@ from sas_jax.models.world_model import WorldModelConfig
 from sas_jax.report import tables
 
 _TASK = flags.DEFINE_string("task", "PointGoal1", "Task to run.")
-_OUT = cli.define_path("out", "runs/demo", "Folder of the run.")
+_OUT = cli.define_path("out", "runs/demo", "Folder of the run.", is_local=True)
 _EPISODES = flags.DEFINE_integer("episodes", 300, "Behaviour episodes to record.")
 _STEPS = flags.DEFINE_integer("steps", 3000, "Training steps.")
 _LAYOUTS = flags.DEFINE_integer("layouts", 96, "Layouts per variant to evaluate.")

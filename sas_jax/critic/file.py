@@ -17,6 +17,7 @@ from sas_jax.critic.network import Critic, CriticConfig, network
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
 from sas_jax.files.atomic import replacing
+from sas_jax.files.places import fetched
 
 _FORMAT = "sas_jax critic 2"
 _PARAMS = "params/"
@@ -109,7 +110,7 @@ def _read(path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if not os.path.isfile(path):
         raise UserError(f"critic {str(path)!r}: no such file; expected a .npz file")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with fetched(path) as copy, np.load(copy, allow_pickle=False) as file:
             arrays = dict(file)
         meta = json.loads(str(arrays.pop("meta")))
         known = meta["format"] == _FORMAT

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from sas_jax.envs import tasks
 from sas_jax.errors import UserError
+from sas_jax.files import places
 
 REPOSITORY = "YYY-45/DSRL"
 
@@ -41,6 +42,11 @@ def file_name(task: str) -> str:
 def folders() -> list[pathlib.Path]:
     """Folders searched, in order; the first one receives downloads."""
     chosen, default = os.environ.get("DSRL_DATASET_DIR"), "~/.dsrl/datasets"
+    if chosen and places.is_url(chosen):
+        raise UserError(
+            f"$DSRL_DATASET_DIR: {chosen}; expected a folder of this machine (one file "
+            "of a bucket can be named instead of the task)"
+        )
     wanted = [chosen, default] if chosen else [default]
     # A container's user may have no home: what cannot be expanded stays as it is.
     expanded = (os.path.expanduser(folder) for folder in wanted)

@@ -23,6 +23,7 @@ from sas_jax.data import hdf5
 from sas_jax.data.episodes import Episodes
 from sas_jax.data.row_order import RowOrder
 from sas_jax.errors import UserError
+from sas_jax.files import places
 
 KEYS = (
     "observations",
@@ -125,7 +126,7 @@ def write(
     Raises:
       UserError: the folder cannot be written, or a column has not one row per episode.
     """
-    path = pathlib.Path(path)
+    path = places.as_path(path)
     for name, column in (columns or {}).items():
         if len(column) != episodes.num_episodes:
             raise UserError(
@@ -161,8 +162,10 @@ def read_columns(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 def _as_path(path_or_task: str | os.PathLike) -> pathlib.Path | None:
     """Returns the path meant, or None when the argument is a task's name."""
-    path = pathlib.Path(os.path.expanduser(path_or_task))
-    if isinstance(path_or_task, os.PathLike) or path.exists():
+    path = places.as_path(path_or_task)
+    if isinstance(path_or_task, os.PathLike) or places.is_url(path_or_task):
+        return path
+    if path.exists():
         return path
     text = str(path_or_task)
     if "/" in text or os.sep in text or path.suffix in (".hdf5", ".h5"):

@@ -17,6 +17,7 @@ import numpy as np
 
 from sas_jax.data import hdf5_heaps
 from sas_jax.errors import UserError
+from sas_jax.files import atomic, places
 
 # What libhdf5 and h5py raise on damaged content (besides OSError: bad free-space
 # tables give RuntimeError, bad type or name encodings ValueError/TypeError/KeyError).
@@ -41,7 +42,11 @@ def open_file(path: str | os.PathLike) -> Iterator[h5py.File]:
     Raises:
       UserError: no such file, not HDF5, locked, damaged, or not to be read.
     """
-    path = pathlib.Path(path)
+    if places.is_url(path):
+        with places.fetched(path) as copy, open_file(copy) as file:
+            yield file
+        return
+    path = places.as_path(path)
     if not path.exists():
         raise UserError(f"{path}: no such file; expected an HDF5 file in DSRL's layout")
     if path.is_dir():
@@ -79,6 +84,10 @@ def _open(path: pathlib.Path) -> h5py.File:
 @contextlib.contextmanager
 def create_file(path: pathlib.Path) -> Iterator[h5py.File]:
     """Opens a new file that takes its name only when the block ends without error."""
+    if places.is_url(path):
+        with atomic.replacing(path) as temporary, h5py.File(temporary, "w") as file:
+            yield file
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,21 +3,30 @@
 import contextlib
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from sas_jax.errors import UserError
+from sas_jax.files.places import as_path, is_url, put
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it takes `path`'s place.
 
+    For a URL the temporary file lies on this machine, and is put there at the end.
+
     The parent folder is made. If the body raises, `path` keeps what it held and the
     temporary file is removed. Raises `UserError` if the file cannot be written: no
     rights, a file where a folder should be, a read-only or full disk.
     """
-    path = Path(path)
+    path = as_path(path)
+    if is_url(path):
+        with tempfile.TemporaryDirectory(prefix="sas_jax_") as folder:
+            yield Path(folder) / path.name
+            put(Path(folder) / path.name, path)
+        return
     # The suffix stays last: image writers choose their format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
@@ -47,7 +56,15 @@ def probe(path: str | os.PathLike) -> None:
 
     For long work, whose result should not be lost for a folder that was never writable.
     """
-    path = Path(path)
+    path = as_path(path)
+    if is_url(path):
+        # A bucket answers rights by account, not by folder: write, and take it back.
+        trial = path.with_name(f".{path.name}.{os.getpid()}.probe")
+        with replacing(trial) as temporary:
+            temporary.write_bytes(b"\0")
+        with contextlib.suppress(Exception):
+            trial.unlink()
+        return
     made = [folder for folder in path.parents if not folder.exists()]
     if path.is_dir():
         raise UserError(f"cannot write {str(path)!r}: is a folder; expected a file")
@@ -68,7 +85,7 @@ class _Enough(Exception):
 
 
 def write_text(path: str | os.PathLike, text: str) -> Path:
-    """Writes `text` (UTF-8) to `path` atomically and returns the path."""
+    """Writes `text` (UTF-8) to `path`, file or URL, atomically; returns the path."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    return Path(path)
+    return as_path(path)

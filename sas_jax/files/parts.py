@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sas_jax.files.atomic import replacing
+from sas_jax.files.places import as_path, fetched
 
 
 def in_parts(
@@ -39,10 +40,10 @@ def in_parts(
     found = []
     for first in range(0, len(seeds), size):
         block = seeds[first : first + size]
-        path = Path(folder) / name / f"{block[0]}_{len(block)}.npz"
+        path = as_path(folder) / name / f"{block[0]}_{len(block)}.npz"
         is_new = not path.exists()
         if not is_new:
-            with np.load(path, allow_pickle=False) as file:
+            with fetched(path) as copy, np.load(copy, allow_pickle=False) as file:
                 part = dict(file)
         else:
             filled = np.concatenate([block, np.repeat(block[-1:], size - len(block))])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sas_jax.errors import UserError, nearest
 from sas_jax.files.atomic import replacing
+from sas_jax.files.places import as_path, fetched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +174,7 @@ def write_results(path: str | os.PathLike, rows: Sequence[EpisodeResult]) -> Pat
             for name, text in zip(names, texts, strict=True):
                 _parse(name, text, f"{path}, row {index + 1}")
             writer.writerow([*texts, *(row.extra.get(name, "") for name in extras)])
-    return Path(path)
+    return as_path(path)
 
 
 def _is_silent(name: str, rows: Sequence[EpisodeResult]) -> bool:
@@ -189,7 +190,7 @@ def read_results(path: str | os.PathLike) -> list[EpisodeResult]:
     empty or not text, a missing or repeated column, a ragged line, a bad number, and
     for two rows of one variant with the same task, algo, seeds and threshold.
     """
-    path = Path(path)
+    path = as_path(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise UserError(
@@ -198,7 +199,7 @@ def read_results(path: str | os.PathLike) -> list[EpisodeResult]:
         )
     try:
         # utf-8-sig: spreadsheets put a byte-order mark in front.
-        with open(path, newline="", encoding="utf-8-sig") as f:
+        with fetched(path) as copy, open(copy, newline="", encoding="utf-8-sig") as f:
             reader = csv.reader(f)
             lines = [(reader.line_num, cells) for cells in reader if cells]
     except (UnicodeDecodeError, csv.Error) as error:

@@ -10,6 +10,7 @@ from sas_jax.data import findings, quality
 from sas_jax.data.episodes import Episodes
 from sas_jax.envs import tasks
 from sas_jax.files.atomic import write_text
+from sas_jax.files.places import as_path
 from sas_jax.report import style
 
 _MAX_POINTS = 20_000  # steps from which the plane of states is drawn
@@ -32,7 +33,7 @@ def write_page(
       reference: data to which coverage is related.
       notes: further warnings, such as those of reading the file.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     with style.styled():
         style.save_png(_return_cost(episodes), folder / "return_cost.png")
         style.save_png(_cost_over_time(episodes), folder / "cost_over_time.png")

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sas_jax.files.atomic import replacing
+from sas_jax.files.places import as_path
 
 # Okabe and Ito's palette (2008), readable with any common colour vision.
 BLACK, ORANGE, SKY, GREEN = "#2B2B2B", "#E69F00", "#56B4E9", "#009E73"
@@ -110,7 +111,7 @@ def save_png(figure: Figure, path: str | os.PathLike) -> Path:
         smaller.save(buffer, format="png", optimize=True)
     with replacing(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
-    return Path(path)
+    return as_path(path)
 
 
 _TRUECOLOR_ALPHA = 6  # byte 25 of a PNG: its colour type; 3 is a palette

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sas_jax.errors import UserError
 from sas_jax.files.atomic import replacing
+from sas_jax.files.places import as_path, fetched
 from sas_jax.report.tables import Table
 from sas_jax.stats.intervals import Interval, mean_interval
 from sas_jax.stats.ranks import spearman
@@ -58,13 +59,13 @@ def write_tokens(path: str | os.PathLike, rows: Sequence[TokenResult]) -> Path:
                     row.run,
                 ]
             )
-    return Path(path)
+    return as_path(path)
 
 
 def read_tokens(path: str | os.PathLike) -> list[TokenResult]:
     """Reads what `write_tokens` wrote. UserError, with the line, for anything else."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with fetched(path) as copy, open(copy, newline="", encoding="utf-8") as file:
             lines = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(

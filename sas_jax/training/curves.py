@@ -1,11 +1,12 @@
 """The curves of a training run: metrics.csv, and TensorBoard events by option."""
 
 import csv
-import os
 from pathlib import Path
 from typing import Any
 
 from sas_jax.errors import UserError
+from sas_jax.files.atomic import replacing
+from sas_jax.files.places import fetched
 
 
 def _event_writer(folder: Path):
@@ -30,20 +31,21 @@ class Curve:
             _event_writer(path.parent / "tensorboard") if tensorboard else None
         )
         if path.exists():
-            with path.open(newline="") as file:
+            with fetched(path) as copy, open(copy, newline="") as file:
                 # A killed run may have logged past its last checkpoint.
                 self._rows = [r for r in csv.DictReader(file) if int(r["step"]) <= step]
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Appends rows with `step`, `seed` and metrics, and writes the file."""
         self._rows += rows
-        temporary = self._path.with_suffix(".tmp")
         names = list(dict.fromkeys(name for row in self._rows for name in row))
-        with temporary.open("w", newline="") as file:
+        with (
+            replacing(self._path) as temporary,
+            open(temporary, "w", newline="") as file,
+        ):
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(self._rows)
-        os.replace(temporary, self._path)
         if self._events:
             for row in rows:
                 lane = f"seed_{row['seed']}"

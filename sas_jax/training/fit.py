@@ -21,6 +21,7 @@ from sas_jax.data import spec as spec_lib
 from sas_jax.data.episodes import Episodes
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig, TrainConfig
+from sas_jax.files.places import as_path
 from sas_jax.training import devices, failed_seeds
 from sas_jax.training.curves import Curve
 from sas_jax.types import Learner, TrainState
@@ -239,7 +240,7 @@ def _initial_states(train: TrainConfig, learner: Learner, sharding) -> TrainStat
 
 def _curve(workdir: str | Path, step: int, train: TrainConfig) -> Curve:
     """The curves of a run that stands at `step`."""
-    path = Path(workdir) / "metrics.csv"
+    path = as_path(workdir) / "metrics.csv"
     return Curve(path, step, tensorboard=train.tensorboard)
 
 

@@ -10,6 +10,7 @@ import pytest
 from absl import flags
 
 from experiments import cli
+from sas_jax.files import places
 from tests.experiments.test_cli import ROOT
 
 SCRIPT = """
@@ -44,7 +45,7 @@ def run(*arguments, name="x", **environment):
 
 @pytest.fixture
 def parse():
-    return cli._PathParser().parse
+    return cli._PathParser(is_local=False).parse
 
 
 def test_home_folders_are_expanded(parse, monkeypatch):
@@ -58,14 +59,22 @@ def test_home_folders_are_expanded(parse, monkeypatch):
     ("path", "message"),
     [
         ("~nobody_of_this_name/runs", "no home folder is known"),
-        ("gs://bucket/runs", "expected a path of this machine; URLs"),
-        ("S3://bucket/runs", "URLs are not read or written"),
+        ("ftp://host/runs", "expected a path of this machine, or a URL of gs://"),
+        ("gs://bucket/runs", "gs:// needs packages that are not installed"),
         ("runs/\udcfc", "expected PYTHONUTF8=1"),
     ],
 )
-def test_paths_that_would_make_odd_folders(parse, path, message):
+def test_paths_that_would_make_odd_folders(parse, path, message, monkeypatch):
+    monkeypatch.setitem(places.SCHEMES, "gs", ("none.such",))
     with pytest.raises(ValueError, match=message):
         parse(path)
+
+
+def test_urls_of_buckets(parse, monkeypatch):
+    monkeypatch.setitem(places.SCHEMES, "gs", ())
+    assert parse("gs://bucket/runs") == "gs://bucket/runs"
+    with pytest.raises(ValueError, match="this writes many small files as it goes"):
+        cli._PathParser(is_local=True).parse("gs://bucket/runs")
 
 
 def test_no_entry_point_takes_a_path_as_plain_text():
@@ -81,9 +90,9 @@ def test_no_entry_point_takes_a_path_as_plain_text():
 def test_a_user_without_home_and_a_url_at_the_door():
     done = run("--out=~/x", HOME="/some/home")
     assert done.stdout == b"out: /some/home/x\n"
-    done = run("--out=gs://bucket/x")
+    done = run("--out=ftp://host/x")
     assert done.returncode == 2 and done.stderr.count(b"\n") == 1
-    assert done.stderr.startswith(b"error: flag --out=gs://bucket/x: expected a path")
+    assert done.stderr.startswith(b"error: flag --out=ftp://host/x: ")
 
 
 def test_seeds_are_of_32_bits(monkeypatch):
