@@ -218,8 +218,12 @@ class ExperimentConfig:
             return None
         context, length = self.model.decoder.context, self.sas.prompt_steps
         is_beside = self.sas.prompt_place == "beside"
-        window = context if is_beside else context - length
-        return Prompting(self.policy.prompt_prob, length, window)
+        return Prompting(
+            self.policy.prompt_prob,
+            length=self.sas.prompt_length,
+            window=context if is_beside else context - length,
+            fragments=self.sas.fragments,
+        )
 
 
 def action_sensors(task: str) -> tuple[str, ...]:
@@ -248,6 +252,7 @@ def make_model(config: ExperimentConfig, spec: DataSpec) -> WorldModel:
         action_dim=spec.action_dim,
         active=tuple(bool(x) for x in spec.obs_active),
         has_cost_token=config.has_cost_token,
+        episode_steps=spec.max_timestep,
         reward_unit=spec.reward_std / spec.return_scale,
         seen=_seen(config.model.policy_blind, spec),
         rings=spec.rings,

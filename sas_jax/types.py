@@ -75,7 +75,7 @@ class Rows:
 
 @struct.dataclass
 class PromptRows:
-    """Prompts of training rows, one segment of `L` steps a row, in model units.
+    """Prompts of training rows, `L` steps a row, in model units.
 
     obs `[B, L, O]`, action `[B, L, A]`, and `[B, L]` return_to_go, cost_to_go and
     timestep (absolute, as in the episode). is_present: `[B]` bool; the other rows see

@@ -24,11 +24,16 @@ _EPISODE, _RELABEL, _PROMPT = 1, 2, 3
 
 
 class Prompting(NamedTuple):
-    """Prompts in training: probability, steps L, and the window of rows with one."""
+    """Prompts in training.
+
+    probability: of a row to have one. length: L, steps of a fragment. window: steps in
+    sight of rows with a prompt. fragments: segments that a prompt consists of.
+    """
 
     probability: float
     length: int
     window: int
+    fragments: int = 1
 
 
 @struct.dataclass
@@ -183,6 +188,9 @@ def _draw_episodes(shares, lengths, key: Key, count: int):
 def _draw_prompts(data, key, episode, start, row_length, prompting: Prompting):
     """Segments of the rows' own episodes, uniform over those outside the row.
 
+    A prompt of several fragments has as many segments, drawn independently: in acting
+    each comes from an imagination of its own.
+
     Prompt-DT (Xu et al. 2022) draws a segment of a demonstration at random, which may
     be the very steps to be learnt; a segment that shares steps with its row would show
     the actions that the row is trained on, so those are left out. A row without
@@ -193,12 +201,17 @@ def _draw_prompts(data, key, episode, start, row_length, prompting: Prompting):
     before = jnp.maximum(start - prompting.length + 1, 0)
     after = jnp.maximum(length - prompting.length - (start + row_length) + 1, 0)
     count = before + after
-    choice = jax.random.uniform(where_key, start.shape) * count
-    choice = jnp.minimum(choice.astype(jnp.int32), jnp.maximum(count - 1, 0))
-    first = jnp.where(choice < before, choice, choice - before + start + row_length)
+    shape = (prompting.fragments, *start.shape)
+    choice = jax.random.uniform(where_key, shape) * count[None]
+    choice = choice.astype(jnp.int32)
+    choice = jnp.minimum(choice, jnp.maximum(count - 1, 0)[None])
+    behind = choice - before[None] + (start + row_length)[None]
+    first = jnp.where(choice < before[None], choice, behind)
     coin = jax.random.uniform(coin_key, start.shape) < prompting.probability
     is_present = coin & (count > 0)
-    step = jnp.arange(prompting.length)[None] + jnp.where(is_present, first, 0)[:, None]
+    first = jnp.where(is_present[None], first, 0).T
+    step = first[:, :, None] + jnp.arange(prompting.length)[None, None]
+    step = step.reshape(start.shape[0], -1)
     # A row without a prompt may stand in an episode shorter than one.
     index = data.starts[episode][:, None] + jnp.minimum(step, length[:, None])
     return PromptRows(

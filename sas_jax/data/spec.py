@@ -16,7 +16,8 @@ from sas_jax.models import lidar
 class DataSpec:
     """Sizes and statistics of a training set.
 
-    obs_mean, obs_std: `[O]` float32; obs_std is 1 where the column is constant.
+    obs_mean, obs_std: `[O]` float32; obs_std is 1 where the column is constant, unless
+      it is a bin of a lidar that varies elsewhere.
     obs_active: `[O]` bool, False where constant: copied by the transition model and
       left out of every density.
     max_timestep: longest episode in steps.
@@ -103,12 +104,16 @@ def from_episodes(episodes: Episodes, target_return: float | None = None) -> Dat
     obs = episodes.observations
     mean, std = columns.moments(obs)
     active = columns.varies(mean, std)
+    scale = np.where(active, std, 1.0)
     rings = lidar_rings(episodes.task, episodes.obs_dim)
     for first, size in rings:
-        # One scale for all bins of a lidar: its law is the same in every direction.
+        # One scale for all bins of a lidar: its law is the same in every direction, and
+        # a bin that saw nothing in these data has it too.
         ring = slice(first, first + size)
         middle = mean[ring].mean()
-        std[ring] = np.sqrt(np.mean(std[ring] ** 2 + (mean[ring] - middle) ** 2))
+        if active[ring].any():
+            around = std[ring] ** 2 + (mean[ring] - middle) ** 2
+            scale[ring] = np.sqrt(np.mean(around))
         mean[ring] = middle
     returns, costs = episodes.returns(), episodes.cost_returns()
     if target_return is None:
@@ -118,7 +123,7 @@ def from_episodes(episodes: Episodes, target_return: float | None = None) -> Dat
         obs_dim=episodes.obs_dim,
         action_dim=episodes.action_dim,
         obs_mean=mean.astype(np.float32),
-        obs_std=np.where(active, std, 1.0).astype(np.float32),
+        obs_std=scale.astype(np.float32),
         obs_active=active,
         max_timestep=int(episodes.lengths.max()),
         return_scale=float(max(np.abs(returns).max(), 1e-6)),

@@ -5,6 +5,7 @@ The two differ by the cost token.
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable
 
 import jax
@@ -17,7 +18,7 @@ from sas_jax.alignment.carry import Policy
 from sas_jax.alignment.gate import RiskModel
 from sas_jax.alignment.sequence_model import SequenceModel
 from sas_jax.alignment.tiles import Tiling
-from sas_jax.alignment.variants import check_variants
+from sas_jax.alignment.variants import VARIANTS, check_variants
 from sas_jax.critic import network as critic_network
 from sas_jax.data import device_rows
 from sas_jax.data.augment import AugmentConfig
@@ -183,6 +184,25 @@ def horizon_of(config: ExperimentConfig, spec: DataSpec) -> int:
     return config.sas.horizon or spec.max_timestep
 
 
+class UnseenPromptWarning(UserWarning):
+    """Variants differ by what the policy does not see."""
+
+
+def _warn_unseen(config: ExperimentConfig, variants: tuple[str, ...]) -> None:
+    """Names the variants that act as if they had no prompt and no shorter window."""
+    if config.model.policy_history:
+        return
+    known = check_variants(variants)
+    copies = [v for v in known if VARIANTS[v].has_prompt or v == "short"]
+    if copies:
+        warnings.warn(
+            f"variants {', '.join(copies)}: with model.policy_history=false neither a "
+            "prompt nor the history reaches the policy; they act as without a prompt",
+            UnseenPromptWarning,
+            stacklevel=3,
+        )
+
+
 def make_policy(
     config: ExperimentConfig,
     spec: DataSpec,
@@ -196,7 +216,11 @@ def make_policy(
 
     Variants that need a cost critic find it in `variables["critic"]`. Its
     `initial_carry` is that of `types.Policy`, and it has an `align_episode` besides.
+
+    Warns:
+      UnseenPromptWarning: prompted variants of a policy that sees no prompt.
     """
+    _warn_unseen(config, variants)
     policy = aligned_policy.make_policy(
         make_sequence_model(config, spec),
         config.sas,

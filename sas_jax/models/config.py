@@ -10,7 +10,8 @@ from sas_jax.models.transformer import DecoderConfig
 class WorldModelConfig:
     """Sizes and loss weights of the world model; sizes default to the paper's DT.
 
-    action_history: False blanks the action tokens. Where actions repeat, a policy that
+    action_history: False blanks the action tokens of a row's own steps; those of a
+      prompt keep their actions. Where actions repeat, a policy that
       sees its last one copies it instead of looking at the state (copycat; de Haan et
       al. 2019), and gets its own mistakes back. The predictions read the action of
       their step in either case.

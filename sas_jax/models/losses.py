@@ -106,7 +106,8 @@ def loss(
     config, batch = model.config, _blank_padding(batch)
     noise_key, drop_key = jax.random.split(key)
     noise = draw_noise(model, batch, noise_key)
-    if train and config.self_noise:
+    has_errors = train and config.self_noise > 0
+    if has_errors:
         noise["obs"] = own_errors(
             model, params, batch, variances, noise, jax.random.fold_in(noise_key, 1)
         )
@@ -119,9 +120,9 @@ def loss(
         method="outputs",
     )
     mask = batch.is_valid
-    is_noisy = noisy_rows(mask.shape[0])[:, None]
+    is_noisy = noisy_rows(mask.shape[0])[:, None] & has_errors
     # What can be learnt from states that are right only.
-    clean = mask & ~is_noisy if train else mask
+    clean = mask & ~is_noisy
     state_loss, transition, metrics = _transition_loss(
         model, variances["transition"], out, noise, mask, clean, is_noisy, step, train
     )

@@ -39,6 +39,8 @@ class WorldModel(nn.Module):
       reads it.
     reward_unit: standard deviation of a step's reward in scaled return units; the
       reward head's output is multiplied by it.
+    episode_steps: of a whole episode of the data, by which targets per remaining step
+      are taken; None means the configuration's max_timestep.
     seen: `[O]` marks what tokens and policy see of an observation; None is all.
     """
 
@@ -48,6 +50,7 @@ class WorldModel(nn.Module):
     active: tuple[bool, ...]
     has_cost_token: bool = False
     reward_unit: float = 1.0
+    episode_steps: int | None = None
     seen: tuple[bool, ...] | None = None
     rings: tuple[tuple[int, int], ...] = ()
     ring_scales: tuple[tuple[float, float], ...] = ()
@@ -134,9 +137,12 @@ class WorldModel(nn.Module):
         tokens = jnp.stack(tokens, axis=-2)
         return self._finish_tokens(tokens, timestep, deterministic)
 
-    def action_token(self, action, timestep, deterministic=True):
-        """action `[..., A]`, timestep `[...]` -> `[..., 1, D]`."""
-        if not self.config.action_history:
+    def action_token(self, action, timestep, deterministic=True, is_prompt=False):
+        """action `[..., A]`, timestep `[...]` -> `[..., 1, D]`.
+
+        is_prompt: the action is another episode's and is shown in any case.
+        """
+        if not (self.config.action_history or is_prompt):
             action = jnp.zeros_like(action)
         tokens = self.embed_action(action)[..., None, :]
         return self._finish_tokens(tokens, timestep, deterministic)
@@ -145,7 +151,7 @@ class WorldModel(nn.Module):
 
     def action_distribution(self, z_state, obs, return_to_go, cost_to_go, timestep):
         """z `[..., D]`, obs `[..., O]`, targets `[...]` -> mean, log_std `[..., A]`."""
-        longest = self.config.max_timestep
+        longest = self.episode_steps or self.config.max_timestep
         left = jnp.maximum(1.0 - timestep / longest, 1.0 / longest)
         targets = [left, return_to_go, return_to_go / jnp.maximum(left, _LEAST_LEFT)]
         if self.has_cost_token:
@@ -312,7 +318,7 @@ class WorldModel(nn.Module):
                 self.observation_tokens(
                     obs, return_to_go, cost_to_go, timestep, deterministic
                 ),
-                self.action_token(action, timestep, deterministic),
+                self.action_token(action, timestep, deterministic, is_prompt=True),
             ],
             axis=-2,
         )

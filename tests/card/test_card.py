@@ -317,7 +317,7 @@ def test_imagination_goes_on_from_the_real_history():
         ).reshape(4, 3, -1)
         mean, log_std = dense_oracle.policy(
             variables["params"],
-            config.model,
+            spec.max_timestep,
             z[3:, 1],
             batch.obs[b, 3:4],
             batch.return_to_go[b, 3:4],

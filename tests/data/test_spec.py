@@ -33,7 +33,13 @@ def spec():
     groups = TASKS["PointGoal1"].obs_groups
     for name, objects in (("goal", 1), ("hazards", 3), ("vases", 1)):
         obs[:, groups[f"{name}_lidar"]] = lidars(rng, objects)
-    episodes = Episodes(
+    return spec_lib.from_episodes(episodes_of(obs)), obs
+
+
+def episodes_of(obs):
+    """One episode of these observations."""
+    rng = np.random.default_rng(1)
+    return Episodes(
         task="PointGoal1",
         observations=obs,
         actions=rng.uniform(-1, 1, (STEPS, 2)).astype(np.float32),
@@ -43,7 +49,6 @@ def spec():
         final_observations=obs[-1:],
         terminated=np.zeros(1, bool),
     )
-    return spec_lib.from_episodes(episodes), obs
 
 
 def test_lidars_have_one_scale_and_tell_whether_they_show_one_object(spec):
@@ -54,6 +59,23 @@ def test_lidars_have_one_scale_and_tell_whether_they_show_one_object(spec):
         bins = obs[:, first : first + size]
         np.testing.assert_allclose([mean, std], [bins.mean(), bins.std()], rtol=1e-4)
         assert (spec.obs_mean[first : first + size] == np.float32(mean)).all()
+
+
+@pytest.mark.parametrize("constant", [[12], [13, 20], range(12, 28)])
+def test_bins_that_never_vary_do_not_ruin_their_lidar_s_scale(spec, constant):
+    """The first bin stood for all, with the 1 that constant columns have."""
+    _, obs = spec
+    obs = obs.copy()
+    obs[:, list(constant)] = 0.0
+    found = spec_lib.from_episodes(episodes_of(obs))
+    first, size = found.rings[0]
+    bins = obs[:, first : first + size]
+    np.testing.assert_array_equal(
+        found.obs_active[first : first + size], bins.std(0) > 0
+    )
+    std = bins.std() if bins.any() else 1.0
+    np.testing.assert_allclose(found.ring_scales[0], [bins.mean(), std], rtol=1e-4)
+    np.testing.assert_allclose(found.obs_std[first : first + size], std, rtol=1e-4)
 
 
 def test_round_trip_and_what_older_files_lack(spec):

@@ -103,9 +103,8 @@ def noisy_or(x, p, other=None):
     return np.log1p(-quiet) - np.log(quiet)
 
 
-def policy(params, config, z_state, obs, return_to_go, cost_to_go, timestep):
-    """Mean and log-std `[W, A]` of the action."""
-    longest = config.max_timestep
+def policy(params, longest, z_state, obs, return_to_go, cost_to_go, timestep):
+    """Mean and log-std `[W, A]` of the action in episodes of `longest` steps."""
     left = np.clip((longest - np.asarray(timestep, float)) / longest, 1 / longest, 1)
     targets = [left, return_to_go, return_to_go / np.clip(left, 0.05, None)]
     if "embed_cost" in params:

@@ -55,7 +55,7 @@ def oracle_policy(params, config, spec, history, mask):
     obs = (history.obs - spec.obs_mean) / spec.obs_std
     return dense_oracle.policy(
         params,
-        config.model,
+        spec.max_timestep,
         z[:, -2],
         obs,
         np.asarray(history.return_to_go / spec.return_scale),

@@ -119,7 +119,9 @@ def test_every_term_against_numpy(problem):
         x[mask]
         for x in (batch.return_to_go[:, :-1], batch.cost_to_go[:, :-1], batch.timestep)
     )
-    mean, log_std = dense_oracle.policy(params, config, z[:, -2], obs, *targets)
+    mean, log_std = dense_oracle.policy(
+        params, model.episode_steps, z[:, -2], obs, *targets
+    )
     action_nll = -log_normal(action, mean, np.exp(log_std)).sum(-1)
     action_nll = action_nll[np.nonzero(mask)[0] != 1].mean()
 
@@ -264,6 +266,37 @@ def test_evaluation_has_neither_noise_nor_dropout_and_keeps_the_variances():
     jax.tree.map(np.testing.assert_array_equal, kept, variables["variances"])
     for name in noisy:
         np.testing.assert_allclose(noisy[name], plain[name], rtol=1e-5, err_msg=name)
+
+
+def test_without_errors_every_row_reaches_policy_reward_and_variance():
+    """Rows are left out for the errors of their inputs, and here there are none."""
+    config = make_config(decoder={"dropout": 0.0}, model={"self_noise": 0.0})
+    spec = make_spec()
+    model, variables = make_model(config, spec), make_variables(config, spec)
+    batch, key = draw_batch(spec), jax.random.key(1)
+
+    @jax.jit
+    def run(params, variances, batch):
+        return [
+            losses.loss(model, params, variances, batch, key, 0, train=train)[1]
+            for train in (True, False)
+        ]
+
+    given = variables["params"], variables["variances"]
+    (fresh, metrics), (_, every) = run(*given, batch)
+    for name in ("action_nll", "return_mse"):
+        np.testing.assert_allclose(metrics[name], every[name], rtol=1e-6)
+    # A row's own share of the sums, also of the second row.
+    for row in range(ROWS):
+        action = np.array(batch.action)
+        action[row, 0] = -action[row, 0]
+        (_, moved), _ = run(*given, batch.replace(action=action))
+        assert abs(moved["action_nll"] - metrics["action_nll"]) > 1e-4
+        obs = np.array(batch.obs)
+        obs[row, -1 - (STEPS - LENGTHS[row])] += 1.0
+        (other, _), _ = run(*given, batch.replace(obs=obs))
+        moved = np.abs(other["transition"] - fresh["transition"])
+        assert (moved[:4] > 1e-5).all()
 
 
 def test_negative_elbo_on_literals():

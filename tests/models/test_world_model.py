@@ -88,7 +88,7 @@ def test_heads_read_the_right_tokens(algo):
         mask,
     ).reshape(STEPS, per_step, -1)
     mean, log_std = dense_oracle.policy(
-        params, config.model, z[:, -2], *targets_of(row)
+        params, spec.max_timestep, z[:, -2], *targets_of(row)
     )
     np.testing.assert_allclose(out["policy"][0], mean, atol=2e-5)
     np.testing.assert_allclose(out["policy"][1], log_std, atol=2e-5)

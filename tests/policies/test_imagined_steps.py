@@ -127,7 +127,7 @@ def test_imagined_actions_follow_the_policy_at_the_full_history(imagined):
     obs = (outputs.obs - spec.obs_mean) / spec.obs_std
     mean, log_std = dense_oracle.policy(
         variables["params"],
-        config.model,
+        spec.max_timestep,
         z[..., -2, :],
         obs,
         outputs.return_to_go / spec.return_scale,

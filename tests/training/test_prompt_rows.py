@@ -87,6 +87,43 @@ def test_segments_of_the_episode_outside_the_row(drawn):
     assert np.square(counts[allowed] - expected).sum() / expected < 45.3  # 0.999, 19
 
 
+def test_a_prompt_of_fragments_has_as_many_segments(drawn):
+    """Independent ones, as in acting; one fragment is the prompt of before."""
+    data, _, batch, episode, start = drawn
+
+    def sample(fragments):
+        prompting = device_rows.Prompting(0.7, LENGTH, 2, fragments)
+        return jax.device_get(
+            jax.jit(
+                lambda data: (
+                    device_rows.sample(
+                        data,
+                        jax.random.key(0),
+                        batch_rows=DRAWS,
+                        row_length=ROW,
+                        prompting=prompting,
+                    ).prompt
+                )
+            )(data)
+        )
+
+    jax.tree.map(np.testing.assert_array_equal, sample(1), batch.prompt)
+    prompt = sample(2)
+    np.testing.assert_array_equal(prompt.is_present, batch.prompt.is_present)
+    has = prompt.is_present & (episode == 3)
+    steps = prompt.timestep[has].reshape(-1, 2, LENGTH)
+    np.testing.assert_array_equal(np.diff(steps, axis=-1), 1)
+    first, at = steps[..., 0], start[has][:, None]
+    assert ((first + LENGTH <= at) | (first >= at + ROW)).all()
+    assert (first + LENGTH <= LENGTHS[3]).all()
+    # Neither fragment tells the other's place.
+    middle = start[has] == 12
+    assert middle.sum() > 50
+    assert abs(np.corrcoef(first[middle].T)[0, 1]) < 4 / np.sqrt(middle.sum())
+    entries = np.asarray(data.starts)[3] + prompt.timestep[has]
+    np.testing.assert_array_equal(prompt.obs[has], np.asarray(data.obs)[entries])
+
+
 ROWS, STEPS = 3, 13
 HAS_PROMPT = np.array([True, False, True])
 
@@ -243,3 +280,6 @@ def test_a_prompt_needs_room():
     short = dataclasses.replace(short, policy=PolicyConfig(prompt_prob=0.5))
     assert short.prompting() == device_rows.Prompting(0.5, 2, 3)
     assert wide.prompting() == device_rows.Prompting(0.1, 5, 5)
+    sas = dataclasses.replace(short.sas, prompt_length=1, fragments=2)
+    pieces = dataclasses.replace(short, sas=sas)
+    assert pieces.prompting() == device_rows.Prompting(0.5, 1, 3, fragments=2)

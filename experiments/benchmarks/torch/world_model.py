@@ -71,6 +71,7 @@ class TorchWorldModel(nn.Module):
         self.reward_head = MLP(context, config.head_hidden, 1)
         self.cost_head = torch_model.NoisyOr(obs_dim, spec.rings)
         self.reward_unit = spec.reward_std / spec.return_scale
+        self.episode_steps = spec.max_timestep
         torch_model.load(self, variables["params"])
         self.register_buffer("active", torch.tensor(np.array(spec.obs_active)))
         for kind, variance in variables["variances"].items():
@@ -106,7 +107,7 @@ class TorchWorldModel(nn.Module):
 
     def action_distribution(self, z, obs, return_to_go, t: int):
         """z `[P, D]`, obs `[P, O]`, return_to_go `[P]` -> mean, log_std `[P, A]`."""
-        left = max(1.0 - t / self.config.max_timestep, 1.0 / self.config.max_timestep)
+        left = max(1.0 - t / self.episode_steps, 1.0 / self.episode_steps)
         asked = [return_to_go, return_to_go / max(left, _LEAST_LEFT)]
         asked = torch.stack([torch.full_like(return_to_go, left), *asked], -1)
         mean, log_std = self.policy(torch.cat([z, obs, asked], -1)).chunk(2, dim=-1)
