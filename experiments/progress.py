@@ -14,7 +14,8 @@ def progress_bar(description: str, *, is_shown: bool = True):
             bar.total, bar.initial = num_steps, 0
         bar.update(step - bar.n)
         names = ("loss", "action_nll", "transition_elbo", "cost_bce")
-        bar.set_postfix({n: f"{metrics[n]:.3f}" for n in names}, refresh=False)
+        shown = {n: f"{metrics[n]:.3f}" for n in names if n in metrics}
+        bar.set_postfix(shown, refresh=False)
 
     return bar, show
 

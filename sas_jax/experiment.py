@@ -254,15 +254,19 @@ def make_model(config: ExperimentConfig, spec: DataSpec) -> WorldModel:
         has_cost_token=config.has_cost_token,
         episode_steps=spec.max_timestep,
         reward_unit=spec.reward_std / spec.return_scale,
-        seen=_seen(config.model.policy_blind, spec),
+        seen=seen_columns(config.model.policy_blind, spec),
         rings=spec.rings,
         ring_scales=spec.ring_scales,
         ring_single=spec.ring_single or (False,) * len(spec.rings),
     )
 
 
-def _seen(blind: tuple[str, ...], spec: DataSpec) -> tuple[bool, ...] | None:
-    """Marks the observations `[O]` outside the groups `blind`; None if that is all."""
+def seen_columns(blind: tuple[str, ...], spec: DataSpec) -> tuple[bool, ...] | None:
+    """Marks the observations `[O]` outside the groups `blind`; None if that is all.
+
+    Raises:
+      UserError: the task has no such group.
+    """
     if not blind:
         return None
     task = TASKS.get(spec.task)

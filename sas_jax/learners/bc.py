@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from sas_jax.config import Many, Number, check
@@ -21,7 +22,7 @@ from sas_jax.data.episodes import Episodes
 from sas_jax.data.spec import DataSpec
 from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
-from sas_jax.experiment import ExperimentConfig, TrainConfig
+from sas_jax.experiment import ExperimentConfig, TrainConfig, seen_columns
 from sas_jax.learners import memoryless
 from sas_jax.learners.algorithm import Algorithm, only_none
 from sas_jax.learners.optimizer import make_optimizer
@@ -31,19 +32,22 @@ from sas_jax.types import Key, Learner, Policy, TrainState, TransitionBatch
 
 @dataclasses.dataclass(frozen=True)
 class BCConfig:
-    """hidden: widths of the policy's layers."""
+    """hidden: widths of the policy's layers. policy_blind: groups of observations that
+    it does not see, as in the world model; see `experiment.action_sensors`.
+    """
 
     hidden: tuple[int, ...] = (256, 256)
+    policy_blind: tuple[str, ...] = ()
 
     def __post_init__(self):
         check(self, "model", {"hidden": Many(Number(least=1, whole=True))})
 
 
 def default_config(task: str, algo: str = "bc") -> ExperimentConfig:
-    """OSRL's batch and learning rate; steps enough for a few hundred episodes."""
+    """OSRL's batch and rate; where the held-out loss of 300 episodes is least."""
     limits = get_task(task).cost_limits if algo == "bc_safe" else ()
     train = TrainConfig(
-        num_steps=5000,
+        num_steps=2000,
         batch_rows=512,
         row_length=1,
         learning_rate=1e-3,
@@ -57,7 +61,13 @@ def default_config(task: str, algo: str = "bc") -> ExperimentConfig:
 def make_network(config: ExperimentConfig, spec: DataSpec) -> tuple[MLP, Callable]:
     """The network, and pi: (params, standardised `[..., O]`) -> `[..., A]`."""
     net = MLP(config.model.hidden, spec.action_dim)
-    return net, lambda params, obs: jnp.tanh(net.apply({"params": params}, obs))
+    seen = seen_columns(config.model.policy_blind, spec) or (True,) * spec.obs_dim
+
+    def pi(params, obs):
+        obs = jnp.where(np.array(seen), obs, 0.0)
+        return jnp.tanh(net.apply({"params": params}, obs))
+
+    return net, pi
 
 
 def to_device(
@@ -65,8 +75,7 @@ def to_device(
 ) -> transitions.TransitionData:
     """All steps; UserError where a threshold leaves no episode to train on."""
     least = episodes.cost_returns().min()
-    lowest = min(config.train.cost_limits, default=least)
-    if is_training and lowest < least:
+    if is_training and (lowest := min(config.train.cost_limits, default=least)) < least:
         raise UserError(
             f"train.cost_limits: {lowest:g}; the cheapest of {episodes.num_episodes} "
             f"training episodes of {episodes.task} costs {least:g}"
@@ -90,9 +99,7 @@ def make_learner(config: ExperimentConfig, spec: DataSpec) -> Learner:
             extra={"cost_limit": jnp.asarray(cost_limit, jnp.float32)},
         )
 
-    def sample(
-        data: transitions.TransitionData, key: Key, state: TrainState
-    ) -> TransitionBatch:
+    def sample(data, key: Key, state: TrainState) -> TransitionBatch:
         # Of held-out episodes perhaps none is within the limit: then the cheapest.
         within = transitions.num_steps_within(data, state.extra["cost_limit"])
         count, size = jnp.maximum(within, data.ends[0]), config.train.batch_rows
@@ -104,12 +111,11 @@ def make_learner(config: ExperimentConfig, spec: DataSpec) -> Learner:
     def update(state: TrainState, batch: TransitionBatch):
         value, gradients = jax.value_and_grad(loss)(state.params, batch)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        state = state.replace(step=state.step + 1, params=params, opt_state=opt_state)
+        new = {"params": optax.apply_updates(state.params, updates)}
+        state = state.replace(step=state.step + 1, opt_state=opt_state, **new)
         return state, {"loss": value, "gradient_norm": optax.tree.norm(gradients)}
 
-    def validate(state: TrainState, batch: TransitionBatch, key: Key):
-        del key
+    def validate(state: TrainState, batch: TransitionBatch, _: Key):
         return {"loss": loss(state.params, batch)}
 
     return Learner(init, sample, update, validate)
@@ -119,7 +125,6 @@ def make_policy(
     config: ExperimentConfig, spec: DataSpec, *, variants=("none",), report_limits=None
 ) -> Policy:
     """The cloned action, without any report; see `Algorithm.make_policy`."""
-    del report_limits
     only_none(variants)
     _, pi = make_network(config, spec)
     return memoryless.make_policy(spec, lambda known, obs: pi(known["params"], obs))

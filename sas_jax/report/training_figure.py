@@ -19,14 +19,17 @@ def training_figure(
 ) -> Path:
     """Training curves from a CSV with a `step` column and one column per metric.
 
-    A `seed` column, if present, gives one line per seed. A metric and its twin with
+    A `seed` column, if present, gives one line per seed, and a `cost_limit` column one
+    per seed and threshold. A metric and its twin with
     ``val_`` in front share a panel. Metrics with a twin come first; at most 12 panels
     are drawn, and the picture says how many were not. Blank cells are steps at which a
     metric was not measured. Raises `UserError` for a file that is not such a table.
     """
     columns = _read_log(log)
     step, seed = columns.pop("step"), columns.pop("seed", None)
-    seeds = np.zeros(len(step)) if seed is None else seed
+    limit = columns.pop("cost_limit", None)
+    lanes = [x for x in (seed, limit) if x is not None] or [np.zeros(len(step))]
+    seeds = np.unique(np.stack(lanes), axis=1, return_inverse=True)[1].ravel()
     panels: dict[str, dict[str, np.ndarray]] = {}
     for name, values in columns.items():
         split = "held out" if name.startswith(_HELD_OUT) else "training"

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.benchmarks.model_cases import make_spec as case_spec
 from sas_jax import checkpoint, learners
 from sas_jax.data import spec as spec_lib
 from sas_jax.data import transitions
@@ -325,6 +326,23 @@ def test_observations_are_standardised_before_acting():
     wide = TimeStep(np.zeros((3, 6), np.float32), zeros, zeros, zeros > 0)
     with pytest.raises(UserError, match="observations of size 6; expected 5"):
         policy.act(variables, (), wide, jax.random.key(0))
+
+
+def test_a_policy_is_kept_from_groups_of_observations():
+    """Neither its actions nor its gradients know of them."""
+    config = learners.default_config("PointGoal1", "bc")
+    blind = ["model.hidden=8", "model.policy_blind=accelerometer,gyro"]
+    config = learners.override(config, blind)
+    spec = case_spec(config)
+    net, pi = bc.make_network(config, spec)
+    params = random_params(net, np.zeros((1, spec.obs_dim)))
+    obs = np.random.default_rng(0).normal(size=spec.obs_dim).astype(np.float32)
+    slope = np.abs(jax.jacobian(lambda x: pi(params, x))(obs)).max(0)
+    hidden = np.r_[0:3, 6:9]  # as in the task's observations
+    assert not slope[hidden].any() and (np.delete(slope, hidden) > 0).all()
+    config = learners.override(config, ["model.policy_blind=giro"])
+    with pytest.raises(UserError, match="no observations 'giro'; did you mean 'gyro'"):
+        bc.make_network(config, spec)
 
 
 @pytest.mark.parametrize(
