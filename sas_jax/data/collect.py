@@ -23,7 +23,7 @@ from sas_jax.data.collection.plan import FIELDS, Plan, difference, header
 from sas_jax.data.episodes import Episodes
 from sas_jax.envs import tasks
 from sas_jax.errors import UserError
-from sas_jax.files import atomic
+from sas_jax.files import atomic, places
 
 __all__ = ["Plan", "collect", "record", "summary"]
 
@@ -44,10 +44,12 @@ def collect(
       read and left as it is.
 
     Raises:
-      UserError: a bad number of workers, a file or parts of another plan at `out`, a
-        folder that cannot be written, or a worker that died.
+      UserError: a bad number of workers, a URL, a file or parts of another plan at
+        `out`, a folder that cannot be written, or a worker that died.
     """
-    out = pathlib.Path(out)
+    if places.is_url(out):
+        raise UserError(f"{out}: expected a path of this machine; workers share it")
+    out = places.as_path(out)
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     if workers < 1:
         raise UserError(f"workers {workers}: expected at least 1")
@@ -125,10 +127,7 @@ def _claim(parts: pathlib.Path, plan: Plan) -> None:
     try:
         found = dict(json.loads(marker.read_text()))
     except (FileNotFoundError, NotADirectoryError):
-        try:
-            atomic.write_text(marker, json.dumps(expected))
-        except OSError as error:
-            raise UserError(f"{parts}: cannot be written ({error.strerror})") from error
+        atomic.write_text(marker, json.dumps(expected))
         return
     except (OSError, ValueError, TypeError) as error:
         raise UserError(

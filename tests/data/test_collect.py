@@ -185,6 +185,12 @@ def test_more_episodes_go_on_from_the_same_parts(reference, tmp_path):
     assert data.fingerprint() == dsrl.load(reference).select([0, 1]).fingerprint()
 
 
+def test_home_folders_are_expanded(reference, monkeypatch):
+    monkeypatch.setenv("HOME", str(reference.parent))
+    data = collect.collect(PLAN, f"~/{reference.name}")
+    assert data.fingerprint() == dsrl.load(reference).fingerprint()
+
+
 def test_a_finished_recording_is_read_and_left_alone(reference):
     before = reference.stat()
     data = collect.collect(PLAN, reference)
@@ -228,6 +234,8 @@ def test_refusals(reference, tmp_path):
     (parts / "recording.json").write_text("{")
     with pytest.raises(UserError, match="unreadable"):
         collect.collect(PLAN, tmp_path / "a.hdf5")
+    with pytest.raises(UserError, match="gs://b/a.hdf5: expected a path of this"):
+        collect.collect(PLAN, "gs://b/a.hdf5")
     with pytest.raises(UserError, match="workers 0"):
         collect.collect(PLAN, tmp_path / "b.hdf5", workers=0)
     (tmp_path / "file").write_text("")
