@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 # Public name -> module that defines it.
 _EXPORTS: dict[str, str] = {
     "SASConfig": "sas_jax.alignment.config",
+    "PlanConfig": "sas_jax.alignment.config",
     "align": "sas_jax.alignment.algorithm1",
     "align_batch": "sas_jax.alignment.algorithm1",
     "make_tiling": "sas_jax.alignment.tiles",
