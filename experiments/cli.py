@@ -34,7 +34,7 @@ class _PathParser(flags.ArgumentParser):
                 "goes; copy them to the bucket afterwards"
             )
         if places.is_url(argument):
-            return str(places.as_path(argument))
+            return places.known_url(argument)
         if not _is_unicode(argument):
             raise ValueError(
                 "this Python reads arguments as "
@@ -105,6 +105,17 @@ def _print_anything() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _reach_buckets() -> None:
+    """UserError now for a URL whose client is not installed, not after the work."""
+    for name in flags.FLAGS:
+        flag = flags.FLAGS[name]
+        if isinstance(flag.parser, _PathParser) and flag.value:
+            try:
+                places.as_path(flag.value)
+            except UserError as error:
+                raise UserError(f"--{name}: {error}") from error
+
+
 def _missing_platform() -> str | None:
     """Why the platform that $JAX_PLATFORMS names cannot be used; None if it can."""
     wanted, jax = os.environ.get("JAX_PLATFORMS"), sys.modules.get("jax")
@@ -138,6 +149,7 @@ def run(main: Callable[[list[str]], object], *, resumes: bool = False) -> None:
         if len(argv) > 1:
             _fail(f"unexpected argument {argv[1]!r}; use --flag=value")
         try:
+            _reach_buckets()
             main(argv)
         except UserError as error:
             _fail(error)

@@ -56,7 +56,9 @@ def main(argv):
         warnings.simplefilter("always", data.DataWarning)
         episodes = data_flag.load(_TASK.value)
     notes = [str(warning.message) for warning in caught]
-    reference = data.load(_REFERENCE.value) if _REFERENCE.value else None
+    reference = None
+    if _REFERENCE.value:
+        reference = data.load(_REFERENCE.value, task=episodes.task)
     name = pathlib.Path(episodes.source).stem
     page = data_page.write_page(
         _OUT.value or f"runs/inspect/{name}",

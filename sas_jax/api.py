@@ -59,6 +59,8 @@ def load_policy(
     lane = train.lane_of(train_seed, cost_limit)
     if variants is None:
         variants = ("sas",) if algorithm.has_world_model else ("none",)
+    if isinstance(variants, str):
+        raise UserError(f"variants: {variants!r}; expected a tuple, ({variants!r},)")
     variants = algorithm.check_variants(tuple(variants))
     if critic is None and (critical := critic_of(variants)):
         raise UserError(

@@ -31,6 +31,15 @@ def is_url(path: str | os.PathLike) -> bool:
     return bool(re.match(r"[a-z][a-z0-9+.-]+:/", os.fspath(path), re.IGNORECASE))
 
 
+def known_url(url: str | os.PathLike) -> str:
+    """A URL in its usual form; UserError for a scheme that is not in `SCHEMES`."""
+    text = re.sub(r"^([a-zA-Z0-9+.-]*):/+", lambda m: f"{m[1].lower()}://", str(url))
+    if text.partition("://")[0] not in SCHEMES:
+        known = ", ".join(f"{name}://" for name in SCHEMES)
+        raise UserError(f"{text}: expected a path of this machine, or a URL of {known}")
+    return text
+
+
 def as_path(path: str | os.PathLike) -> Any:
     """A `pathlib.Path`, or for a URL an `epath.Path`, which has the same methods.
 
@@ -41,11 +50,8 @@ def as_path(path: str | os.PathLike) -> Any:
     """
     if not is_url(path):
         return Path(os.path.expanduser(path))
-    text = re.sub(r"^([a-zA-Z0-9+.-]*):/+", lambda m: f"{m[1].lower()}://", str(path))
+    text = known_url(path)
     scheme = text.partition("://")[0]
-    if scheme not in SCHEMES:
-        known = ", ".join(f"{name}://" for name in SCHEMES)
-        raise UserError(f"{text}: expected a path of this machine, or a URL of {known}")
     missing = [name for name in SCHEMES[scheme] if not _is_installed(name)]
     if missing:
         packages = " ".join(name.replace(".", "-") for name in missing)
