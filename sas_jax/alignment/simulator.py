@@ -59,6 +59,7 @@ class AlignedPolicy:
         max_cost: float = 1.0,
         seed: int = 0,
         risk_model: RiskModel | None = None,
+        plan_model: SequenceModel | None = None,
     ):
         """Builds the programs; they compile at the first episode.
 
@@ -75,6 +76,7 @@ class AlignedPolicy:
           max_cost: C_max, the largest cost of a step.
           seed: base of every draw.
           risk_model: cost critic of the variants that need one.
+          plan_model: the model as plans are imagined with it; None means `model`.
 
         Raises:
           UserError: no horizon or one beyond the episode, an unknown variant, a model
@@ -110,6 +112,7 @@ class AlignedPolicy:
             max_cost=max_cost,
             episode_steps=episode_steps,
             risk_model=risk_model,
+            plan_model=plan_model,
         )
         self._variables = variables
         self._defaults = (target_return, cost_limit)

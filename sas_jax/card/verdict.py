@@ -97,6 +97,43 @@ def poor_lines(card: Mapping) -> list[CardLine]:
     return [line for line in card_lines(card) if line.mark == "poor"]
 
 
+class ShortSightWarning(UserWarning):
+    """Plans that look further ahead than the model is right."""
+
+
+def sight(card: Mapping | None) -> int | None:
+    """Steps over which the model foresees cost: the longest horizon of the card whose
+    correlation meets its target, as all shorter ones do; 0 where none does, None for a
+    card that does not say.
+    """
+    cost = (card or {}).get("cost") or {}
+    pairs = zip(cost.get("horizons", ()), cost.get("correlation", ()), strict=False)
+    known = [
+        (horizon, value) for horizon, value in pairs if horizon in COST_CORRELATION
+    ]
+    if not known:
+        return None
+    reached = 0
+    for horizon, value in known:
+        if not value >= COST_CORRELATION[horizon]:
+            break
+        reached = horizon
+    return reached
+
+
+def warn_short_sight(card: Mapping | None, horizon: int) -> None:
+    """A `ShortSightWarning` where plans look further ahead than the model sees."""
+    reach = sight(card)
+    longest = max(COST_CORRELATION)
+    if reach is not None and reach < min(horizon, longest):
+        warnings.warn(
+            f"sas.plan.horizon {horizon}: the card vouches for predicted cost over "
+            f"{reach} steps; plans are chosen by what the model does not know",
+            ShortSightWarning,
+            stacklevel=3,
+        )
+
+
 class PoorCardWarning(UserWarning):
     """Alignment over an imagination that does not match the data."""
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from sas_jax import learners
 from sas_jax.alignment.variants import VARIANTS, critic_of
-from sas_jax.card.verdict import warn_poor
+from sas_jax.card.verdict import warn_poor, warn_short_sight
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.config import SEEDS, Number, check
 from sas_jax.critic.network import Critic
@@ -160,6 +160,8 @@ def evaluate(
         raise UserError(f"variants: {named} needs a cost critic (experiments.critic)")
     if any(v in VARIANTS and VARIANTS[v].has_prompt for v in config.variants):
         warn_poor(loaded.card)
+    if any(v in VARIANTS and VARIANTS[v].plan for v in config.variants):
+        warn_short_sight(loaded.card, experiment.sas.plan.horizon)
     done = [
         _evaluate_pass(loaded, config, task, part, critic, on_step)
         for part in passes_of(experiment, config)

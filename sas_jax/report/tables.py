@@ -98,10 +98,28 @@ def summary_tables(rows: Sequence[EpisodeResult]) -> list[Table]:
                 (variant, str(counts.num_values), str(counts.num_clusters))
                 + tuple(interval_text(means[name], name) for name in metrics)
             )
-        tables.append(
-            Table(f"{task}, {algo}: episodes", header, tuple(lines), (INTERVAL_NOTE,))
-        )
+        notes = (INTERVAL_NOTE, *_fallback_notes(members))
+        tables.append(Table(f"{task}, {algo}: episodes", header, tuple(lines), notes))
     return tables
+
+
+def _fallback_notes(rows: Sequence[EpisodeResult]) -> list[str]:
+    """How often the policy acted instead of its plans, for every variant that plans."""
+    notes = []
+    for variant in variants_of(rows):
+        shares = [
+            row.plan_fallback
+            for row in rows
+            if row.variant == variant and not math.isnan(row.plan_fallback)
+        ]
+        if shares:
+            share = sum(shares) / len(shares)
+            verdict = "; this is no plan: the policy acts" if share > 0.5 else ""
+            notes.append(
+                f"{variant}: the policy acted instead of a plan on {share:.0%} of the "
+                f"steps{verdict}."
+            )
+    return notes
 
 
 def threshold_tables(rows: Sequence[EpisodeResult]) -> list[Table]:
@@ -129,7 +147,8 @@ def threshold_tables(rows: Sequence[EpisodeResult]) -> list[Table]:
                     + (safe,)
                 )
         title = f"{task}, {algo}: by cost threshold"
-        tables.append(Table(title, header, tuple(lines), (INTERVAL_NOTE, note)))
+        notes = (INTERVAL_NOTE, note, *_fallback_notes(members))
+        tables.append(Table(title, header, tuple(lines), notes))
     return tables
 
 

@@ -267,6 +267,36 @@ WHOLE = {
 }
 
 
+def test_tables_say_how_often_the_policy_acted_instead_of_a_plan():
+    rows = [
+        make_row(variant=v, episode_seed=seed, plan_fallback=share)
+        for v, share in (("none", math.nan), ("plan", 0.1), ("plan_rand", 0.75))
+        for seed in range(4)
+    ]
+    for table in (*tables.summary_tables(rows), *tables.threshold_tables(rows)):
+        text = " ".join(table.notes)
+        assert "plan: the policy acted instead of a plan on 10% of the steps." in text
+        assert "plan_rand: the policy acted instead of a plan on 75%" in text
+        assert text.count("this is no plan") == 1 and "none:" not in text
+
+
+@pytest.mark.parametrize(
+    ("correlation", "reach"),
+    [([0.9, 0.8, 0.5], 50), ([0.9, 0.8, 0.1], 25), ([0.9, 0.1, 0.9], 10)]
+    + [([0.1, 0.9, 0.9], 0), ([math.nan, 0.9, 0.9], 0)],
+)
+def test_how_far_the_model_sees(correlation, reach):
+    card = {"cost": {"horizons": [10, 25, 50], "correlation": correlation}}
+    assert verdict.sight(card) == reach
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        verdict.warn_short_sight(card, reach)
+        verdict.warn_short_sight(None, 100)
+    if reach < 50:
+        with pytest.warns(verdict.ShortSightWarning, match=f"over {reach} steps"):
+            verdict.warn_short_sight(card, 100)
+
+
 def test_card_lines_of_whole_episodes():
     marks = {
         line.name: (line.value, line.mark)
