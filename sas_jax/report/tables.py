@@ -71,10 +71,14 @@ class Table:
 def groups_of(
     rows: Sequence[EpisodeResult],
 ) -> list[tuple[str, str, list[EpisodeResult]]]:
-    """(task, algo, its rows) for every task and algorithm, sorted by name."""
+    """(task, algo, its rows) for every task and algorithm, sorted by name.
+
+    A changed world is a task of its own, and is named with it.
+    """
     groups: dict[tuple[str, str], list[EpisodeResult]] = {}
     for row in rows:
-        groups.setdefault((row.task, row.algo), []).append(row)
+        task = f"{row.task} [{row.shift}]" if row.shift else row.task
+        groups.setdefault((task, row.algo), []).append(row)
     return [(task, algo, members) for (task, algo), members in sorted(groups.items())]
 
 

@@ -137,8 +137,8 @@ def paired_difference(
 ) -> PairedDifference:
     """Mean of `variant` minus `reference` over matched rows, layouts resampled.
 
-    Rows match on (task, algo, train_seed, episode_seed, cost_limit); rows with one
-    episode_seed are one layout. bootstrap: options of `mean_interval`.
+    Rows match on (task, algo, train_seed, episode_seed, cost_limit, shift); rows with
+    one episode_seed are one layout. bootstrap: options of `mean_interval`.
     Raises `UserError` for a variant that is absent and for rows without a partner.
     """
     ours, theirs = matched_rows(rows, variant, reference)

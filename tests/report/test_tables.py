@@ -93,6 +93,14 @@ def test_tasks_and_algorithms_do_not_mix():
     assert cdt.rows == dt.rows
 
 
+def test_changed_worlds_have_tables_of_their_own():
+    rows = [make_row(), make_row(shift="delay:1", cost=3.0)]
+    own, changed = tables.threshold_tables(rows)
+    assert own.title == "PointGoal1, dt: by cost threshold"
+    assert changed.title == "PointGoal1 [delay:1], dt: by cost threshold"
+    assert "3.0" in changed.text() and "41.0" in own.text()
+
+
 def test_text_and_markdown_hold_the_same_cells():
     table = tables.Table("T", ("a", "b|c"), (("x", "1"), ("longer", "22")), ("note",))
     assert table.text().splitlines() == [
