@@ -4,8 +4,11 @@ Orbax writes each step into a temporary folder and renames it, so a killed proce
 leaves either a whole checkpoint or none. Loading never unpickles.
 """
 
+import errno
 import json
 import logging
+import os
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +22,8 @@ from sas_jax import learners
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig, TrainConfig
+from sas_jax.files import atomic
+from sas_jax.files.lock import FolderLock
 from sas_jax.files.places import as_path, is_url
 from sas_jax.types import TrainState
 
@@ -44,12 +49,16 @@ class Checkpoint(NamedTuple):
 
 
 class Resumed(NamedTuple):
-    """Where a run goes on: `state`, the best states so far or None, `run` as above."""
+    """Where a run goes on: `state`, the best states so far or None, `run` as above.
+
+    has_card: whether the checkpoint holds a world-model card.
+    """
 
     step: int
     state: TrainState
     best: TrainState | None
     run: dict[str, Any]
+    has_card: bool = False
 
 
 def _manager(workdir: Path, train: TrainConfig | None = None) -> ocp.CheckpointManager:
@@ -98,10 +107,18 @@ class Writer:
     """Saves and resumes the training run of one folder."""
 
     def __init__(self, workdir: str | Path, config: ExperimentConfig, spec: DataSpec):
+        """Takes the folder for this training alone; see `close`.
+
+        Raises:
+          UserError: a folder that cannot be written, or that another training writes.
+        """
         self._config, self._spec = config, spec
-        self._workdir = as_path(workdir)
+        self._workdir, self._lock = as_path(workdir), None
         try:
             self._workdir.mkdir(parents=True, exist_ok=True)
+            # One process of all hosts answers for them. A bucket has no locks.
+            if jax.process_index() == 0 and not is_url(workdir):
+                self._lock = FolderLock(self._workdir, "training")
             self._manager = _manager(self._workdir, config.train)
         except OSError as error:
             raise UserError(
@@ -133,7 +150,8 @@ class Writer:
                 f"actions of size {mine[1]}; expected {spec.obs_dim} and "
                 f"{spec.action_dim} as in the checkpoints of {str(self._workdir)!r}"
             )
-        run, meta = meta["run"], _comparable(config, spec)
+        has_card, run = meta["card"] is not None, meta["run"]
+        meta = _comparable(config, spec)
         mine = _comparable(self._config, self._spec)
         # A statistic that was not known yet says nothing.
         mine["spec"] |= {k: None for k, v in meta["spec"].items() if v is None}
@@ -148,7 +166,7 @@ class Writer:
         has_best = (self._workdir / _FOLDER / str(step) / "best").is_dir()
         items = {"state": abstract} | ({"best": abstract} if has_best else {})
         restored = _restore(self._workdir, self._manager, step, items)
-        return Resumed(step, restored["state"], restored.get("best"), run)
+        return Resumed(step, restored["state"], restored.get("best"), run, has_card)
 
     def save(
         self,
@@ -172,15 +190,39 @@ class Writer:
         try:
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
             self._manager.wait_until_finished()
-        except OSError as error:
+        except Exception as error:  # Orbax raises many kinds for one cause: the disk
             raise UserError(
                 f"workdir {str(self._workdir)!r}: checkpoint of step {step} not "
-                f"written ({error.strerror or error}); the earlier ones are whole"
+                f"written ({_reason(error)}); the earlier ones are whole"
             ) from error
 
+    def add_card(self, step: int, card: dict) -> None:
+        """Puts a world-model card into a complete checkpoint, atomically.
+
+        Raises:
+          UserError: the folder cannot be written.
+        """
+        path = self._workdir / _FOLDER / str(step) / "meta" / "metadata"
+        meta = _read_meta(self._workdir, step) | {"card": card}
+        atomic.write_text(path, json.dumps(meta))
+
     def close(self) -> None:
-        """Releases Orbax's threads."""
+        """Releases Orbax's threads and the folder."""
         self._manager.close()
+        if self._lock is not None:
+            self._lock.release()
+
+
+def _reason(error: Exception) -> str:
+    """The cause that an exception names, in one line without paths of its code."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    # TensorStore's own words are long and bury the system's.
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if os.strerror(number) in str(error):
+            return os.strerror(number)
+    reason = (str(error).strip() or repr(error)).splitlines()[0]
+    return reason.split(". See full TensorStore")[0][:200]
 
 
 def _first_difference(left: Any, right: Any, where: str = "") -> str:
@@ -222,11 +264,9 @@ def _restore(workdir, manager, step, items) -> dict[str, TrainState]:
         wanted = {name: ocp.args.StandardRestore(x) for name, x in items.items()}
         restored = manager.restore(step, args=ocp.args.Composite(**wanted))
     except Exception as error:  # Orbax raises many kinds for one cause: damaged files
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        reason = reason.split(". See full TensorStore")[0][:200]
         raise UserError(
             f"checkpoint {str(workdir / _FOLDER / str(step))!r} is partial or damaged "
-            f"({reason}); delete it to fall back to the one before"
+            f"({_reason(error)}); delete it to fall back to the one before"
         ) from error
     return {name: restored[name] for name in items}
 
@@ -259,13 +299,34 @@ def list_steps(workdir: str | Path) -> list[tuple[int, ExperimentConfig]]:
       UserError: no such folder, no complete checkpoint, or damage.
     """
     workdir = as_path(workdir)
+    while True:
+        steps, found = _steps(workdir), []
+        try:
+            for step in steps:
+                config = learners.from_dict(_read_meta(workdir, step)["config"])
+                found.append((step, config))
+            return found
+        except UserError:
+            if not _has_changed(workdir, steps):
+                raise
+
+
+def _has_changed(workdir: Path, steps: list[int]) -> bool:
+    """Whether a training that goes on has made, and so deleted, checkpoints meanwhile.
+
+    What it is about to delete is damaged for a moment, and then gone.
+    """
+    time.sleep(0.1)
+    return _steps(workdir) != steps
+
+
+def _steps(workdir: Path) -> list[int]:
+    """Steps of a folder's complete checkpoints, at least one, in order."""
     manager = _open(workdir)
     try:
-        steps = _steps_of(manager, workdir)
+        return _steps_of(manager, workdir)
     finally:
         manager.close()
-    metas = {step: _read_meta(workdir, step) for step in steps}
-    return [(step, learners.from_dict(meta["config"])) for step, meta in metas.items()]
 
 
 def _open(workdir: Path) -> ocp.CheckpointManager:
@@ -300,19 +361,28 @@ def load(workdir: str | Path, step: int | None = None) -> Checkpoint:
       UserError: no such folder, no complete checkpoint, another schema, or damage.
     """
     workdir = as_path(workdir)
-    manager = _open(workdir)
-    try:
-        steps = _steps_of(manager, workdir)
-        if step is None:
-            step = steps[-1]
-        if step not in steps:
+    while True:
+        steps = _steps(workdir)
+        chosen = steps[-1] if step is None else step
+        if chosen not in steps:
             raise UserError(
-                f"checkpoint {str(workdir)!r}: has no step {step}; expected one of "
+                f"checkpoint {str(workdir)!r}: has no step {chosen}; expected one of "
                 f"{', '.join(map(str, steps))}"
             )
-        meta = _read_meta(workdir, step)
-        config = learners.from_dict(meta["config"])
-        spec = DataSpec.from_json(meta["spec"])
+        try:
+            return _load_step(workdir, chosen)
+        except UserError:
+            if not _has_changed(workdir, steps):
+                raise
+
+
+def _load_step(workdir: Path, step: int) -> Checkpoint:
+    """One checkpoint, with the configuration that it was written with."""
+    meta = _read_meta(workdir, step)
+    config = learners.from_dict(meta["config"])
+    spec = DataSpec.from_json(meta["spec"])
+    manager = _open(workdir)
+    try:
         items = {"state": abstract_state(config, spec)}
         state = _restore(workdir, manager, step, items)["state"]
     finally:

@@ -34,6 +34,10 @@ class SeedWarning(UserWarning):
     """One of several lanes (training seeds, thresholds) failed; the others go on."""
 
 
+class CardWarning(UserWarning):
+    """The world-model card could not be measured; the training is whole."""
+
+
 def make_train_chunk(
     config: ExperimentConfig, learner: Learner, num_steps: int, mesh=None
 ) -> Callable:
@@ -167,7 +171,8 @@ def fit(
       config: what to train. episodes: all data; a share is held out.
       workdir: gets checkpoints/ and metrics.csv.
       make_card: `(config, spec, state of the first good lane, held-out episodes) ->
-        dict`, the world-model card that goes into the last checkpoint.
+        dict`, the world-model card. It goes into the last checkpoint once that is
+        written; a finished run without one gets one.
       progress: called after each chunk with (step, num_steps, metrics).
 
     Raises:
@@ -176,6 +181,7 @@ def fit(
         (named with its step; the last good checkpoint stays).
 
     Warns:
+      CardWarning: `make_card` raised an exception; the checkpoint is whole without it.
       SeedWarning: a lane failed while others go on; see `checkpoint.Checkpoint.run`.
       DataWarning: what deserves a look in the data; see `data.checks.warn`.
       SettingsWarning: see `warn_settings`.
@@ -194,8 +200,7 @@ def fit(
         if saved is None:
             states = _initial_states(train, learner, whole)
             saved = checkpoint.Resumed(0, states, None, {})
-        step = saved.step
-        if step < train.num_steps and not saved.run.get("is_finished"):
+        if saved.step < train.num_steps and not saved.run.get("is_finished"):
             checks.warn(episodes, context=algorithm.context(config))
             warn_settings(train)
             data = algorithm.to_device(config, spec, training, is_training=True)
@@ -210,20 +215,44 @@ def fit(
                 validate=make_validate(learner, mesh),
                 mesh=mesh,
                 progress=progress if first_host else None,
-                curve=_curve(workdir, step, train) if first_host else None,
+                curve=_curve(workdir, saved.step, train) if first_host else None,
             )
             del data, validation
-            step, states, tracker = _loop(run, saved)
+            saved = _finish(run, saved)
             del run
-            local = devices.on_one_device(states, mesh)
-            lead = tracker.first_good()
-            good = jax.tree.map(lambda x: x[lead], local)
-            card = make_card(config, spec, good, held_out) if make_card else None
-            facts = tracker.to_json() | {"is_finished": True}
-            writer.save(step, states, card, run=facts)
+        if make_card and not saved.has_card:
+            _add_card(writer, make_card, config, spec, saved, held_out, mesh)
     finally:
         writer.close()
-    return checkpoint.load(workdir, step)
+    return checkpoint.load(workdir, saved.step)
+
+
+def _finish(run: _Run, saved: checkpoint.Resumed) -> checkpoint.Resumed:
+    """Trains to the end and saves it, before anything else is measured."""
+    step, states, tracker = _loop(run, saved)
+    facts = tracker.to_json() | {"is_finished": True}
+    run.writer.save(step, states, run=facts)
+    return checkpoint.Resumed(step, states, None, facts)
+
+
+def _add_card(writer, make_card, config, spec, saved, held_out, mesh) -> None:
+    """Measures the card of the first good lane; what fails there is a warning."""
+    lead = failed_seeds.Tracker(config.train, saved.run).first_good()
+    local = devices.on_one_device(saved.state, mesh)
+    good = jax.tree.map(lambda x: x[lead], local)
+    try:
+        card = make_card(config, spec, good, held_out)
+    except Exception as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        warnings.warn(
+            f"the card was not measured ({reason}); the checkpoint of step "
+            f"{saved.step} is whole, and the same command tries again",
+            CardWarning,
+            stacklevel=3,
+        )
+        return
+    if devices.is_first_host():
+        writer.add_card(saved.step, card)
 
 
 def _initial_states(train: TrainConfig, learner: Learner, sharding) -> TrainState:

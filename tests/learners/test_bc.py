@@ -239,7 +239,7 @@ def test_a_lane_that_fails_is_named_and_the_others_go_on(whole_run, tmp_path):
 class Envs(FakeEnvs):
     """Ten steps an episode, with the sizes of `make_episodes`."""
 
-    def __init__(self, task, num_envs, *, num_workers=None):
+    def __init__(self, task, num_envs, **others):
         super().__init__(num_envs, steps=10)
 
     def __enter__(self):

@@ -285,3 +285,76 @@ def test_the_meta_holds_plain_json(saved):
     names = {f.name for f in dataclasses.fields(ExperimentConfig)}
     assert set(meta["config"]) == names
     assert meta["spec"]["obs_active"] == [True] * 4 + [False]
+
+
+def test_a_folder_is_one_trainings(tmp_path):
+    spec = make_spec()
+    first = checkpoint.Writer(tmp_path, CONFIG, spec)
+    with pytest.raises(UserError, match="training is going on there already"):
+        checkpoint.Writer(tmp_path, CONFIG, spec)
+    first.close()
+    checkpoint.Writer(tmp_path, CONFIG, spec).close()
+
+
+def test_a_reader_takes_the_next_one_when_its_checkpoint_is_rotated_out(
+    saved, tmp_path, monkeypatch
+):
+    """What a training does meanwhile: save step 16, delete step 12."""
+    workdir, meta = copy_of(saved, tmp_path), checkpoint._read_meta
+    folder = workdir / "checkpoints"
+
+    def rotating(path, step):
+        if not (folder / "16").exists():
+            shutil.copytree(folder / "8", folder / "16")
+            shutil.rmtree(folder / "12")
+        return meta(path, step)
+
+    monkeypatch.setattr(checkpoint, "_read_meta", rotating)
+    loaded = checkpoint.load(workdir)
+    assert loaded.step == 16
+    assert_same_state(loaded.state, saved[2][8])
+    shutil.rmtree(folder / "16")
+    shutil.copytree(folder / "8", folder / "12")
+    assert [step for step, _ in checkpoint.list_steps(workdir)] == [8, 16]
+    # One that was asked for by its number is missed, not called damaged.
+    shutil.rmtree(folder / "16")
+    shutil.copytree(folder / "8", folder / "12")
+    with pytest.raises(UserError, match="has no step 12; expected one of 8, 16"):
+        checkpoint.load(workdir, 12)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        ValueError(
+            'RESOURCE_EXHAUSTED: Failed writing: "/x/state/d/c37e": Failed to write '
+            "18241 bytes to file 7: No space left on device [source locations=...]"
+        ),
+    ],
+)
+def test_a_full_disk_is_one_line(saved, tmp_path, monkeypatch, error):
+    """The second kind is what Orbax raised on a full file system."""
+    workdir, spec = copy_of(saved, tmp_path), saved[1]
+    writer = checkpoint.Writer(workdir, CONFIG, spec)
+
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr(writer._manager, "save", full)
+    with pytest.raises(UserError) as raised:
+        writer.save(16, saved[2][12])
+    writer.close()
+    said = str(raised.value)
+    assert "step 16 not written (No space left on device); the earlier" in said
+    assert checkpoint.load(workdir).step == 12
+
+
+def test_a_card_is_added_to_a_checkpoint_that_is_there(saved, tmp_path):
+    workdir, spec = copy_of(saved, tmp_path), saved[1]
+    writer = checkpoint.Writer(workdir, CONFIG, spec)
+    writer.add_card(8, {"cost": [0.25, float("nan")]})
+    writer.close()
+    loaded = checkpoint.load(workdir, 8)
+    assert loaded.card["cost"][0] == 0.25 and np.isnan(loaded.card["cost"][1])
+    assert_same_state(loaded.state, saved[2][8])

@@ -285,3 +285,47 @@ def test_a_training_within_its_warm_up_is_told():
         warnings.simplefilter("error")
         training_fit.warn_settings(TrainConfig(num_steps=101, warmup=100))
         training_fit.warn_settings(TrainConfig(num_steps=1, warmup=0))
+
+
+def test_a_card_that_fails_is_a_warning_and_is_made_up_for(whole_run, tmp_path):
+    """The checkpoint is whole before the card is measured."""
+    seen = []
+
+    def failing(config, spec, state, held_out):
+        seen.append(checkpoint.load(tmp_path).step)
+        raise ValueError("episodes of one step\nand more")
+
+    with pytest.warns(training_fit.CardWarning) as caught:
+        result = training_fit.fit(
+            CONFIG, make_episodes(LENGTHS), tmp_path, make_card=failing
+        )
+    said = [str(w.message) for w in caught if w.category is training_fit.CardWarning]
+    assert len(said) == 1 and "\n" not in said[0]
+    assert "not measured (episodes of one step); the checkpoint of step 80" in said[0]
+    assert seen == [80] and result.card is None and result.run["is_finished"]
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        values_of(result.state),
+        values_of(whole_run[1].state),
+    )
+
+    def forbidden(*_):
+        raise AssertionError("the training is finished")
+
+    again = training_fit.fit(
+        CONFIG,
+        make_episodes(LENGTHS),
+        tmp_path,
+        make_card=lambda config, spec, state, held_out: {"step": int(state.step)},
+        progress=forbidden,
+    )
+    assert again.card == {"step": 80} and again.step == 80
+
+
+def test_a_second_training_in_a_folder_says_so(whole_run, tmp_path):
+    """It ends before it has read or written anything; the first one goes on."""
+    writer = checkpoint.Writer(tmp_path, CONFIG, whole_run[1].spec)
+    with pytest.raises(UserError, match="training is going on there already"):
+        training_fit.fit(CONFIG, make_episodes(LENGTHS), tmp_path)
+    writer.close()
+    assert not (tmp_path / "metrics.csv").exists()
