@@ -141,7 +141,7 @@ class StepOutput:
 
     obs `[P, O]`, action `[P, A]`, and `[P]` reward, cost, return_to_go, cost_to_go and
     timestep as in `Trajectory`; log_density `[P]` log rho(s_t) in standardised units,
-    log_prob `[P]` log pi(a_t | s_t, z_t) of the unclipped sample.
+    log_prob `[P]` log pi(a_t | s_t, z_t) of the action as executed.
     """
 
     obs: jax.Array

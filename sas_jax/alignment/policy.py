@@ -187,7 +187,7 @@ def act(setup: Setup, variables, carry: Carry, ts: TimeStep, key: Key):
         return action, carry.replace(state=model.commit(*given))
     state, prediction = model.foresee(*given)
     drift = drifted(
-        setup, variables, carry, ts.obs, observed, sample, prediction, is_running
+        setup, variables, carry, ts.obs, observed, action, prediction, is_running
     )
     return action, carry.replace(state=state, drift=drift)
 
@@ -212,14 +212,14 @@ def gated(setup: Setup, variables, carry: Carry, observed, sample, is_running):
 
 
 def drifted(
-    setup: Setup, variables, carry: Carry, obs, observed, sample, prediction, is_running
+    setup: Setup, variables, carry: Carry, obs, observed, action, prediction, is_running
 ):
     """`Drift` after a step: what happened, scored as imagination would have."""
     timestep = carry.state.timestep
     keys = keys_for(DRIFT, carry.keys, timestep)
     density = setup.model.score(variables, keys, carry.drift.prediction, obs)
     density = jnp.where(timestep == 0, carry.drift.first, density)
-    log_prob = gaussian_log_prob(sample, observed.mean, observed.log_std).sum(-1)
+    log_prob = gaussian_log_prob(action, observed.mean, observed.log_std).sum(-1)
     return drift_lib.update(
         carry.drift,
         log_density=density + log_prob,

@@ -306,8 +306,9 @@ class CachedPolicy:
         draws = self._draw(keys, state.timestep)
         observed = self.observe(variables, state, prompt)
         sample = observed.mean + jnp.exp(observed.log_std) * draws[0]
-        log_prob = gaussian_log_prob(sample, observed.mean, observed.log_std).sum(-1)
+        # As executed: a replay knows no other action.
         action = jnp.clip(sample, -1.0, 1.0)
+        log_prob = gaussian_log_prob(action, observed.mean, observed.log_std).sum(-1)
         output, after = self._imagined(
             variables, state, observed, action, prompt, draws, 1.0
         )

@@ -229,7 +229,7 @@ class HistoryPolicy:
         output, after = self._imagined(
             variables, keys, state, observed, action, prompt, obs_noise
         )
-        log_prob = gaussian_log_prob(sample, observed.mean, observed.log_std)
+        log_prob = gaussian_log_prob(action, observed.mean, observed.log_std)
         return output.replace(log_prob=log_prob.sum(-1)), after
 
     def advance(

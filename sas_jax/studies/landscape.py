@@ -33,7 +33,7 @@ _CHUNK = 1024  # places at a time: one shape
 
 
 class Places(NamedTuple):
-    """log_density `[G]` log rho, log_prob `[G]` log pi of the mean action."""
+    """log_density `[G]` log rho, log_prob `[G]` log pi of the mean action, clipped."""
 
     log_density: np.ndarray
     log_prob: np.ndarray
@@ -55,7 +55,8 @@ def make_places(probe: Probe) -> Callable[[np.ndarray], Places]:
             model.context,
         )
         seen = model.observe(variables, state, None)
-        log_prob = gaussian_log_prob(seen.mean, seen.mean, seen.log_std).sum(-1)
+        action = jnp.clip(seen.mean, -1.0, 1.0)
+        log_prob = gaussian_log_prob(action, seen.mean, seen.log_std).sum(-1)
         return Places(state.log_density, log_prob)
 
     # The same draws at every place: a difference between two is not the bound's noise.

@@ -297,7 +297,6 @@ def test_imagination_goes_on_from_the_real_history():
     outputs = jax.device_get(run(jax.random.key(0)))
     batch = jax.device_get(rows.batch)
     mask = dense_oracle.make_mask(4, 3, config.model.decoder.context)
-    checked = 0
     for b in range(12):
         action = outputs.action[0, b, 0]
         tokens = dense_oracle.tokens(
@@ -326,11 +325,9 @@ def test_imagination_goes_on_from_the_real_history():
         )
         scaled = (action - mean[0]) / np.exp(log_std[0])
         density = (-0.5 * scaled**2 - log_std[0] - 0.5 * np.log(2 * np.pi)).sum()
-        if np.abs(action).max() < 1:
-            np.testing.assert_allclose(outputs.log_prob[0, b, 0], density, atol=1e-3)
-            checked += 1
+        np.testing.assert_allclose(outputs.log_prob[0, b, 0], density, atol=1e-3)
         assert outputs.timestep[0, b, 0] == batch.timestep[b, 3]
-    assert checked >= 6
+    assert (np.abs(outputs.action) == 1).any()  # clipped ones are among them
 
 
 def test_correlation_on_literals():

@@ -122,7 +122,7 @@ def test_imagination_starts_at_the_real_state(imagined):
 
 
 def test_imagined_actions_follow_the_policy_at_the_full_history(imagined):
-    """Density and noise of every action that was not clipped, against the oracle."""
+    """Density of every action as executed, clipped or not, against the oracle."""
     config, spec, variables, _, _, outputs, z = imagined
     obs = (outputs.obs - spec.obs_mean) / spec.obs_std
     mean, log_std = dense_oracle.policy(
@@ -134,12 +134,11 @@ def test_imagined_actions_follow_the_policy_at_the_full_history(imagined):
         outputs.cost_to_go / spec.cost_scale,
         outputs.timestep,
     )
-    free = (np.abs(outputs.action) < 1).all(-1)
-    assert free.sum() > 40  # of 72
-    expected = log_normal(outputs.action, mean, np.exp(log_std)).sum(-1)
-    np.testing.assert_allclose(outputs.log_prob[free], expected[free], atol=2e-3)
+    is_clipped = (np.abs(outputs.action) == 1).any(-1)
+    assert is_clipped.any() and not is_clipped.all()
     assert np.abs(outputs.action).max() <= 1
-    assert np.isfinite(outputs.log_prob).all()
+    expected = log_normal(outputs.action, mean, np.exp(log_std)).sum(-1)
+    np.testing.assert_allclose(outputs.log_prob, expected, rtol=1e-3, atol=2e-3)
 
 
 def test_imagined_states_follow_the_transition_model(imagined):

@@ -136,7 +136,7 @@ class TorchWorldModel(nn.Module):
         return Prediction(after, return_to_go, cost, density)
 
     def truncated_density(
-        self, history, action, obs, change, after, density_noise, sample, t: int
+        self, history, action, obs, change, after, density_noise, t: int
     ):
         """log pi + log rho `[P]` of a step whose history `history` was cut short.
 
@@ -145,7 +145,7 @@ class TorchWorldModel(nn.Module):
         z_state, z_action = self.encode(*history, has_action=True, num_out=2)
         target = history[2][:, -1]
         mean, log_std = self.action_distribution(z_state, obs, target, t)
-        log_prob = torch_model.gaussian_log_prob(sample, mean, log_std).sum(-1)
+        log_prob = torch_model.gaussian_log_prob(action, mean, log_std).sum(-1)
         context = torch.cat([z_action, obs, action, change], -1)
         return log_prob + self.transition.log_density(
             after - obs, context, density_noise, self.transition_log_std, self.active
@@ -215,8 +215,8 @@ def imagine(
         z = model.hidden(*history, has_action=False)
         mean, log_std = model.action_distribution(z, obs, target, t)
         sample = mean + log_std.exp() * noise(count, action_dim)
-        log_prob = torch_model.gaussian_log_prob(sample, mean, log_std).sum(-1)
         action = sample.clamp(-1.0, 1.0)
+        log_prob = torch_model.gaussian_log_prob(action, mean, log_std).sum(-1)
         out["action"][:, t] = action  # also in `history`, which is a view
         z = model.hidden(*history, has_action=True)
         change = obs - out["obs"][:, t - 1] if t else torch.zeros_like(obs)
@@ -243,7 +243,6 @@ def imagine(
                 change,
                 after.obs,
                 noise(num_importance, count, config.latent_dim),
-                sample,
                 t,
             )
     return {name: x[:, :horizon] for name, x in out.items()}
