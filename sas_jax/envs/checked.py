@@ -7,7 +7,7 @@ Every fault is one line that names the task, what was returned and what was expe
 import numpy as np
 
 from sas_jax.envs import tasks
-from sas_jax.envs.interface import POSE_SIZE, check_seed
+from sas_jax.envs.interface import POSE_SIZE, check_action, check_seed
 from sas_jax.errors import UserError
 
 _METHODS = ("reset", "step", "close")
@@ -43,7 +43,7 @@ class CheckedEnv:
 
     def step(self, action):
         """One step; see `PlainEnv.step`."""
-        result = self._env.step(action)
+        result = self._env.step(check_action(action, self.task))
         if not isinstance(result, tuple) or len(result) != 5:
             raise self._fault("step", _describe(result), "a tuple of 5")
         observation, reward, cost, terminated, truncated = result

@@ -26,6 +26,7 @@ import math
 import numpy as np
 
 from sas_jax.envs import tasks
+from sas_jax.envs.interface import check_action
 from sas_jax.errors import UserError, nearest
 
 _NOISE_STREAM = 0x5F1F7
@@ -182,7 +183,8 @@ class ShiftedEnv:
 
     def step(self, action):
         """One step; see `PlainEnv.step`."""
-        self._waiting.append(np.array(action, np.float64))
+        # Checked now, not when it acts; the result is no view of the caller's array.
+        self._waiting.append(check_action(action, self._env.task))
         observation, *rest = self._env.step(self._waiting.popleft())
         return self._disturb(observation), *rest
 

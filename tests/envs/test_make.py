@@ -33,6 +33,9 @@ def test_a_registered_suite_works_by_name(toys):
     np.testing.assert_array_equal(observation, [first[0] + 0.5, 0.5, 1.0])
     assert reward == 0.5 and cost == float(abs(observation[0]) > 1)
     assert terminated is False and truncated is False
+    assert env.step([7.0])[1] == 1.5  # clipped to the box: 0.5 + 1
+    with pytest.raises(UserError, match=r"ToyLine: action of shape \(2,\)"):
+        env.step([0.0, 0.0])
     assert env.layout() == {} and np.isnan(env.pose()[:5]).all()
     assert tasks.get_task("ToyLine").references.dsrl_stem == ""
     assert np.isnan(toys.normalized_return(3.0))

@@ -140,6 +140,8 @@ def test_a_caller_may_write_on_in_its_array_of_actions():
     for _ in range(5):
         env.step(action)
         action[:] = 0.0
+    with pytest.raises(UserError, match="action is not finite"):
+        env.step([np.nan, 0.0])
     still = make_env("PointCircle1")
     still.reset(0)
     moved = [still.step(a)[0] for a in ([0, 0], [0, 0], [1, 1], [0, 0], [0, 0])]
