@@ -164,7 +164,8 @@ def write(
         f"context {decoder.context}; {train.num_steps} steps of {train.batch_rows} "
         f"rows x {train.row_length}",
         "SAS": f"N = {sas.num_first}, M = {sas.num_second}, L = {sas.prompt_length}, "
-        f"H = {sas.energy_window}, {sas.density} density, prompt {sas.prompt_place}, "
+        f"energy window {sas.energy_window}, {sas.density} density, "
+        f"prompt {sas.prompt_place}, "
         f"target return {loaded.spec.target_return:.1f}",
         "evaluation": f"{evaluation.num_episodes} layouts x "
         f"{', '.join(evaluation.variants)}, the same layouts and action noise",

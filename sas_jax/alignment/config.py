@@ -13,9 +13,9 @@ PROMPT_PLACES = ("pinned", "beside", "sliding")
 class PlanConfig:
     """Settings of acting on imagination (`plan`); the defaults are measured.
 
-    num_candidates: N. horizon: H in steps, within which the model must be right (see
-      the card's cost correlations). execute: r, steps of the chosen candidate that are
-      executed before the next plan; r <= H.
+    num_candidates: N. horizon: T in steps, within which the model must be right (see
+      the card's cost correlations). execute: steps of the chosen candidate that are
+      executed before the next plan; at most T.
     persistence: rho, the part of a candidate's action noise that is one draw for all of
       its steps; 0 draws every step anew. action_scale: of that noise, in units of the
       policy's own standard deviation.
@@ -78,7 +78,7 @@ class SASConfig:
     """Settings of Algorithm 1; defaults are the paper's.
 
     num_first, num_second: N and M, imaginations of the two loops.
-    prompt_length: L in steps. energy_window: H in steps. discount: gamma of the energy.
+    prompt_length: L in steps. energy_window: in steps. discount: of the energy.
     fragments: Algorithm 1 is run that many times, and its segments make one prompt of
       fragments x L steps.
     horizon: T in steps; 0 means the task's episode length.

@@ -2,11 +2,11 @@
 
 While an episode runs, the model scores what really happens as it scored what it
 imagined: l_t = log rho(s_t) + log pi(a_t | s_t, z_t), a_t before it is clipped, and E_t
-over windows of H steps (algorithm, section 3). E_t is known once step t + H - 1 has
-been acted on; the last H - 1 steps of an episode have no whole window and do not count.
+over windows of w steps (algorithm, section 3). E_t is known once step t + w - 1 has
+been acted on; the last w - 1 steps of an episode have no whole window and do not count.
 
 An energy sums the densities of its window, so one unlikely step among likely ones
-raises none: the real episode has left the set when all H steps of a window have.
+raises none: the real episode has left the set when all steps of a window have.
 
 The drift of a step is E_t less E-hat, the level of the latest alignment. The alarm
 belongs to the first step, at the time it is known, whose drift exceeds the margin. A
@@ -27,7 +27,7 @@ from sas_jax.alignment.config import SASConfig
 class Drift:
     """One row per episode.
 
-    log_density: `[B, H]` the last l_t, the newest last. prediction: the model's, of the
+    log_density: `[B, w]` the last l_t, the newest last. prediction: the model's, of the
     observation to come. first: `[B]` log rho of the first observation.
     largest: `[B]` largest drift so far. num_seen: `[B]` steps with a whole window under
     a level; num_outside: `[B, C]` how many of them lie outside the invariant set R

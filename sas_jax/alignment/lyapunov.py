@@ -29,12 +29,12 @@ class Selection(NamedTuple):
 def energy(log_density: jax.Array, *, discount: chex.Numeric, window: int) -> jax.Array:
     """E_t = -log rho-hat_t of one trajectory (Sec. 4, occupancy over a short window).
 
-    log rho-hat_t = logsumexp_{k < H, t+k < T} ( k log discount + l_{t+k} ).
+    log rho-hat_t = logsumexp_{k < w, t+k < T} ( k log discount + l_{t+k} ).
 
     Args:
       log_density: `[T]` l_t = log rho(s_t) + log pi(a_t | s_t, z_t).
       discount: in (0, 1], may be traced.
-      window: H >= 1, static.
+      window: w >= 1 steps, static.
 
     Returns:
       `[T]` energies.

@@ -1,7 +1,7 @@
 """Acting on imagination: of the plans imagined from the present, one is executed.
 
 Receding-horizon control with the sequence policy as proposal (kin: MBOP, Argenson and
-Dulac-Arnold 2021). Every r steps N candidates of H steps are imagined from the exact
+Dulac-Arnold 2021). Every few steps N candidates of T steps are imagined from the exact
 history. Imagined cost decides; the Lyapunov energy says where the imagination may be
 believed. What makes it work (docs/results/plan.md):
 
@@ -35,8 +35,8 @@ from sas_jax.types import Key, Params, StepOutput
 class Plan:
     """The plan in hand and the account of those before, one row per episode.
 
-    action: `[B, H, A]` of the chosen candidate. obs: `[B, H, O]` what it expects to see
-    (environment units); cost: `[B, H]`. age: `[B]` int32 steps since it was made.
+    action: `[B, T, A]` of the chosen candidate. obs: `[B, T, O]` what it expects to see
+    (environment units); cost: `[B, T]`. age: `[B]` int32 steps since it was made.
     is_kept: `[B]` bool, False where every candidate was out: the policy acts.
     num_plans, num_own, num_out: `[B]` how often was planned; how often the policy's own
     mean was chosen; the sum of the shares of candidates that were disqualified.
@@ -74,7 +74,7 @@ class Due(NamedTuple):
 
 
 class Imagined(NamedTuple):
-    """Candidates of S rows: outputs `[S, N, H, ...]`, and which have no push `[N]`."""
+    """Candidates of B rows: outputs `[B, N, T, ...]`, and which have no push `[N]`."""
 
     outputs: StepOutput
     is_reference: jax.Array
@@ -109,7 +109,7 @@ def imagine_candidates(
     plan: Plan,
     config: PlanConfig,
 ) -> Imagined:
-    """N candidates of H steps from each row's present state.
+    """N candidates of T steps from each row's present state.
 
     The first `num_reference` candidates have no push: candidate 0 is the policy's mean
     at every step, the others add the noise that changes from step to step. The next one
@@ -117,7 +117,7 @@ def imagine_candidates(
     eps_t = scale (rho push + sqrt(1 - rho^2) xi_t), in units of the policy's deviation.
 
     Args:
-      keys: `[S]`, consumed. state, prompt, plan: of S rows.
+      keys: `[B]`, consumed. state, prompt, plan: of B rows.
     """
     count, size = keys.shape[0], config.num_candidates
     index = jnp.arange(size)
@@ -183,10 +183,10 @@ def support(
     nothing of it can be chosen.
 
     Args:
-      log_density: `[N, H]` log rho of the states. is_reference: `[N]`.
+      log_density: `[N, T]` log rho of the states. is_reference: `[N]`.
 
     Returns:
-      energies `[N, H]`, counts `[H]` (see `Candidates`), and `[N]` bool.
+      energies `[N, T]`, counts `[T]` (see `Candidates`), and `[N]` bool.
     """
     horizon, margin = log_density.shape[1], sas.plan.margin
     energies = jax.vmap(
@@ -208,7 +208,7 @@ def support(
 def choose(
     rule: str, key: Key, outputs: StepOutput, is_reference, due: Due, sas: SASConfig
 ) -> tuple[lyapunov.Selection, jax.Array]:
-    """A rule's choice among one row's candidates `[N, H]`, and which could be chosen.
+    """A rule's choice among one row's candidates `[N, T]`, and which could be chosen.
 
     Steps after the episode's end bring neither reward nor cost. What the horizon may
     cost is the share of the budget that falls to it: the budget times `slack`, spread

@@ -105,8 +105,8 @@ def _notes(constants, energies, layouts, probe) -> dict[str, str]:
     """Every constant in words."""
     known = dataclasses.asdict(probe.config)
     notes = {
-        "energies": f"density {known['density']}, H = {known['energy_window']}; shifted"
-        f" by {-constants.shift:.4g} nats, so that the least of the data is 0",
+        "energies": f"density {known['density']}, window {known['energy_window']}; "
+        f"shifted by {-constants.shift:.4g} nats, so that the least of the data is 0",
         "E_D[E]": f"{constants.mean_energy:.4g} nats over {np.isfinite(energies).sum()}"
         f" steps of {len(energies)} recorded episodes",
         "c1": f"{constants.c1:.4g}, the least energy of the data",

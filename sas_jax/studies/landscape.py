@@ -76,7 +76,7 @@ def make_places(probe: Probe) -> Callable[[np.ndarray], Places]:
 def energy_at(log_density: np.ndarray, probe: Probe) -> np.ndarray:
     """E of places `[...]` from log rho + log pi, as if an agent stayed there.
 
-    The H steps of the energy's window then all have this density.
+    All steps of the energy's window then have this density.
     """
     held = jnp.zeros(probe.config.energy_window)
     alone = lyapunov.energy(

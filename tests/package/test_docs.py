@@ -283,6 +283,14 @@ def test_reference_lists_the_public_names():
     assert sorted(listed) == sorted(n for n in sas_jax.__all__ if n != "__version__")
 
 
+def test_glossary_has_the_letters_of_the_docstrings():
+    glossary = page("docs/concepts/glossary.md").split("## Words")[0]
+    rows = re.findall(r"^\| (`.*?`) \|", glossary, re.M)
+    listed = set(re.findall(r"`(\w+)`", " ".join(rows)))
+    used = set(re.findall(r"`(\w)`", (ROOT / "sas_jax/types.py").read_text()[:600]))
+    assert used and used <= listed
+
+
 def test_notes_and_readme_stay_short():
     assert len(page("README.md").splitlines()) <= 90
     assert len(page("BUILD_NOTES.md").splitlines()) <= 150
