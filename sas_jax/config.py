@@ -176,6 +176,8 @@ def from_dict(
     Raises:
       UserError: an unknown name (the nearest one is offered) or a wrong type.
     """
+    if not isinstance(values, dict) and not where:
+        raise UserError(f"{cls.__name__}: expected a group of settings")
     if not isinstance(values, dict):
         raise UserError(f"{where}: is a group of settings; set {where}.<name>")
     hints = typing.get_type_hints(cls)

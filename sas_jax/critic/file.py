@@ -57,7 +57,7 @@ def load_critic(path: str | os.PathLike, spec: DataSpec) -> Critic:
         scales = tuple(tuple(scale) for scale in meta["ring_scales"])
         sizes = meta["obs_dim"], meta["action_dim"]
         scaling = meta["scaling"]
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, UserError) as error:
         raise UserError(
             f"critic {str(path)!r}: {error} in its description; expected what "
             "save_critic writes"

@@ -13,7 +13,6 @@ where costs happen.
 """
 
 import dataclasses
-import math
 from typing import Any
 
 import flax.linen as nn
@@ -21,7 +20,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from sas_jax.errors import UserError
+from sas_jax.config import Many, Number, check
 from sas_jax.models import bins
 from sas_jax.models.networks import MLP
 
@@ -55,23 +54,20 @@ class CriticConfig:
     pessimism: float = 1.0
 
     def __post_init__(self):
-        whole = ("horizon", "members", "batch_size", "num_steps", "check_every")
-        for name in (*whole, "patience"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f"critic.{name} {value!r}: expected an integer >= 1")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise UserError(
-                f"critic.learning_rate {self.learning_rate!r}: expected a number > 0"
-            )
-        for name in ("weight_decay", "pessimism"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise UserError(f"critic.{name} {value!r}: expected a number >= 0")
-        if not all(isinstance(width, int) and width >= 1 for width in self.hidden):
-            raise UserError(
-                f"critic.hidden {self.hidden!r}: expected layers of width >= 1"
-            )
+        count, size = Number(least=1, whole=True), Number(least=0)
+        rules = {
+            "horizon": count,
+            "members": count,
+            "hidden": Many(count),
+            "learning_rate": Number(above=0),
+            "weight_decay": size,
+            "batch_size": count,
+            "num_steps": count,
+            "check_every": count,
+            "patience": count,
+            "pessimism": size,
+        }
+        check(self, "critic", rules)
 
 
 class RiskNetwork(nn.Module):

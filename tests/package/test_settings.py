@@ -1,12 +1,14 @@
 """Values that a setting cannot have: every config refuses them by name at once."""
 
+import dataclasses
 import math
+import typing
 
 import numpy as np
 import pytest
 
 from sas_jax import config as config_lib
-from sas_jax.alignment.config import SASConfig
+from sas_jax.alignment.config import PlanConfig, SASConfig
 from sas_jax.config import Choice, Many, Number, check
 from sas_jax.critic.network import CriticConfig
 from sas_jax.data.augment import AugmentConfig
@@ -14,8 +16,9 @@ from sas_jax.data.sampling import DataConfig
 from sas_jax.errors import UserError
 from sas_jax.evaluation.evaluate import EvaluationConfig
 from sas_jax.evaluation.targets import check_cost_limits, check_target_returns
-from sas_jax.experiment import PolicyConfig, TrainConfig
+from sas_jax.experiment import ExperimentConfig, PolicyConfig, TrainConfig
 from sas_jax.learners import default_config
+from sas_jax.learners.bc import BCConfig
 from sas_jax.models.config import WorldModelConfig
 from sas_jax.models.transformer import DecoderConfig
 
@@ -124,6 +127,25 @@ REFUSED = {
             "hidden": ((0,), (1.5,)),
         },
     ),
+    "sas.plan": (
+        PlanConfig,
+        {
+            "num_candidates": COUNTS,
+            "horizon": COUNTS,
+            "execute": (*COUNTS, 51),  # beyond the horizon
+            "num_reference": (*COUNTS, 8),  # all candidates
+            "num_importance": COUNTS,
+            "persistence": (-0.1, 1.1, NAN),
+            "action_scale": SIZES,
+            "slack": SIZES,
+            "cost_weight": SIZES,
+            "margin": (NAN, INF, "4"),
+            "world_noise": SIZES,
+            "max_error": (0.0, *SIZES),
+            "error_memory": (-0.1, 1.1, NAN),
+        },
+    ),
+    "model.": (BCConfig, {"hidden": ((0,), (1.5,), 8)}),
     "data": (
         DataConfig,
         {"cost_zero": (0.0, -1.0, NAN, INF), "cost_sampling": ("bogus",)},
@@ -171,7 +193,31 @@ def test_a_bad_value_is_named(group, make, name, value):
     with pytest.raises(UserError) as error:
         make(**{name: value})
     message = str(error.value)
-    assert message.startswith(f"{group}") and name in message and "\n" not in message
+    assert message.startswith(group) and name in message and "\n" not in message
+
+
+NUMBERS = {int, float, int | None, float | None}
+NUMBERS |= {tuple[int, ...], tuple[float, ...]}
+
+
+@pytest.mark.parametrize("group", REFUSED)
+def test_every_number_has_a_rule(group):
+    """So that a setting added later cannot be forgotten here."""
+    make, fields = REFUSED[group]
+    hints = typing.get_type_hints(make)
+    kinds = {name for name, hint in hints.items() if hint in NUMBERS}
+    assert kinds <= set(fields), kinds - set(fields)
+
+
+def test_every_config_is_here():
+    """All that are parts of `ExperimentConfig`, whatever the algorithm."""
+    known = {make for make, _ in REFUSED.values()}
+    waiting = [default_config("PointGoal1", algo) for algo in ("dt", "cdt", "bc")]
+    while waiting:
+        config = waiting.pop()
+        parts = [getattr(config, f.name) for f in dataclasses.fields(config)]
+        waiting += [part for part in parts if dataclasses.is_dataclass(part)]
+        assert type(config) in known | {ExperimentConfig}, type(config)
 
 
 def test_the_defaults_are_allowed():
