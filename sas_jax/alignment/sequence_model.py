@@ -22,8 +22,8 @@ class Prompt:
     """A segment given as context, and its memory, computed once and only read.
 
     segment: `[..., L]` trajectory it was made of, environment units.
-    memory: `[..., H, S, h]`, or without leading axes when shared by all trajectories;
-      another model's may be any arrays.
+    memory: `[..., H, slots, h]`, or without leading axes when all trajectories share
+      it; another model's may be any arrays.
     is_present: `[...]` bool; False is the empty prompt.
     origin: `[...]` int32 time step at which the prompt was put in front; None means 0.
     """

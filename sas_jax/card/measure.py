@@ -1,4 +1,4 @@
-"""The world-model card: is this model worth imagining with? (algorithm, section 9)
+"""The world-model card: is this model worth imagining with? (docs/concepts/card.md)
 
 Measured on held-out episodes, in the model's own units, without clipping imagined
 states. Each start gets `context` real steps, fed through the same cached step that

@@ -44,7 +44,7 @@ def _imagine(model, spec, variables, obs, tokens, key, horizon):
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Kolmogorov-Smirnov distance of samples `[n, D]`, `[m, D]` -> `[D]`."""
+    """Kolmogorov-Smirnov distance of samples `[n, O]`, `[m, O]` -> `[O]`."""
     out = []
     for x, y in zip(a.T, b.T, strict=True):
         both = np.concatenate([x, y])

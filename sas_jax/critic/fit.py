@@ -197,8 +197,8 @@ def _train(critic: Critic, rows, stop_rows, seed: int, on_look):
     """Trains all members side by side; each keeps its best parameters.
 
     Returns:
-      params with axis `[K]`, their loss on the stop split `[K]`, the step of each
-      `[K]`, and the last step.
+      params with a leading axis of members, their loss on the stop split `[members]`,
+      the step of each `[members]`, and the last step.
     """
     config = critic.config
     net = network(config, critic.obs_dim, critic.rings, critic.ring_scales)

@@ -112,7 +112,7 @@ def thin_out(
       rng: drawn from for over-full bins.
 
     Returns:
-      Numbers of the chosen episodes, ascending, `[K]`.
+      Numbers of the chosen episodes, ascending, `[n]`.
     """
     bins = np.stack([_bins(costs, grid.cost_bins), _bins(returns, grid.return_bins)])
     _, bin_of, sizes = np.unique(bins, axis=1, return_inverse=True, return_counts=True)

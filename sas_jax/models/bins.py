@@ -31,7 +31,7 @@ def indices(rings, obs_dim: int) -> tuple[list[int], list[int]]:
 
 
 def of_rings(x: jax.Array, rings) -> jax.Array:
-    """The lidars' part of x `[..., O]`: `[..., G, S]`; all lidars are of one size."""
+    """The lidars' part of x `[..., O]`: `[..., lidars, bins]`; all are of one size."""
     return jnp.stack([x[..., first : first + size] for first, size in rings], axis=-2)
 
 
@@ -46,12 +46,12 @@ def shared_layers(
     """Applies the shared layers; to be called by a compact method of `module`.
 
     Args:
-      near: `[..., G, S, F]` what each of the S bins of G lidars sees around itself.
+      near: `[..., lidars, bins, F]` what each bin sees around itself.
       motion: `[..., M]` how the agent moves, in its own frame.
       hidden: widths of the layers, at least one.
 
     Returns:
-      `[..., G, S, hidden[-1]]`.
+      `[..., lidars, bins, hidden[-1]]`.
     """
     count, size = near.shape[-3:-1]
     features = hidden[0]

@@ -2,12 +2,12 @@
 
 A bin reads 1 - distance / range of its nearest object. An object at share f of its
 bin's width also shows in the next bin with f times that reading, and in the bin before
-with 1 - f times (Safety-Gymnasium, Ray et al. 2019; in plain floats `envs.lean_lidar`).
+with 1 - f times (Safety-Gymnasium, Ray et al. 2019; in plain floats `envs.lean.lidar`).
 So three bins tell where a lone object is, exactly, and where the agent's motion takes
 it: knowledge that a network does not have to learn, and that does not wear off over a
 hundred imagined steps.
 
-Lidars are `[..., S]`; all functions are pure, differentiable almost everywhere, and
+Lidars are `[..., bins]`; all functions are pure, differentiable almost everywhere, and
 exact for objects further than three bins apart.
 """
 
@@ -33,8 +33,8 @@ _NEAREST = 0.05
 class Objects(NamedTuple):
     """One object for each bin, relative to the agent.
 
-    place: `[..., S]` angle in bins from the start of the object's own bin; in [0, 1]
-      while it has not left it. distance: `[..., S]` metres.
+    place: `[..., bins]` angle in bins from the start of the object's own bin; in [0, 1]
+      while it has not left it. distance: `[..., bins]` metres.
     """
 
     place: jax.Array
@@ -42,7 +42,7 @@ class Objects(NamedTuple):
 
 
 def wrapped(x: jax.Array, reach: int) -> list[jax.Array]:
-    """x `[..., S]` turned by reach, ..., -reach bins: the last bin follows the first.
+    """x `[..., bins]` turned by reach, ..., -reach bins; the last is before the first.
 
     Slices of one array that goes round further: XLA copies for every roll.
     """
@@ -62,7 +62,7 @@ def around(x: jax.Array) -> jax.Array:
 
 
 def is_own(readings: jax.Array) -> jax.Array:
-    """`[..., S]` bool, whether a bin sees something and reads no less than neighbours.
+    """Whether a bin sees something and reads no less than its neighbours; bool.
 
     A lone object's own bin does. Others show its light only, or an object that stands
     beside a nearer one.
@@ -71,7 +71,7 @@ def is_own(readings: jax.Array) -> jax.Array:
 
 
 def is_brightest(readings: jax.Array) -> jax.Array:
-    """`[..., S]` bool, whether a bin reads no less than any other."""
+    """`[..., bins]` bool, whether a bin reads no less than any other."""
     return readings >= readings.max(axis=-1, keepdims=True) - _SAME
 
 
@@ -93,7 +93,7 @@ def moved(objects: Objects, turn, ahead, aside, outward=0.0, leftward=0.0) -> Ob
 
     turn: rotation of the agent, radians, to the left. ahead, aside: its displacement in
     its old frame, metres, aside to the left; all `[..., 1]`. outward, leftward: the
-    objects' own motion, away from the agent and to its left, metres `[..., S]`.
+    objects' own motion, away from the agent and to its left, metres `[..., bins]`.
     """
     size = objects.place.shape[-1]
     width = 2.0 * math.pi / size
@@ -110,7 +110,7 @@ def moved(objects: Objects, turn, ahead, aside, outward=0.0, leftward=0.0) -> Ob
 
 
 def read(objects: Objects, presence=1.0) -> jax.Array:
-    """Readings `[..., S]`; presence `[..., S]` scales what each object shows."""
+    """Readings `[..., bins]`; presence `[..., bins]` scales what each object shows."""
     shown = jnp.clip(1.0 - objects.distance / RANGE, 0.0, 1.0) * presence
     seen = jnp.zeros_like(shown)
     turned = zip(wrapped(shown, _REACH), wrapped(objects.place, _REACH), strict=True)
@@ -124,12 +124,28 @@ def read(objects: Objects, presence=1.0) -> jax.Array:
 
 
 def of_one_object(readings: jax.Array) -> jax.Array:
-    """What the brightest object of the readings `[..., S]` reads by itself.
+    """What the brightest object of the readings `[..., bins]` reads by itself.
 
     The nearest lidar of a single object, as it were; such a lidar stays as it is.
     """
     readings = jnp.clip(readings, 0.0, 1.0)
     return read(objects_of(readings), is_brightest(readings))
+
+
+def settled(obs: jax.Array, rings, scales, is_single) -> jax.Array:
+    """States with one object in each lidar that never shows two.
+
+    obs: `[..., O]` standardised. rings: (first, size) of each lidar among them. scales:
+    (mean, standard deviation) of its readings. is_single: which lidars are meant.
+    """
+    for (first, size), (mean, std), single in zip(
+        rings, scales, is_single, strict=True
+    ):
+        if single:
+            ring = slice(first, first + size)
+            seen = of_one_object(mean + std * obs[..., ring])
+            obs = obs.at[..., ring].set((seen - mean) / std)
+    return obs
 
 
 def lone(angle: jax.Array, distance: jax.Array, size: int) -> jax.Array:

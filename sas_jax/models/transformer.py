@@ -67,8 +67,8 @@ class DecoderConfig:
 class Memory:
     """Keys and values of remembered tokens, one entry per layer.
 
-    keys, values: tuples of `[P, H, S, h]`, or `[H, S, h]` when all trajectories share
-    them. The slots of a step lie together, so that writing one touches few cache lines.
+    keys, values: tuples of `[P, H, slots, h]`, or `[H, slots, h]` when all trajectories
+    share them. A step's slots lie together: writing one touches few cache lines.
     """
 
     keys: tuple[jax.Array, ...]
@@ -327,7 +327,7 @@ class Decoder(nn.Module):
           num_out: only the last `num_out` tokens' hidden states of every step are
             wanted; the last layer leaves out the others.
           prefix: a prompt's memory with batch axis `B`, always in sight.
-          prefix_visible: `[B, S]` bool, the prefix slots that exist for each row.
+          prefix_visible: `[B, slots]` bool, the prefix slots that exist for each row.
           prefix_window: steps in sight, the present one included, in rows that have a
             prefix slot; None means K, as in the others.
           deterministic: no dropout.
@@ -373,7 +373,7 @@ class Decoder(nn.Module):
 
         Args:
           x: `[P, n, D]` embedded new tokens; each sees those before it.
-          memories: pairs of a memory and `[P, S]` bool, its slots in sight.
+          memories: pairs of a memory and `[P, slots]` bool, its slots in sight.
           num_out: only the last `num_out` tokens' hidden states are wanted; the last
             layer then leaves out the others' queries and feed-forward (they are still
             remembered).

@@ -76,7 +76,7 @@ class TransitionDecoder(nn.Module):
         return mean, self.scale_range * jnp.tanh(scale / self.scale_range)
 
     def _rings(self, latent, context, others, plain, jump):
-        """The bins' mean and scale `[..., G * S]`.
+        """The bins' mean and scale `[..., lidars * bins]`.
 
         plain: `[..., n]` what the dense network says of the dimensions `others`, which
         are not in rings; jump: `[..., 4 n]` and of the rings with a single object.
@@ -133,7 +133,7 @@ class TransitionDecoder(nn.Module):
         )
 
     def _jumped(self, readings, jump):
-        """Readings `[..., G, S]` where a single object may have gone elsewhere."""
+        """Readings `[..., lidars, bins]`, where a lone object may be elsewhere now."""
         if not any(self.ring_single):
             return readings
         where = jnp.asarray([i for i, single in enumerate(self.ring_single) if single])
@@ -156,7 +156,7 @@ class TransitionDecoder(nn.Module):
         return readings.at[..., where, :].add(odds * (elsewhere - here))
 
     def _network(self, seen, change, motion):
-        """What the bins' network says of every bin: `[..., G, S, 9]`."""
+        """What the bins' network says of every bin: `[..., lidars, bins, 9]`."""
         near = lidar.wrapped(seen, bins.REACH)[::-1]
         near += [x / 0.1 for x in lidar.wrapped(change, 1)[::-1]]
         x = bins.shared_layers(

@@ -1,11 +1,12 @@
 """Tokens and heads of the modified Decision Transformer (DT and CDT).
 
 Tokens of a time step, in order: return-to-go, [cost-to-go,] state, action. Two hidden
-states are read (algorithm section 1): z at the state token feeds the policy, z at the
-action token the predictions. A hidden state of width 64-128 cannot carry 60 state
-dimensions, so both sets of heads see the raw inputs too. The policy also reads the
-targets themselves, and what they ask for per remaining step: targets that only pass
-through the transformer are lost beside the state (docs/decisions.md).
+states are read: z at the state token feeds the policy, z at the action token the
+predictions (docs/concepts/algorithm.md, section 1). A hidden state of width 64 to 128
+cannot carry 60 state dimensions, so both sets of heads see the raw inputs too. The
+policy also reads the targets themselves, and what they ask for per remaining step:
+targets that only pass through the transformer are lost beside the state
+(docs/decisions.md).
 
 States are standardised and returns and costs scaled on entry; everything inside this
 module is in those units.
@@ -147,6 +148,18 @@ class WorldModel(nn.Module):
         tokens = self.embed_action(action)[..., None, :]
         return self._finish_tokens(tokens, timestep, deterministic)
 
+    def _step_tokens(self, steps, deterministic, is_prompt=False):
+        """All tokens of steps `[..., n, D]`, the action's last.
+
+        steps: observations, actions, returns and costs to go, time steps.
+        """
+        obs, action, return_to_go, cost_to_go, timestep = steps
+        observed = self.observation_tokens(
+            obs, return_to_go, cost_to_go, timestep, deterministic
+        )
+        acted = self.action_token(action, timestep, deterministic, is_prompt)
+        return jnp.concatenate([observed, acted], axis=-2)
+
     # Heads ----------------------------------------------------------------------
 
     def action_distribution(self, z_state, obs, return_to_go, cost_to_go, timestep):
@@ -202,14 +215,7 @@ class WorldModel(nn.Module):
         active = jnp.asarray(self.active).reshape((1,) * (mean.ndim - 1) + (-1,))
         after = obs + jnp.where(active, mean + noise * std, 0.0)
         # Noise of single bins would make several objects of one.
-        for (first, size), (middle, unit), single in zip(
-            self.rings, self.ring_scales, self.ring_single, strict=True
-        ):
-            if single:
-                ring = slice(first, first + size)
-                seen = lidar.of_one_object(middle + unit * after[..., ring])
-                after = after.at[..., ring].set((seen - middle) / unit)
-        return after
+        return lidar.settled(after, self.rings, self.ring_scales, self.ring_single)
 
     def transition_log_density(
         self, z_action, obs, change, action, next_obs, noise, log_std
@@ -267,15 +273,8 @@ class WorldModel(nn.Module):
                 "prefix_visible": seen,
                 "prefix_window": prompt.window,
             }
-        tokens = jnp.concatenate(
-            [
-                self.observation_tokens(
-                    obs, return_to_go, cost_to_go, timestep, not train
-                ),
-                self.action_token(action, timestep, not train),
-            ],
-            axis=-2,
-        )
+        steps = (obs, action, return_to_go, cost_to_go, timestep)
+        tokens = self._step_tokens(steps, not train)
         batch, length, per_step, width = tokens.shape
         z = self.decoder.forward(
             tokens.reshape(batch, length * per_step, width),
@@ -313,15 +312,8 @@ class WorldModel(nn.Module):
         deterministic: False drops embedded tokens' values in training; the layers that
         encode a prompt never do.
         """
-        tokens = jnp.concatenate(
-            [
-                self.observation_tokens(
-                    obs, return_to_go, cost_to_go, timestep, deterministic
-                ),
-                self.action_token(action, timestep, deterministic, is_prompt=True),
-            ],
-            axis=-2,
-        )
+        steps = (obs, action, return_to_go, cost_to_go, timestep)
+        tokens = self._step_tokens(steps, deterministic, is_prompt=True)
         batch, length, per_step, width = tokens.shape
         return self.decoder.encode_prefix(
             tokens.reshape(batch, length * per_step, width)

@@ -36,7 +36,7 @@ class CachedPolicy:
     prompt_length: steps of a whole prompt, all fragments together.
     prompt_place: "pinned", "beside" or "sliding"; see `SASConfig`.
     density: "transition", the model's own predictive density, or "marginal", the
-      density of the data's states; kind of `log_density` (algorithm, section 3).
+      density of the data's states (docs/concepts/algorithm.md, section 3).
     num_importance: importance samples of the density's bound; 1 is the ELBO.
     decoder_noise: scale of the decoder's noise in imagination; 1 samples the model.
     """
@@ -147,7 +147,7 @@ class CachedPolicy:
         return jnp.where(has_previous[:, None], state.obs - state.previous, 0.0)
 
     def _memories(self, state: ModelState, ring, prompt: Prompt | None):
-        """What the next token may look at: (memory, `[P, S]` visible slots) pairs."""
+        """What the next token may look at: (memory, `[P, slots]` visible) pairs."""
         blocks, per_step = self.context - 1, self.per_step
         block = jnp.arange(blocks)
         age = (state.cursor - 1 - block) % blocks + 1
@@ -180,7 +180,7 @@ class CachedPolicy:
         log_std = self._log_std(variables, "marginal")
         return self._apply(variables, "marginal_log_density", obs, noise, log_std)
 
-    # The seam's functions -------------------------------------------------------
+    # What a `SequenceModel` offers ----------------------------------------------
 
     def encode_prompt(
         self, variables: Params, segment: Trajectory, is_present: jax.Array

@@ -55,9 +55,9 @@ class HistoryPolicy:
     """The functions of a `SequenceModel` for a policy of whole histories.
 
     policy: (variables, history, mask) -> mean, log_std `[A]` of a Gaussian; actions are
-      clipped to [-1, 1] when executed. history is a `Trajectory` of S steps: the
+      clipped to [-1, 1] when executed. history is a `Trajectory` of n steps: the
       prompt's, then those of the episode, oldest first; the last one is the present,
-      without an action yet. mask `[S]` bool says which of them exist.
+      without an action yet. mask `[n]` bool says which of them exist.
     dynamics: (variables, history, mask, action) -> mean, log_std `[O]` of the next
       observation, a Gaussian.
     context: K, steps of the episode in sight, the present one included.
@@ -134,7 +134,7 @@ class HistoryPolicy:
         )
 
     def _in_sight(self, state, prompt):
-        """History `[P, S]` and mask `[P, S]` as the policy reads them."""
+        """History `[P, n]` and mask `[P, n]` as the policy reads them."""
         count = state.timestep.shape[0]
         history = _joined(state.past, self._present(state))
         last = jnp.zeros((count, 1))

@@ -170,7 +170,7 @@ def replay(
 
 
 def energies_of(run: Replay, length: jax.Array, config: SASConfig) -> jax.Array:
-    """Energies `[B, T]` of a replay (algorithm, section 3); NaN after `length`."""
+    """Energies `[B, T]` of a replay, as `lyapunov.energy`; NaN after `length`."""
     inside = jnp.arange(run.log_prob.shape[1])[None, :] < length[:, None]
     scores = jnp.where(inside, run.log_density + run.log_prob, -jnp.inf)
     energies = jax.vmap(
