@@ -32,9 +32,10 @@ docs: $(STAMP) ## build the documentation into site/ (a broken link ends it)
 	NO_COLOR=1 $(VENV)/bin/zensical build --clean --strict
 	@echo "open site/index.html"
 
-lint: $(STAMP) ## ruff check and ruff format --check
+lint: $(STAMP) ## ruff check, ruff format --check, mypy on the public API
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 format: $(STAMP) ## sort imports and format in place
 	$(RUN) -m ruff check --fix .
@@ -44,7 +45,7 @@ lock: $(STAMP) ## resolve requirements/*.txt anew (LOCK_FLAGS=--upgrade for newe
 	$(RUN) scripts/lock.py $(LOCK_FLAGS)
 
 clean: ## remove .venv, caches and build leftovers; data/ and runs/ stay
-	rm -rf $(VENV) .bootstrap .pytest_cache .ruff_cache .cache site build dist *.egg-info
+	rm -rf $(VENV) .bootstrap .pytest_cache .ruff_cache .mypy_cache .cache site build dist *.egg-info
 	find sas_jax experiments tests scripts -name __pycache__ -prune -exec rm -rf {} +
 
 # A deleted or broken interpreter counts as no environment at all.

@@ -6,6 +6,7 @@ and the environment workers, which must not start an accelerator backend, can im
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -38,18 +39,46 @@ _EXPORTS: dict[str, str] = {
 # Public names that are called otherwise where they are defined.
 _RENAMED = {"load_checkpoint": "load", "load_data": "load"}
 
+if TYPE_CHECKING:  # the same, as a type checker reads it
+    from sas_jax import checkpoint as _checkpoint
+    from sas_jax.alignment.algorithm1 import align as align
+    from sas_jax.alignment.algorithm1 import align_batch as align_batch
+    from sas_jax.alignment.config import PlanConfig as PlanConfig
+    from sas_jax.alignment.config import SASConfig as SASConfig
+    from sas_jax.alignment.gate import RiskModel as RiskModel
+    from sas_jax.alignment.imagination import imagine as imagine
+    from sas_jax.alignment.sequence_model import SequenceModel as SequenceModel
+    from sas_jax.alignment.simulator import AlignedPolicy as AlignedPolicy
+    from sas_jax.alignment.tiles import make_tiling as make_tiling
+    from sas_jax.api import load_policy as load_policy
+    from sas_jax.card.measure import make_card as make_card
+    from sas_jax.checkpoint import Checkpoint as Checkpoint
+    from sas_jax.data import dsrl as _dsrl
+    from sas_jax.data.episodes import Episodes as Episodes
+    from sas_jax.envs.tasks import get_task as get_task
+    from sas_jax.envs.vector.env import VectorEnv as VectorEnv
+    from sas_jax.errors import UserError as UserError
+    from sas_jax.evaluation.evaluate import EvaluationConfig as EvaluationConfig
+    from sas_jax.experiment import ExperimentConfig as ExperimentConfig
+    from sas_jax.learners import default_config as default_config
+    from sas_jax.policies.history import from_history_policy as from_history_policy
+    from sas_jax.training.fit import fit as fit
+
+    load_checkpoint = _checkpoint.load
+    load_data = _dsrl.load
+
 __all__ = [  # noqa: PLE0604 (the names are strings)
     "__version__",
     *_EXPORTS,
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
         module = importlib.import_module(_EXPORTS[name])
         return getattr(module, _RENAMED.get(name, name))
     raise AttributeError(f"module 'sas_jax' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

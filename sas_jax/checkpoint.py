@@ -106,7 +106,9 @@ def _comparable(config: ExperimentConfig, spec: DataSpec) -> dict:
 class Writer:
     """Saves and resumes the training run of one folder."""
 
-    def __init__(self, workdir: str | Path, config: ExperimentConfig, spec: DataSpec):
+    def __init__(
+        self, workdir: str | Path, config: ExperimentConfig, spec: DataSpec
+    ) -> None:
         """Takes the folder for this training alone; see `close`.
 
         Raises:
@@ -143,11 +145,11 @@ class Writer:
         # What was written before a setting existed has its default.
         config = learners.from_dict(meta["config"])
         spec = DataSpec.from_json(meta["spec"])
-        mine = (self._spec.obs_dim, self._spec.action_dim)
-        if mine != (spec.obs_dim, spec.action_dim):
+        sizes = (self._spec.obs_dim, self._spec.action_dim)
+        if sizes != (spec.obs_dim, spec.action_dim):
             raise UserError(
-                f"data of {self._spec.task}: observations of size {mine[0]} and "
-                f"actions of size {mine[1]}; expected {spec.obs_dim} and "
+                f"data of {self._spec.task}: observations of size {sizes[0]} and "
+                f"actions of size {sizes[1]}; expected {spec.obs_dim} and "
                 f"{spec.action_dim} as in the checkpoints of {str(self._workdir)!r}"
             )
         has_card, run = meta["card"] is not None, meta["run"]
@@ -258,7 +260,12 @@ def _read_meta(workdir: Path, step: int) -> dict[str, Any]:
     return meta
 
 
-def _restore(workdir, manager, step, items) -> dict[str, TrainState]:
+def _restore(
+    workdir: Path,
+    manager: ocp.CheckpointManager,
+    step: int,
+    items: dict[str, TrainState],
+) -> dict[str, TrainState]:
     """States of the checkpoint's `items`, name -> abstract state."""
     try:
         wanted = {name: ocp.args.StandardRestore(x) for name, x in items.items()}

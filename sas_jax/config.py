@@ -9,7 +9,7 @@ import math
 import numbers
 import types
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 from sas_jax.errors import UserError, nearest
@@ -21,8 +21,16 @@ T = TypeVar("T")
 SEEDS = 2**32
 
 
+class Rule:
+    """What a value must be."""
+
+    def problem(self, value: Any) -> str | None:
+        """What it must be instead; None for a value that keeps the rule."""
+        raise NotImplementedError
+
+
 @dataclasses.dataclass(frozen=True)
-class Number:
+class Number(Rule):
     """A finite number within bounds; those of least and most are included.
 
     whole: integers only. optional: None is allowed.
@@ -39,7 +47,7 @@ class Number:
         """What a value must be instead; None for one that keeps the rule."""
         if value is None and self.optional:
             return None
-        kind = numbers.Integral if self.whole else numbers.Real
+        kind: Any = numbers.Integral if self.whole else numbers.Real
         if not isinstance(value, kind) or isinstance(value, bool):
             return f"must be {'a whole number' if self.whole else 'a number'}"
         if not math.isfinite(value):
@@ -64,24 +72,24 @@ class Number:
 
 
 @dataclasses.dataclass(frozen=True)
-class Many:
+class Many(Rule):
     """A tuple whose values keep a rule. least: how many there must be."""
 
     rule: Number
     least: int = 0
 
-    def problem(self, values: Any) -> str | None:
+    def problem(self, value: Any) -> str | None:
         """What the values must be instead; None for those that keep the rule."""
-        if not isinstance(values, (tuple, list)):
+        if not isinstance(value, (tuple, list)):
             return "must be a tuple"
-        if len(values) < self.least:
+        if len(value) < self.least:
             return f"must have at least {self.least} of them"
-        found = (self.rule.problem(value) for value in values)
+        found = (self.rule.problem(each) for each in value)
         return next((problem for problem in found if problem), None)
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class Choice(Rule):
     """One of some names."""
 
     names: Collection[str]
@@ -94,7 +102,7 @@ class Choice:
         return f"must be one of {', '.join(self.names)}{hint}"
 
 
-def check(config: Any, group: str, rules: dict[str, Number | Many | Choice]) -> None:
+def check(config: Any, group: str, rules: Mapping[str, Rule]) -> None:
     """Checks fields of a config, one rule each.
 
     Args:
@@ -136,7 +144,7 @@ def _convert(value: Any, annotation: Any, where: str) -> Any:
         return tuple(_convert(v, arguments[0], where) for v in value)
     if annotation is Any:
         return value
-    if dataclasses.is_dataclass(annotation):
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
         return from_dict(annotation, value, where)
     if annotation is bool:
         if isinstance(value, bool):
@@ -184,7 +192,7 @@ def from_dict(
     for name, hint in hints.items():
         if hint is Any and like is not None:
             hints[name] = type(getattr(like, name))
-    names = [field.name for field in dataclasses.fields(cls)]
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     out = {}
     for name, value in values.items():
         path = f"{where}.{name}" if where else name

@@ -24,7 +24,7 @@ class Lane(NamedTuple):
     seed: int
     cost_limit: float = math.nan
 
-    def __str__(self):
+    def __str__(self) -> str:
         limit = self.cost_limit
         return f"{self.seed}" + ("" if math.isnan(limit) else f", cost limit {limit:g}")
 
@@ -73,7 +73,7 @@ class TrainConfig:
     stop_patience: int = 5
     keep_fractions: tuple[float, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         count = Number(least=1, whole=True)
         rules = {
             "num_steps": count,
@@ -171,7 +171,7 @@ class PolicyConfig:
     temperature_rate: float = 1e-4
     prompt_prob: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         rules = {
             "entropy_target": Number(optional=True),
             "temperature": Number(above=0),
@@ -198,7 +198,7 @@ class ExperimentConfig:
     policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         task = TASKS.get(self.task)
         longest = task.episode_steps if task else self.sas.horizon
         if self.sas.horizon > longest:

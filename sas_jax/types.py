@@ -11,8 +11,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from flax import struct
 
+# On the device, or still on the host.
+Array = jax.Array | np.ndarray
 Key = jax.Array
 Params = Any
 Metrics = dict[str, jax.Array]
@@ -51,11 +54,11 @@ class TimeStep:
     is_running: `[B]` bool, False after an episode's end; None means that all run.
     """
 
-    obs: jax.Array
-    reward: jax.Array
-    cost: jax.Array
-    is_first: jax.Array
-    is_running: jax.Array | None = None
+    obs: Array
+    reward: Array
+    cost: Array
+    is_first: Array
+    is_running: Array | None = None
 
 
 @struct.dataclass
@@ -69,9 +72,9 @@ class Rows:
     target_return: `[B]` return token at the start; None means the policy's own.
     """
 
-    cost_limit: jax.Array
-    episode_seed: jax.Array
-    target_return: jax.Array | None = None
+    cost_limit: Array
+    episode_seed: Array
+    target_return: Array | None = None
 
 
 @struct.dataclass

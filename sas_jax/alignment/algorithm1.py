@@ -6,6 +6,7 @@ is chosen by one rule share the second loop's, too.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,16 +17,15 @@ from sas_jax.alignment.diagnostics import (
     Diagnostics,
     diagnose,
     empty_diagnostics,
-    mean_found,
 )
-from sas_jax.alignment.gate import RiskModel
+from sas_jax.alignment.fragments import Fragment, fragment_keys, joined
+from sas_jax.alignment.gate import RiskModel, risk_of_steps
 from sas_jax.alignment.loops import (
     Choice,
     Loop,
     bounded,
     counted,
     cut,
-    fragment_keys,
     loop_keys,
     run_loop,
 )
@@ -60,14 +60,6 @@ class Alignment(NamedTuple):
     second: dict[str, Loop]
     first_choices: dict[str, Choice]
     second_choices: dict[str, Choice]
-
-
-class Fragment(NamedTuple):
-    """What one run of Algorithm 1 chose: `L` steps, whether it found any, and why."""
-
-    segment: Trajectory
-    found: jax.Array
-    diagnostics: Diagnostics
 
 
 class Rows(NamedTuple):
@@ -191,7 +183,7 @@ def align_batch(
         keys = jax.vmap(lambda key: fragment_keys(key, config.fragments))(keys)
         fragments, *details = jax.lax.map(once, jnp.swapaxes(keys, 0, 1))
         details = jax.tree.map(lambda x: x[0], details)
-        fragments = {v: jax.vmap(_join, 1)(f) for v, f in fragments.items()}
+        fragments = {v: jax.vmap(joined, 1)(f) for v, f in fragments.items()}
     found = run.prompts_of(variables, fragments, rows)
     return Alignment(*found, *details)
 
@@ -208,10 +200,10 @@ class _Run:
     risk_model: RiskModel | None
     tiling: Tiling | None
 
-    def __call__(self, variables, keys, state, rows: Rows):
+    def __call__(self, variables: Params, keys: Key, state: Any, rows: Rows) -> tuple:
         """Variant -> `Fragment`, the loops, and the choices in them; all `[E]`."""
-        keys = jax.vmap(lambda key: loop_keys(key, self.config))(keys)
-        first_keys, second_keys, rule_keys = keys
+        split = jax.vmap(lambda key: loop_keys(key, self.config))
+        first_keys, second_keys, rule_keys = split(keys)
         # Lines 1 to 5: N imaginations from where the episode stands, their energies.
         first = self.imagine(variables, first_keys, state, rows, None)
         # Lines 6 and 7: one of them, by each rule, and the L steps before its peak.
@@ -239,13 +231,15 @@ class _Run:
         )
         return fragments, first, second, first_choices, second_choices
 
-    def each(self, function, variables, *rows):
+    def each(self, function: Callable[..., Any], variables: Any, *rows: Any) -> Any:
         """`function(variables, *row)` of every episode."""
         return map_rows(
             lambda row, shared: function(shared, *row), rows, variables, self.tiling
         )
 
-    def imagine(self, variables, keys, state, rows: Rows, prompts) -> Loop:
+    def imagine(
+        self, variables: Params, keys: Key, state: Any, rows: Rows, prompts: Any
+    ) -> Loop:
         """One loop of every episode: keys `[E, P]`, prompts `[E]` or None."""
         model, config, horizon = self.model, self.config, self.horizon
         is_common = jax.tree.map(lambda x: x.ndim == 0, state)
@@ -279,11 +273,14 @@ class _Run:
         found = map_tiles(one, each, shared, self.tiling)
         return jax.tree.map(lambda x: x.reshape(count, size, *x.shape[1:]), found)
 
-    def choose(self, variables, rule, key, loop: Loop, level, rows: Rows) -> Choice:
+    def choose(
+        self, variables: Params, rule: str, key: Key, loop: Loop, level: Any, rows: Rows
+    ) -> Choice:
         """A rule's choice in one episode's loop, with its segment."""
         needs_risk, risk = RULES[rule].needs_risk, None
         if needs_risk:
-            risk = self.risk_of(variables, loop)
+            assert self.risk_model is not None  # the variants need one
+            risk = risk_of_steps(self.risk_model, self.model, variables, loop.outputs)
         seen = Candidates(
             energies=loop.energies,
             reward=loop.outputs.reward,
@@ -304,24 +301,9 @@ class _Run:
         """`[T]` bool: the steps of one episode whose energies are compared."""
         return counted(self.model, self.config, self.horizon, rows.num_steps)
 
-    def risk_of(self, variables, loop: Loop) -> jax.Array:
-        """A cost critic's risk `[P, T]` of a loop's steps.
-
-        Step by step: a critic's hidden layers over all steps of all episodes at once
-        would take gigabytes.
-        """
-
-        def of_step(step):
-            obs, action = step
-            found = self.risk_model.risk(variables, self.model.standardise(obs), action)
-            expect_shape("risk_model.risk", "risk", found, action.shape[0])
-            return found
-
-        steps = loop.outputs.obs, loop.outputs.action
-        steps = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), steps)
-        return jnp.moveaxis(jax.lax.map(of_step, steps), 0, 1)
-
-    def choose_first(self, variables, key, loop: Loop, rows: Rows):
+    def choose_first(
+        self, variables: Params, key: Key, loop: Loop, rows: Rows
+    ) -> tuple[dict[str, Choice], dict[str, Prompt]]:
         """Variant -> choice, and first rule -> prompt of its second loop."""
         nan = jnp.full((), jnp.nan)
         by_rule, choices, prompts = {}, {}, {}
@@ -339,13 +321,21 @@ class _Run:
                 prompts[rule] = self.encode(variables, steps, found, rows.origin)
         return choices, prompts
 
-    def choose_last(self, variables, key, first, first_choices, second, rows: Rows):
+    def choose_last(
+        self,
+        variables: Params,
+        key: Key,
+        first: Loop,
+        first_choices: dict[str, Choice],
+        second: dict[str, Loop],
+        rows: Rows,
+    ) -> tuple[dict[str, Fragment], dict[str, Choice]]:
         """Variant -> Fragment, and its choice in the second loop if it has one."""
         fragments, second_choices = {}, {}
         for name, choice in first_choices.items():
             variant, loop = VARIANTS[name], first
             level, found = choice.selection.level, choice.selection.is_valid
-            if variant.second is not None:
+            if variant.first is not None and variant.second is not None:
                 loop = second[variant.first]
                 choice = self.choose(variables, variant.second, key, loop, level, rows)
                 second_choices[name] = choice
@@ -365,12 +355,16 @@ class _Run:
             fragments[name] = Fragment(steps, found, seen)
         return fragments, second_choices
 
-    def encode(self, variables, steps, found, origin) -> Prompt:
+    def encode(
+        self, variables: Params, steps: Trajectory, found: jax.Array, origin: Any
+    ) -> Prompt:
         """One episode's segment as a prompt that stands before step `origin`."""
         prompt = self.model.encode_prompt(variables, steps, found)
-        return prompt if origin is None else prompt.replace(origin=origin)
+        return prompt if origin is None else dataclasses.replace(prompt, origin=origin)
 
-    def prompts_of(self, variables, fragments: dict[str, Fragment], rows: Rows):
+    def prompts_of(
+        self, variables: Params, fragments: dict[str, Fragment], rows: Rows
+    ) -> tuple[Prompt | None, Diagnostics]:
         """Prompts and diagnostics `[E, V]` in the variants' order, empty where a
         variant has none; prompts are None where none has.
         """
@@ -397,16 +391,3 @@ class _Run:
             fragments[v].diagnostics if v in fragments else empty for v in self.variants
         ]
         return prompts, jax.tree.map(lambda *x: jnp.stack(x, 1), *diagnostics)
-
-
-def _join(fragments: Fragment) -> Fragment:
-    """The fragments `[F]` of several runs -> one of F x L steps (see `align_batch`)."""
-    found, first = fragments.found, jnp.argmax(fragments.found)
-
-    def spread(x):
-        wide = found.reshape(-1, *(1,) * (x.ndim - 1))
-        x = jnp.where(wide, x, x[first][None])
-        return x.reshape(-1, *x.shape[2:])
-
-    diagnostics = mean_found(fragments.diagnostics, found)
-    return Fragment(jax.tree.map(spread, fragments.segment), found.any(), diagnostics)

@@ -43,7 +43,7 @@ class PlanConfig:
     max_error: float = 1.0
     error_memory: float = 0.9
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         count = Number(least=1, whole=True)
         rules = {
             "num_candidates": count,
@@ -127,7 +127,7 @@ class SASConfig:
     gate_level: float | None = None
     plan: PlanConfig = dataclasses.field(default_factory=PlanConfig)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         count = Number(least=1, whole=True)
         steps = Number(least=0, whole=True)
         rules = {

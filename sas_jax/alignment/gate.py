@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from sas_jax.alignment.config import SASConfig
-from sas_jax.alignment.sequence_model import Observed
+from sas_jax.alignment.sequence_model import Observed, SequenceModel, expect_shape
+from sas_jax.types import Params, StepOutput
 
 
 class RiskModel(NamedTuple):
@@ -70,10 +71,29 @@ def pass_gate(
     samples = jnp.concatenate([first[:, None], others], axis=1)
     wide = jnp.broadcast_to(obs[:, None], (*samples.shape[:2], obs.shape[-1]))
     risk = risk_model.risk(variables, wide, jnp.clip(samples, -1.0, 1.0))
-    level = config.gate_level
+    level: Any = config.gate_level
     if level is None:
         level = risk_model.level(variables, cost_limit)
     level = jnp.broadcast_to(jnp.asarray(level, risk.dtype), first.shape[:1])
     index = jnp.where(is_gated, gate(risk, level), 0)
     chosen = jnp.take_along_axis(samples, index[:, None, None], axis=1)[:, 0]
     return chosen, index > 0
+
+
+def risk_of_steps(
+    risk_model: RiskModel, model: SequenceModel, variables: Params, steps: StepOutput
+) -> jax.Array:
+    """A cost critic's risk `[P, T]` of imagined steps `[P, T]`.
+
+    Step by step: a critic's hidden layers over all steps of all episodes at once would
+    take gigabytes.
+    """
+
+    def of_step(step):
+        obs, action = step
+        found = risk_model.risk(variables, model.standardise(obs), action)
+        expect_shape("risk_model.risk", "risk", found, action.shape[0])
+        return found
+
+    by_step = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), (steps.obs, steps.action))
+    return jnp.moveaxis(jax.lax.map(of_step, by_step), 0, 1)

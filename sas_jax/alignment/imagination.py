@@ -45,7 +45,9 @@ def imagine(
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), outputs), state
 
 
-def segment(outputs: StepOutput, index: jax.Array, start: jax.Array, length: int):
+def segment(
+    outputs: StepOutput, index: jax.Array, start: jax.Array, length: int
+) -> Trajectory:
     """Cuts steps `[start, start + length)` of trajectory `index` out of `[P, T]`.
 
     Returns a `Trajectory` `[length]`; index and start may be traced.

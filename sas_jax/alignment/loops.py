@@ -113,9 +113,3 @@ def loop_keys(key: Key, config: SASConfig) -> tuple[Key, Key, Key]:
         split_keys(jax.random.fold_in(key, 1), config.num_second),
         jax.random.fold_in(key, 2),
     )
-
-
-def fragment_keys(key: Key, count: int) -> Key:
-    """Keys `[count]` of independent runs; the first is `key` itself."""
-    later = jax.vmap(lambda i: jax.random.fold_in(key, 100 + i))(jnp.arange(1, count))
-    return jnp.concatenate([key[None], later])

@@ -19,7 +19,7 @@ class Selection(NamedTuple):
     only finite energies; the other fields are then 0.
     """
 
-    index: jax.Array
+    index: jax.Array  # type: ignore[assignment]  # a tuple's method of that name
     peak: jax.Array
     level: jax.Array
     score: jax.Array
@@ -125,7 +125,13 @@ def _valid(energies, is_valid):
     return finite if is_valid is None else finite & is_valid
 
 
-def choose(rank, peaks, times, score, is_valid):
+def choose(
+    rank: jax.Array,
+    peaks: jax.Array,
+    times: jax.Array,
+    score: jax.Array,
+    is_valid: jax.Array,
+) -> Selection:
     """The trajectory with the smallest `rank`, the first of equals, if any is valid.
 
     Everything is `[N]`: rank, largest energies and their times, what a choice is

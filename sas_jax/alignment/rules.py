@@ -79,7 +79,9 @@ def rule(name: str, **reads: bool) -> Callable[[Callable], Callable]:
     return add
 
 
-def selection(rank: jax.Array, seen: Candidates, score=None) -> lyapunov.Selection:
+def selection(
+    rank: jax.Array, seen: Candidates, score: jax.Array | None = None
+) -> lyapunov.Selection:
     """The valid candidate with the smallest `rank` `[P]`, cut at its largest energy.
 
     score: `[P]` what the choice is reported to be made by; None means the rank.
@@ -150,6 +152,7 @@ def least_risk(key: Key, seen: Candidates, config: SASConfig) -> lyapunov.Select
     Whoever picks by a learnt number picks its errors too: hence the penalty.
     """
     del key
+    assert seen.risk is not None  # the rule needs it
     is_valid = seen.is_valid & jnp.all(jnp.isfinite(seen.risk), axis=1)
     inside = jnp.arange(seen.energies.shape[1]) < seen.num_steps
     counts = inside[None, :] & is_valid[:, None]
@@ -166,9 +169,10 @@ def least_risk(key: Key, seen: Candidates, config: SASConfig) -> lyapunov.Select
 def _sums(seen: Candidates) -> tuple[jax.Array, jax.Array]:
     """`[P]` predicted return and predicted cost of the candidates."""
     inside = (jnp.arange(seen.reward.shape[1]) < seen.num_steps)[None, :]
-    return tuple(
+    gain, cost = (
         jnp.where(inside, x, 0.0).sum(axis=1) for x in (seen.reward, seen.cost)
     )
+    return gain, cost
 
 
 @rule("budget", sees_limit=True)

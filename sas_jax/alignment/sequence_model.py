@@ -112,8 +112,8 @@ class SequenceModel(NamedTuple):
     """
 
     encode_prompt: Callable[..., Prompt]
-    start: Callable[..., ModelState]
-    step: Callable[..., tuple[StepOutput, ModelState]]
+    start: Callable[..., Any]
+    step: Callable[..., tuple[StepOutput, Any]]
     observe: Callable[..., Observed]
     commit: Callable[..., Any]
     context: int
@@ -181,7 +181,7 @@ def checked(model: SequenceModel) -> SequenceModel:
             look(found, *arguments)
             return found
 
-        call.is_checked = True
+        call.is_checked = True  # type: ignore[attr-defined]
         return call
 
     def look_at_start(state, variables, keys, obs, *_):

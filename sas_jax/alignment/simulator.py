@@ -60,7 +60,7 @@ class AlignedPolicy:
         seed: int = 0,
         risk_model: RiskModel | None = None,
         plan_model: SequenceModel | None = None,
-    ):
+    ) -> None:
         """Builds the programs; they compile at the first episode.
 
         Args:
@@ -118,7 +118,7 @@ class AlignedPolicy:
         self._defaults = (target_return, cost_limit)
         self._obs_dim = model.obs_dim
         self._key = jax.random.key(seed)
-        self._begin = {}
+        self._begin: dict[tuple[int, ...], Any] = {}
         self._initial_carry = jax.jit(
             self._policy.initial_carry, static_argnames="obs_dim"
         )
@@ -193,7 +193,9 @@ class AlignedPolicy:
         self._shape, self._is_first = obs.shape, True
         self._obs_dim = size
 
-    def _time_step(self, obs, reward, cost, is_first=True) -> TimeStep:
+    def _time_step(
+        self, obs: np.ndarray, reward: Any, cost: Any, is_first: bool = True
+    ) -> TimeStep:
         count = obs.shape[0]
         reward, cost = (
             np.broadcast_to(np.asarray(x, np.float32), (count,)) for x in (reward, cost)

@@ -15,6 +15,7 @@ import os
 import pathlib
 import warnings
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -24,6 +25,9 @@ from sas_jax.data.episodes import Episodes
 from sas_jax.data.row_order import RowOrder
 from sas_jax.errors import UserError
 from sas_jax.files import places
+
+if TYPE_CHECKING:
+    from sas_jax.envs.tasks import Task
 
 KEYS = (
     "observations",
@@ -177,7 +181,7 @@ def _read(file: h5py.File, path: str, task: str | None, allow_breaks: bool) -> E
     """Reads an open file; see `load`."""
     steps = _step_arrays(file, path)
     obs_dim, action_dim = (steps[k].shape[1] for k in ("observations", "actions"))
-    task = _task_name(file, path, task, obs_dim, action_dim)
+    known = _task_name(file, path, task, obs_dim, action_dim)
     terminals, ends = _episode_ends(steps, path)
     used = int(ends[-1])
     arrays = {}
@@ -197,16 +201,16 @@ def _read(file: h5py.File, path: str, task: str | None, allow_breaks: bool) -> E
         )
     if order.count:
         _warn(f"{path}: {order.describe()}", RowOrderWarning)
-    known = task.references  # of no trajectories where the task is not in DSRL
-    is_dsrls = pathlib.Path(path).name.startswith(known.dsrl_stem)
-    if is_dsrls and len(ends) < known.dsrl_trajectories:
+    about = known.references  # of no trajectories where the task is not in DSRL
+    is_dsrls = pathlib.Path(path).name.startswith(about.dsrl_stem)
+    if is_dsrls and len(ends) < about.dsrl_trajectories:
         _warn(
-            f"{path}: {len(ends)} episodes, a part of the {known.dsrl_trajectories} in "
-            f"DSRL's file of {task.name}",
+            f"{path}: {len(ends)} episodes, a part of the {about.dsrl_trajectories} in "
+            f"DSRL's file of {known.name}",
             SubsetWarning,
         )
     return Episodes(
-        task=task.name,
+        task=known.name,
         offsets=np.concatenate([[0], ends]).astype(np.int64),
         final_observations=finals,
         terminated=terminals[ends - 1],
@@ -259,7 +263,9 @@ def _step_arrays(file: h5py.File, path: str) -> dict[str, h5py.Dataset]:
     return steps
 
 
-def _episode_ends(steps, path: str) -> tuple[np.ndarray, np.ndarray]:
+def _episode_ends(
+    steps: dict[str, h5py.Dataset], path: str
+) -> tuple[np.ndarray, np.ndarray]:
     """`terminals` `[N]` bool, and the row after each episode's last, `[E]`."""
     terminals, timeouts = (
         _read_flags(steps[k], path, k) for k in ("terminals", "timeouts")
@@ -289,7 +295,9 @@ def _episode_ends(steps, path: str) -> tuple[np.ndarray, np.ndarray]:
     return terminals, ends
 
 
-def _read_finals(dataset, ends: np.ndarray, path: str, order: RowOrder) -> np.ndarray:
+def _read_finals(
+    dataset: h5py.Dataset, ends: np.ndarray, path: str, order: RowOrder
+) -> np.ndarray:
     """Checks all next observations and keeps those of last steps, `[E, O]`."""
     finals = np.empty((len(ends), dataset.shape[1]), np.float32)
     buffer = None
@@ -321,7 +329,7 @@ def _read_flags(dataset: h5py.Dataset, path: str, key: str) -> np.ndarray:
 
 def _task_name(
     file: h5py.File, path: str, task: str | None, obs_dim: int, action_dim: int
-):
+) -> "Task":
     """Settles which `Task` the data belong to, and that their sizes are this task's."""
     from sas_jax.envs import tasks
 
@@ -360,7 +368,7 @@ def _task_name(
     return known
 
 
-def _task_from_name(path: str):
+def _task_from_name(path: str) -> "Task | None":
     """Finds the task whose DSRL file stem starts the file's name (longest wins)."""
     from sas_jax.envs import tasks
 

@@ -37,7 +37,7 @@ class Episodes:
     terminated: np.ndarray
     source: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         steps, episodes = len(self.observations), len(self.offsets) - 1
         expected = {
             "observations": (steps, self.observations.shape[-1]),

@@ -1,5 +1,7 @@
 """What all environments here share: the size of a pose, and checks of what comes in."""
 
+from typing import Any
+
 import numpy as np
 
 from sas_jax.envs import tasks
@@ -22,7 +24,7 @@ def check_seed(seed: int) -> int:
     return int(seed)
 
 
-def check_action(action, task: tasks.Task) -> np.ndarray:
+def check_action(action: Any, task: tasks.Task) -> np.ndarray:
     """Returns `action` as `[A]` float64, clipped to the box of all tasks, [-1, 1].
 
     The suites clip what acts, but Velocity tasks charge their control cost for the

@@ -6,6 +6,7 @@ simulator installs on no Python that the rest of this project runs on.
 
 import dataclasses
 import re
+from typing import Any
 
 from sas_jax.envs.references import (
     BULLET_LIMITS,
@@ -65,11 +66,11 @@ class Task:
     references: References = UNKNOWN
     obs_groups: dict[str, slice] = dataclasses.field(default_factory=dict)
 
-    def normalized_return(self, episode_return):
+    def normalized_return(self, episode_return: Any) -> Any:
         """See `References.normalized_return`."""
         return self.references.normalized_return(episode_return)
 
-    def normalized_cost(self, episode_cost, limit: float):
+    def normalized_cost(self, episode_cost: Any, limit: float) -> Any:
         """DSRL's normalised cost, ``(C + eps) / (limit + eps)``; at most 1 is safe.
 
         eps is 1 for the threshold 0 and 0 otherwise, as in DSRL.
@@ -85,9 +86,9 @@ class Task:
 
 def _navigation(name: str) -> Task:
     """A Point or Car task of Safety-Gymnasium."""
-    agent, family = re.fullmatch(
-        r"(Point|Car)(Goal|Button|Push|Circle)\d", name
-    ).groups()
+    named = re.fullmatch(r"(Point|Car)(Goal|Button|Push|Circle)\d", name)
+    assert named is not None  # the names are this module's own
+    agent, family = named.groups()
     groups, start = {}, 0
     lidars = ((f"{k}_lidar", LIDAR_BINS) for k in _LIDARS[family])
     for key, size in (*_SENSORS[agent], *lidars):

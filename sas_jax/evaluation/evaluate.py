@@ -7,7 +7,7 @@ the checkpoint, and on nothing else: see `blocks` for how that is kept.
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -56,7 +56,7 @@ class EvaluationConfig:
     devices: int = 1
     shift: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.variants, str) or not self.variants:
             raise UserError(
                 f"variants: {self.variants!r}; expected a tuple of at least one name"
@@ -219,7 +219,14 @@ def passes_of(experiment: ExperimentConfig, config: EvaluationConfig) -> list[Pa
     return [part for part in parts if part.variants]
 
 
-def _evaluate_pass(loaded, config, task, part: Pass, critic, on_step) -> Evaluation:
+def _evaluate_pass(
+    loaded: Checkpoint,
+    config: EvaluationConfig,
+    task: Task,
+    part: Pass,
+    critic: Critic | None,
+    on_step: Callable[[int], None] | None,
+) -> Evaluation:
     """All episodes of a pass, judged at all its thresholds."""
     algorithm = learners.get(loaded.config.algo)
     policy = algorithm.make_policy(
@@ -259,6 +266,7 @@ def _evaluate_pass(loaded, config, task, part: Pass, critic, on_step) -> Evaluat
             results += _results(loaded, config, task, part, out)
             if paths is None:
                 paths = _paths(part, out)
+    assert paths is not None  # there is at least one block
     return Evaluation(results, paths)
 
 
@@ -293,7 +301,13 @@ def _joined(parts: list[Paths]) -> Paths:
     return Paths(**rows, variant=variants, layouts=parts[0].layouts)
 
 
-def _results(loaded, config, task, part: Pass, out) -> list[EpisodeResult]:
+def _results(
+    loaded: Checkpoint,
+    config: EvaluationConfig,
+    task: Task,
+    part: Pass,
+    out: blocks.BlockRun,
+) -> list[EpisodeResult]:
     """Result rows of a block: every group's episodes, judged at their thresholds."""
     results = []
     prompted = np.isfinite(out.diagnostics.get("prompt_ok", np.nan * out.length))
@@ -329,7 +343,7 @@ def _results(loaded, config, task, part: Pass, out) -> list[EpisodeResult]:
     return results
 
 
-def _alignment(known, index) -> dict[str, float]:
+def _alignment(known: dict[str, np.ndarray], index: int) -> dict[str, Any]:
     """What is known of an episode's prompt; index: of the threshold."""
     if "prompt_ok" not in known:
         return {}
@@ -343,9 +357,9 @@ def _alignment(known, index) -> dict[str, float]:
     }
 
 
-def _drift(ended, index, length) -> dict[str, float]:
+def _drift(ended: dict[str, np.ndarray], index: int, length: int) -> dict[str, Any]:
     """What is known at an episode's end; index: of the threshold, length: steps."""
-    found = {
+    found: dict[str, Any] = {
         "num_realigned": int(ended.get("num_realigned", 0)),
         "num_gated": int(ended.get("num_gated", 0)),
     }

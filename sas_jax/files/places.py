@@ -40,7 +40,7 @@ def known_url(url: str | os.PathLike) -> str:
     return text
 
 
-def as_path(path: str | os.PathLike) -> Any:
+def as_path(path: str | os.PathLike) -> Path:
     """A `pathlib.Path`, or for a URL an `epath.Path`, which has the same methods.
 
     Home folders are expanded.

@@ -94,7 +94,7 @@ def from_dict(values: dict[str, Any]) -> ExperimentConfig:
       UserError: an unknown algorithm or setting, a wrong type, or no fit.
     """
     model_class = get(values.get("algo", "dt")).config_class
-    model = config_lib.from_dict(model_class, values.get("model", {}), "model")
+    model: Any = config_lib.from_dict(model_class, values.get("model", {}), "model")
     return check(config_lib.from_dict(ExperimentConfig, values | {"model": model}))
 
 

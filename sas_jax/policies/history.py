@@ -9,6 +9,7 @@ forgotten, through the policy's layers too.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from flax import struct
 from sas_jax.alignment.sequence_model import Observed, Prompt, SequenceModel
 from sas_jax.errors import UserError
 from sas_jax.gaussian import gaussian_log_prob, normal_rows
-from sas_jax.types import Key, StepOutput, Trajectory
+from sas_jax.types import Key, Params, StepOutput, Trajectory
 
 
 @struct.dataclass
@@ -44,7 +45,7 @@ def _no_outcome(variables, obs, action, next_obs):
 def from_history_policy(
     policy: Callable[..., tuple[jax.Array, jax.Array]],
     dynamics: Callable[..., tuple[jax.Array, jax.Array]],
-    **settings,
+    **settings: Any,
 ) -> SequenceModel:
     """A `SequenceModel` out of functions of one trajectory; see `HistoryPolicy`."""
     return HistoryPolicy(policy, dynamics, **settings).sequence_model()
@@ -81,7 +82,7 @@ class HistoryPolicy:
     outcome: Callable[..., tuple[jax.Array, jax.Array]] = _no_outcome
     density: Callable[..., jax.Array] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.prompt_place not in ("pinned", "beside"):
             raise UserError(
                 f"prompt_place {self.prompt_place!r}: expected pinned or beside for a "
@@ -146,7 +147,7 @@ class HistoryPolicy:
         age = jnp.arange(self.context)[::-1]
         limit = jnp.minimum(state.timestep, state.window - 1)
         mask = age[None, :] <= limit[:, None]
-        history = history.replace(reward=reward, cost=cost, is_valid=mask)
+        history = dataclasses.replace(history, reward=reward, cost=cost, is_valid=mask)
         if prompt is None:
             return history, mask
         steps = prompt.segment
@@ -158,13 +159,21 @@ class HistoryPolicy:
         shown = jnp.broadcast_to(shown, steps.reward.shape)
         return _joined(steps, history), jnp.concatenate([shown, mask], axis=1)
 
-    def encode_prompt(self, variables, segment, is_present) -> Prompt:
+    def encode_prompt(
+        self, variables: Params, segment: Trajectory, is_present: jax.Array
+    ) -> Prompt:
         """The segment itself: there is no memory to compute."""
         del variables
         return Prompt(segment=segment, memory=(), is_present=is_present)
 
     def start(
-        self, variables, keys, obs, return_to_go, cost_to_go, window
+        self,
+        variables: Params,
+        keys: Key,
+        obs: jax.Array,
+        return_to_go: jax.Array,
+        cost_to_go: jax.Array,
+        window: jax.Array,
     ) -> HistoryState:
         """P trajectories at their first observation `[P, O]`."""
         count = obs.shape[0]
@@ -192,20 +201,36 @@ class HistoryPolicy:
             log_density=first,
         )
 
-    def observe(self, variables, state, prompt) -> Observed:
+    def observe(
+        self, variables: Params, state: HistoryState, prompt: Prompt | None
+    ) -> Observed:
         """The policy's distribution at the present state."""
         history, mask = self._in_sight(state, prompt)
         mean, log_std = jax.vmap(self.policy, (None, 0, 0))(variables, history, mask)
         return Observed(mean=mean, log_std=log_std, ring=(), pending=())
 
-    def commit(self, variables, state, observed, action, prompt) -> HistoryState:
+    def commit(
+        self,
+        variables: Params,
+        state: HistoryState,
+        observed: Observed,
+        action: jax.Array,
+        prompt: Prompt | None,
+    ) -> HistoryState:
         """The state with the step remembered; its action is `[P, A]`."""
         del variables, observed, prompt
-        made = self._present(state).replace(action=action[:, None])
+        made = dataclasses.replace(self._present(state), action=action[:, None])
         past = _joined(jax.tree.map(lambda x: x[:, 1:], state.past), made)
-        return state.replace(past=past, timestep=state.timestep + 1)
+        return dataclasses.replace(state, past=past, timestep=state.timestep + 1)
 
-    def foresee(self, variables, state, observed, action, prompt):
+    def foresee(
+        self,
+        variables: Params,
+        state: HistoryState,
+        observed: Observed,
+        action: jax.Array,
+        prompt: Prompt | None,
+    ) -> tuple[HistoryState, Any]:
         """As `commit`, and the dynamics' Gaussian of the next observation."""
         history, mask = self._in_sight(state, prompt)
         prediction = jax.vmap(self.dynamics, (None, 0, 0, 0))(
@@ -213,14 +238,18 @@ class HistoryPolicy:
         )
         return self.commit(variables, state, observed, action, prompt), prediction
 
-    def score(self, variables, keys, prediction, obs) -> jax.Array:
+    def score(
+        self, variables: Params, keys: Key, prediction: Any, obs: jax.Array
+    ) -> jax.Array:
         """`[P]` log-density of an observation `[P, O]`."""
         del keys
         if self.density is not None:
             return jax.vmap(self.density, (None, 0))(variables, obs)
         return gaussian_log_prob(obs, *prediction).sum(-1)
 
-    def step(self, variables, keys, state, prompt) -> tuple[StepOutput, HistoryState]:
+    def step(
+        self, variables: Params, keys: Key, state: HistoryState, prompt: Prompt | None
+    ) -> tuple[StepOutput, HistoryState]:
         """Imagines one step of P trajectories."""
         action_noise, obs_noise = self._draw(keys, state)
         observed = self.observe(variables, state, prompt)
@@ -230,10 +259,17 @@ class HistoryPolicy:
             variables, keys, state, observed, action, prompt, obs_noise
         )
         log_prob = gaussian_log_prob(action, observed.mean, observed.log_std)
-        return output.replace(log_prob=log_prob.sum(-1)), after
+        return dataclasses.replace(output, log_prob=log_prob.sum(-1)), after
 
     def advance(
-        self, variables, keys, state, observed, action, prompt, noise
+        self,
+        variables: Params,
+        keys: Key,
+        state: HistoryState,
+        observed: Observed,
+        action: jax.Array,
+        prompt: Prompt | None,
+        noise: jax.Array,
     ) -> tuple[StepOutput, HistoryState]:
         """Imagines one step under the action `[P, A]`; see `SequenceModel`."""
         obs_noise = noise * self._draw(keys, state)[1]
@@ -241,7 +277,7 @@ class HistoryPolicy:
             variables, keys, state, observed, action, prompt, obs_noise
         )
         log_prob = gaussian_log_prob(action, observed.mean, observed.log_std)
-        return output.replace(log_prob=log_prob.sum(-1)), after
+        return dataclasses.replace(output, log_prob=log_prob.sum(-1)), after
 
     def _draw(self, keys: Key, state: HistoryState) -> list[jax.Array]:
         """One step's standard normal draws: action `[P, A]`, observation `[P, O]`."""
@@ -268,7 +304,8 @@ class HistoryPolicy:
             log_density=state.log_density,
             log_prob=jnp.zeros_like(reward),
         )
-        return output, after.replace(
+        return output, dataclasses.replace(
+            after,
             obs=obs,
             return_to_go=state.return_to_go - reward,
             cost_to_go=state.cost_to_go - cost,

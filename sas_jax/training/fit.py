@@ -39,7 +39,7 @@ class CardWarning(UserWarning):
 
 
 def make_train_chunk(
-    config: ExperimentConfig, learner: Learner, num_steps: int, mesh=None
+    config: ExperimentConfig, learner: Learner, num_steps: int, mesh: Any = None
 ) -> Callable:
     """`(states [S], data) -> (states, mean metrics [S])`, jitted, states donated.
 
@@ -59,7 +59,7 @@ def make_train_chunk(
     # A batch axis of one would send every product down the slower batched path.
     update_all = update if is_single else jax.vmap(update, (0, None))
 
-    def one_step(data, states: TrainState, step):
+    def one_step(data, states, step):
         after, metrics = update_all(states, data)
         # The comparison keeps a lane that failed from trying again.
         is_good = states.step == step
@@ -93,7 +93,7 @@ def make_train_chunk(
     return chunk
 
 
-def make_validate(learner: Learner, mesh=None) -> Callable:
+def make_validate(learner: Learner, mesh: Any = None) -> Callable:
     """`(states [S], held-out data) -> metrics [S]` on fixed batches."""
 
     @functools.partial(jax.jit, out_shardings=devices.whole(mesh))
@@ -235,7 +235,15 @@ def _finish(run: _Run, saved: checkpoint.Resumed) -> checkpoint.Resumed:
     return checkpoint.Resumed(step, states, None, facts)
 
 
-def _add_card(writer, make_card, config, spec, saved, held_out, mesh) -> None:
+def _add_card(
+    writer: checkpoint.Writer,
+    make_card: Callable,
+    config: ExperimentConfig,
+    spec: spec_lib.DataSpec,
+    saved: checkpoint.Resumed,
+    held_out: Episodes,
+    mesh: Any,
+) -> None:
     """Measures the card of the first good lane; what fails there is a warning."""
     lead = failed_seeds.Tracker(config.train, saved.run).first_good()
     local = devices.on_one_device(saved.state, mesh)
@@ -255,7 +263,7 @@ def _add_card(writer, make_card, config, spec, saved, held_out, mesh) -> None:
         writer.add_card(saved.step, card)
 
 
-def _initial_states(train: TrainConfig, learner: Learner, sharding) -> TrainState:
+def _initial_states(train: TrainConfig, learner: Learner, sharding: Any) -> TrainState:
     """The states of all lanes before the first step; a seed's lanes begin alike."""
     seeds, limits = (np.array(x) for x in zip(*train.lanes, strict=True))
 
@@ -273,7 +281,9 @@ def _curve(workdir: str | Path, step: int, train: TrainConfig) -> Curve:
     return Curve(path, step, tensorboard=train.tensorboard)
 
 
-def _loop(run: _Run, saved: checkpoint.Resumed):
+def _loop(
+    run: _Run, saved: checkpoint.Resumed
+) -> tuple[int, TrainState, failed_seeds.Tracker]:
     """Chunks from the saved step to the end; saves on the way, not at the end.
 
     Returns the step, the states to keep and the tracker.
@@ -310,10 +320,14 @@ def _loop(run: _Run, saved: checkpoint.Resumed):
             best = failed_seeds.keep_best(improved, states, best)
         if step < train.num_steps and tracker.learning().any():
             run.writer.save(step, states, best=best, run=tracker.to_json())
-    return step, best if train.stop_on else states, tracker
+    if train.stop_on and best is not None:
+        states = best
+    return step, states, tracker
 
 
-def _report_failures(train, tracker, new: list[int]) -> None:
+def _report_failures(
+    train: TrainConfig, tracker: failed_seeds.Tracker, new: list[int]
+) -> None:
     """Warns of lanes that have just failed; UserError when none is left."""
 
     def said(index):
@@ -336,13 +350,20 @@ def _report_failures(train, tracker, new: list[int]) -> None:
         )
 
 
-def _rows(train, tracker, step, metrics, held_out, pace) -> list[dict[str, Any]]:
+def _rows(
+    train: TrainConfig,
+    tracker: failed_seeds.Tracker,
+    step: int,
+    metrics: dict[str, np.ndarray],
+    held_out: dict[str, np.ndarray],
+    pace: float,
+) -> list[dict[str, Any]]:
     """Rows of metrics.csv: one for each lane that has not failed."""
     rows = []
     for index, lane in enumerate(train.lanes):
         if index in tracker.failed:
             continue
-        row = {"step": step, "seed": lane.seed}
+        row: dict[str, Any] = {"step": step, "seed": lane.seed}
         if train.cost_limits:
             row["cost_limit"] = lane.cost_limit
         row |= {k: float(v[index]) for k, v in metrics.items()}

@@ -9,7 +9,7 @@ import pytest
 
 from sas_jax.alignment.algorithm1 import align
 from sas_jax.alignment.config import SASConfig
-from sas_jax.alignment.loops import fragment_keys
+from sas_jax.alignment.fragments import fragment_keys
 from sas_jax.errors import UserError
 from sas_jax.experiment import make_model
 from sas_jax.learners import sequence

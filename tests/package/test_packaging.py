@@ -1,6 +1,7 @@
 """The lock, the metadata and what goes into the wheel."""
 
 import re
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -78,6 +79,17 @@ def test_pythons_with_a_mujoco_wheel_are_admitted_and_no_others():
     assert admitted == ["3.11.0", "3.12.9"]
 
 
+def test_sdist_says_that_the_package_has_types(tmp_path, monkeypatch):
+    buildapi = pytest.importorskip("flit_core.buildapi", reason="needs the dev extra")
+    monkeypatch.chdir(ROOT)
+    with tarfile.open(tmp_path / buildapi.build_sdist(str(tmp_path))) as sdist:
+        names = sdist.getnames()
+    top = f"sas_jax-{sas_jax.__version__}"
+    assert {f"{top}/sas_jax/py.typed", f"{top}/tests/helpers/typed_script.py"} <= {
+        *names
+    }
+
+
 def test_wheel_holds_the_library_alone(tmp_path, monkeypatch):
     buildapi = pytest.importorskip("flit_core.buildapi", reason="needs the dev extra")
     monkeypatch.chdir(ROOT)
@@ -88,6 +100,7 @@ def test_wheel_holds_the_library_alone(tmp_path, monkeypatch):
     assert {name.split("/")[0] for name in names} == {"sas_jax", info}
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "sas_jax").rglob("*.py")}
     assert sources <= set(names)
+    assert "sas_jax/py.typed" in names  # PEP 561: users see our types
     assert f"\nVersion: {sas_jax.__version__}\n" in metadata
     assert "\nLicense-Expression: Apache-2.0\n" in metadata
 

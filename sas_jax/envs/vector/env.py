@@ -10,7 +10,8 @@ import dataclasses
 import json
 import os
 import weakref
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,8 +58,8 @@ class VectorEnv:
         python: str | None = None,
         lean: bool = True,
         shift: "str | shifts.Shift | None" = None,
-        obs_std=None,
-    ):
+        obs_std: np.ndarray | None = None,
+    ) -> None:
         """Starts the workers.
 
         num_workers: processes; default one per usable core, never more than slots.
@@ -108,7 +109,7 @@ class VectorEnv:
         with self._closing_on_error():
             self._pool.start()
 
-    def reset(self, seeds, mask=None) -> StepBatch:
+    def reset(self, seeds: Any, mask: Any = None) -> StepBatch:
         """Starts the episode `seeds[i]` in every slot i of the mask.
 
         seeds: `[B]` integers in [0, 2**32); those outside the mask are not looked at.
@@ -139,7 +140,7 @@ class VectorEnv:
         self._check_finite(mask)
         return self._batch(is_first=mask, moved=mask)
 
-    def step(self, actions) -> StepBatch:
+    def step(self, actions: Any) -> StepBatch:
         """Steps every slot whose episode runs; the others stay put.
 
         actions: `[B, A]` floats, clipped to [-1, 1] before they act. Rows of slots that
@@ -195,17 +196,17 @@ class VectorEnv:
         """Ends the workers. Safe to call twice."""
         self._finalizer()
 
-    def __enter__(self):
+    def __enter__(self) -> "VectorEnv":
         return self
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: Any) -> None:
         self.close()
 
     def _closing_on_error(self):
         """An interrupted exchange leaves answers in the pipes: end the workers then."""
         return pool.closing_unless_finished(self.close)
 
-    def _check_mask(self, mask) -> np.ndarray:
+    def _check_mask(self, mask: Any) -> np.ndarray:
         """Returns the mask as `[B]` bool."""
         if mask is None:
             return np.ones(self.num_envs, bool)
@@ -217,7 +218,7 @@ class VectorEnv:
             )
         return mask
 
-    def _check_finite(self, moved) -> None:
+    def _check_finite(self, moved: np.ndarray) -> None:
         """Refuses what a simulation that has broken down returns, and closes.
 
         Three sums over arrays that lie at hand: a few microseconds a step.
@@ -238,7 +239,7 @@ class VectorEnv:
             "finite; expected finite numbers"
         )
 
-    def _history(self, slots) -> bytes:
+    def _history(self, slots: Iterable[int]) -> bytes:
         """Packs the episodes of some slots for `Worker.replay`."""
         header, actions = [], []
         for slot in slots:
@@ -249,7 +250,7 @@ class VectorEnv:
             actions.append(self._actions[slot, :length].tobytes())
         return json.dumps(header).encode() + b"\n" + b"".join(actions)
 
-    def _batch(self, is_first, moved) -> StepBatch:
+    def _batch(self, is_first: np.ndarray, moved: np.ndarray) -> StepBatch:
         """Copies the slots' results; slots that did not move have no reward or cost."""
         slots = self._slots
         return StepBatch(
@@ -263,7 +264,7 @@ class VectorEnv:
         )
 
 
-def _positive(value, name: str) -> int:
+def _positive(value: Any, name: str) -> int:
     """Returns `value` as an int >= 1 or raises UserError."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise UserError(f"{name}={value!r}: expected an integer >= 1")

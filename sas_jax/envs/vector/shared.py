@@ -36,6 +36,18 @@ class SharedSlots:
     begun, which tells a long request from a hanging worker.
     """
 
+    seeds: np.ndarray
+    mask: np.ndarray
+    actions: np.ndarray
+    observations: np.ndarray
+    rewards: np.ndarray
+    costs: np.ndarray
+    terminated: np.ndarray
+    ended: np.ndarray
+    poses: np.ndarray
+    busy: np.ndarray
+    beats: np.ndarray
+
     def __init__(
         self,
         num_envs: int,
