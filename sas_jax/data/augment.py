@@ -21,8 +21,9 @@ from sas_jax.config import Number, check
 class AugmentConfig:
     """Settings of the augmentation; most names are those of CDT's reference code.
 
-    augment_percent: probability that a training row is a relabelled one, and number
-      of relabelled copies per episode; 0 turns it off (CDT: 0.2).
+    augment_percent: relabelled copies per episode; 0 turns it off (CDT: 0.2). They and
+      the episodes are one pool, weighted by `cost_sampling`, a copy by the cost that it
+      asks for; how many rows are relabelled follows from that.
     frontier_degree: degree of the polynomial through the Pareto frontier (`deg` in
       CDT's code: 0 or 1 on most tasks of this suite).
     max_reward: largest return target; None means the data's largest return and

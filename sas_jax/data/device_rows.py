@@ -86,20 +86,29 @@ def _to_go(values: np.ndarray, episodes: Episodes) -> np.ndarray:
     return total[episodes.offsets[episode + 1]] - total[index - episode]
 
 
-def _relabelled(returns, costs, spec, config: DataConfig, seed) -> Relabelled | None:
-    """The augmentation's entries in the units of `spec`, or None without any."""
+def _relabelled(
+    returns, costs, lengths, spec, config: DataConfig, seed
+) -> Relabelled | None:
+    """The augmentation's entries in the units of `spec`, or None without any.
+
+    Entries and episodes are one pool, from which steps are drawn by their weight; that
+    of an entry goes by the cost that it asks for.
+    """
     if config.augment.augment_percent == 0:
         return None
     entries = relabel(returns, costs, config.augment, np.random.default_rng([11, seed]))
     if not len(entries.episode):
         return None
-    weights = cost_weights(entries.target_cost, config)
+    weights = cost_weights(entries.target_cost, config) * lengths[entries.episode]
+    total = weights.sum() + (cost_weights(costs, config) * lengths).sum()
+    if not weights.any():
+        return None
     return Relabelled(
         episode=jnp.asarray(entries.episode, jnp.int32),
         return_offset=jnp.asarray(entries.return_offset / spec.return_scale, "f4"),
         cost_offset=jnp.asarray(entries.cost_offset / spec.cost_scale, "f4"),
         ends=jnp.asarray(cumulative(weights)),
-        probability=config.augment.augment_percent,
+        probability=float(weights.sum() / total),
     )
 
 
@@ -122,7 +131,7 @@ def to_device(
     config = DataConfig() if config is None else config
     returns, costs = episodes.returns(), episodes.cost_returns()
     shares = episode_shares(costs, episodes.lengths, config)
-    relabelled = _relabelled(returns, costs, spec, config, seed)
+    relabelled = _relabelled(returns, costs, episodes.lengths, spec, config, seed)
     entries = episodes.num_steps + episodes.num_episodes
     episode = np.repeat(np.arange(episodes.num_episodes), episodes.lengths)
     where = np.arange(episodes.num_steps) + episode

@@ -39,21 +39,11 @@ class DataConfig:
 def cost_weights(costs: np.ndarray, config: DataConfig) -> np.ndarray:
     """Weight `[E]` of a step of each episode; see `DataConfig.cost_sampling`.
 
-    Args:
-      costs: `[E]` episode costs.
-
-    Raises:
-      UserError: every weight is zero.
+    costs: `[E]` episode costs, real ones or those that relabelled copies ask for.
     """
     if config.cost_sampling == "none":
         return np.ones(len(costs))
-    weights = np.maximum(config.cost_zero - costs, 0.0)
-    if not weights.any():
-        raise UserError(
-            f"data.cost_zero {config.cost_zero:g}: every episode costs at least "
-            f"{costs.min():g}; expected a number above"
-        )
-    return weights
+    return np.maximum(config.cost_zero - costs, 0.0)
 
 
 def episode_shares(
@@ -72,7 +62,13 @@ def episode_shares(
     """
     if config.cost_sampling == "none":
         return None
-    return cumulative(cost_weights(costs, config) * lengths)
+    weights = cost_weights(costs, config)
+    if not weights.any():
+        raise UserError(
+            f"data.cost_zero {config.cost_zero:g}: every episode costs at least "
+            f"{costs.min():g}; expected a number above"
+        )
+    return cumulative(weights * lengths)
 
 
 def cumulative(weights: np.ndarray) -> np.ndarray:

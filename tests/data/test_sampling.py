@@ -117,7 +117,12 @@ def test_relabelled_rows_come_with_their_probability_and_shift_tokens_only(relab
     )
     shift = batch.return_to_go - expected.return_to_go
     is_new = np.abs(shift[:, 0]) > 1e-5
-    assert abs(is_new.mean() - 0.6) < 4 * np.sqrt(0.6 * 0.4 / DRAWS)
+    # Every step of the pool alike: 32 of the episodes, and those of the copies.
+    copied = np.array(LENGTHS)[np.asarray(data.relabelled.episode)]
+    share = copied.sum() / (copied.sum() + sum(LENGTHS))
+    assert 0.1 < share < 0.6
+    np.testing.assert_allclose(data.relabelled.probability, share)
+    assert abs(is_new.mean() - share) < 4 * np.sqrt(share * (1 - share) / DRAWS)
     for name in ("obs", "action", "cost", "timestep", "is_valid"):
         np.testing.assert_array_equal(getattr(batch, name), getattr(expected, name))
     # One offset a row, next returns included, that of one of its episode's entries.
@@ -130,7 +135,7 @@ def test_relabelled_rows_come_with_their_probability_and_shift_tokens_only(relab
     distance = np.abs(rows[:, None] - known[None]).max(-1)
     assert (distance.min(1) < 1e-5).all()
     used = np.bincount(distance.argmin(1), minlength=len(known)) / is_new.sum()
-    np.testing.assert_allclose(used, 1 / len(known), atol=0.04)
+    np.testing.assert_allclose(used, copied / copied.sum(), atol=0.04)
     # Rows that are not relabelled are those drawn without the augmentation.
     for a, b in zip(jax.tree.leaves(batch), jax.tree.leaves(plain), strict=True):
         np.testing.assert_array_equal(a[~is_new], b[~is_new])
@@ -156,8 +161,14 @@ def test_entries_follow_their_seed_and_weights():
     assert (one.relabelled.return_offset != two.relabelled.return_offset).any()
     linear = dataclasses.replace(AUGMENT, cost_sampling="linear")
     data = device_rows.to_device(EPISODES, SPEC, linear)
-    # Targets cost 0, 40, 80: weights 70, 30, 0.
-    np.testing.assert_allclose(data.relabelled.ends, [0.7, 1.0, 1.0], rtol=1e-6)
+    # Targets cost 0, 40, 80: weights 70, 30, 0 a step; episodes' 70, 65, 10, 0, 60.
+    copied = np.array([70, 30, 0]) * np.array(LENGTHS)[data.relabelled.episode]
+    own = np.array([70, 65, 10, 0, 60]) * LENGTHS
+    np.testing.assert_allclose(
+        data.relabelled.ends, np.cumsum(copied) / copied.sum(), rtol=1e-6
+    )
+    expected = copied.sum() / (copied.sum() + own.sum())
+    np.testing.assert_allclose(data.relabelled.probability, expected)
     none = AugmentConfig(augment_percent=0.6, max_reward=-5.0)
     assert (
         device_rows.to_device(EPISODES, SPEC, DataConfig(augment=none)).relabelled
@@ -207,4 +218,4 @@ def test_weights_that_leave_nothing_to_draw_are_named():
     with pytest.raises(
         UserError, match="cost_zero 70: every episode costs at least 90"
     ):
-        cost_weights(np.full(5, 90.0), config)
+        episode_shares(np.full(5, 90.0), np.array(LENGTHS), config)
