@@ -216,7 +216,7 @@ def override(config: T, settings: list[str]) -> T:
     values = to_dict(config)
     for setting in settings:
         path, separator, value = setting.partition("=")
-        if not separator:
+        if not separator or not path.strip():
             raise UserError(f"setting {setting!r}: expected name=value")
         group = values
         *parents, leaf = path.strip().split(".")

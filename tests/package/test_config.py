@@ -73,6 +73,7 @@ def test_overrides_apply_in_order_and_leave_the_rest():
         ("stps=3", "stps: no such setting; did you mean 'steps'?"),
         ("inner=3", "is a group of settings"),
         ("steps", "expected name=value"),
+        ("=3", "expected name=value"),
         ("steps=many", "steps: expected int, got 'many'"),
         ("steps=2.5", "steps: expected int, got 2.5"),
         ("steps=inf", "steps: expected int, got inf"),
