@@ -100,6 +100,11 @@ def test_every_finding_has_a_case():
     assert set(CASES) == set(findings.FINDINGS)
 
 
+def test_the_page_about_data_names_all():
+    text = (ROOT / "docs/howto/bring_your_data.md").read_text()
+    assert not [name for name in findings.FINDINGS if f"`{name}`" not in text]
+
+
 def test_sound_data_have_none():
     data = sound()
     data.costs[40:1000] = 0.0
