@@ -121,6 +121,12 @@ def check(config: Any, group: str, rules: Mapping[str, Rule]) -> None:
             raise UserError(f"{place} {problem}, got {value!r}")
 
 
+def check_seed(seed: Any, name: str = "seed") -> None:
+    """Raises UserError for a seed that is no whole number of 32 bits."""
+    if problem := Number(least=0, below=SEEDS, whole=True).problem(seed):
+        raise UserError(f"{name} {problem}, got {seed!r}")
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Nested plain dict of a config; `from_dict` is its inverse."""
     return dataclasses.asdict(config)

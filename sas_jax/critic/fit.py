@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from sas_jax.config import check_seed
 from sas_jax.critic.calibration import (
     cross_fitted,
     fit_platt,
@@ -109,9 +110,12 @@ def fit_critic(
       split (see `calibration.quality`).
 
     Raises:
-      UserError: NaN in the data, sizes unlike the spec's, too few episodes, a split
-        with costs after every step or after none, or losses that are not finite.
+      UserError: NaN in the data, another task or sizes unlike the spec's, too few
+        episodes, a split with costs after every step or after none, a seed that is
+        none, or losses that are not finite.
     """
+    check_seed(seed)
+    checks.check_task(episodes, spec.task, owner="the data spec")
     checks.check_sizes(episodes, spec.obs_dim, spec.action_dim, owner="the data spec")
     checks.check_finite(episodes)
     training, held = episodes.split(held_out, seed=split_seed)

@@ -9,6 +9,7 @@ import hashlib
 
 import numpy as np
 
+from sas_jax.config import check_seed
 from sas_jax.errors import UserError
 
 
@@ -126,8 +127,10 @@ class Episodes:
           seed: of the permutation; the same seed gives the same split.
 
         Raises:
-          UserError: fraction outside (0, 1), or fewer than two episodes to split.
+          UserError: fraction outside (0, 1), a seed that is none, or fewer than two
+            episodes to split.
         """
+        check_seed(seed)
         if not 0.0 < fraction < 1.0:
             raise UserError(f"held-out fraction {fraction}: expected between 0 and 1")
         if self.num_episodes < 2:

@@ -90,6 +90,12 @@ def test_split_rejects_fractions(fraction):
         make().split(fraction, seed=0)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32, 0.5, None])
+def test_split_by_what_is_no_seed(seed):
+    with pytest.raises(UserError, match="^seed must"):
+        make().split(0.5, seed=seed)
+
+
 def test_split_of_one_episode_is_refused():
     with pytest.raises(UserError, match="at least 2"):
         make(lengths=(5,)).split(0.5, seed=0)
