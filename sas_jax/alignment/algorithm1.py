@@ -34,12 +34,12 @@ from sas_jax.alignment.sequence_model import (
     Prompt,
     SequenceModel,
     checked,
-    expect_shape,
     make_room,
 )
 from sas_jax.alignment.tiles import Tiling, map_rows, map_tiles
 from sas_jax.alignment.variants import VARIANTS, check_variants
 from sas_jax.errors import UserError
+from sas_jax.shapes import expect_shape
 from sas_jax.types import Key, Params, Trajectory
 
 __all__ = ["Alignment", "align", "align_batch"]

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from sas_jax.alignment.config import SASConfig
-from sas_jax.alignment.sequence_model import Observed, SequenceModel, expect_shape
+from sas_jax.alignment.sequence_model import Observed, SequenceModel
+from sas_jax.shapes import expect_shape
 from sas_jax.types import Params, StepOutput
 
 

@@ -25,9 +25,10 @@ from flax import struct
 from sas_jax.alignment import lyapunov
 from sas_jax.alignment.config import PlanConfig, SASConfig
 from sas_jax.alignment.rules import RULES, Candidates
-from sas_jax.alignment.sequence_model import SequenceModel, expect_shape
+from sas_jax.alignment.sequence_model import SequenceModel
 from sas_jax.alignment.sub_blocks import rows_at, work_off
 from sas_jax.gaussian import normal_rows
+from sas_jax.shapes import expect_shape
 from sas_jax.types import Key, Params, StepOutput
 
 

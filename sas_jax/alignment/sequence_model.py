@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from sas_jax.errors import UserError
+from sas_jax.shapes import expect_shape
 from sas_jax.types import StepOutput, Trajectory
 
 
@@ -140,22 +140,6 @@ def make_room(model: SequenceModel, state: Any, steps: int) -> Any:
         return model.make_room(state, steps)
     window = jnp.minimum(state.window, window_beside(model, steps))
     return state.replace(window=window)
-
-
-def expect_shape(function: str, name: str, value: Any, *shape: int | None) -> None:
-    """Raises UserError unless foreign code returned the shape that was expected.
-
-    function: what returned it. shape: sizes, None where any size will do.
-    """
-    found = jnp.shape(value)
-    fits = len(found) == len(shape) and all(
-        wanted in (None, size) for wanted, size in zip(shape, found, strict=True)
-    )
-    if not fits:
-        wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        raise UserError(
-            f"{function} returned {name} of shape {found}; expected ({wanted})"
-        )
 
 
 def checked(model: SequenceModel) -> SequenceModel:

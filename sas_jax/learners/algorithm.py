@@ -8,6 +8,7 @@ from sas_jax.data.episodes import Episodes
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig
+from sas_jax.learners import checked
 from sas_jax.types import Learner, Policy, TrainState
 
 
@@ -23,7 +24,7 @@ def only_none(variants: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Algorithm:
-    """One entry of the registry.
+    """One entry of the registry. What it makes is checked: see `checked`.
 
     name: what `ExperimentConfig.algo` says. config_class: of `ExperimentConfig.model`.
     default_config(task) -> ExperimentConfig.
@@ -62,3 +63,11 @@ class Algorithm:
     has_return_token: bool = False
     sees_cost_limit: bool = False
     by_threshold: bool = False
+
+    def __post_init__(self) -> None:
+        # What was written elsewhere says so where it returns another shape.
+        for name, wrap in (
+            ("make_learner", checked.learners_of),
+            ("make_policy", checked.policies_of),
+        ):
+            object.__setattr__(self, name, wrap(getattr(self, name)))

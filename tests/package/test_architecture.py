@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # from a neighbour. Everything in sas_jax has its place here.
 LEVELS = (
     {"errors"},
-    {"types", "config", "progress"},
+    {"types", "config", "progress", "shapes"},
     {"envs", "files", "gaussian"},
     {"stats", "models"},
     {"data", "alignment"},
