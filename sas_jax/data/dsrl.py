@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from sas_jax.data import hdf5
+from sas_jax.data import hdf5, task_of_file
 from sas_jax.data.episodes import Episodes
 from sas_jax.data.row_order import RowOrder
 from sas_jax.errors import UserError
 from sas_jax.files import places
 
 if TYPE_CHECKING:
-    from sas_jax.envs.tasks import Task
+    pass
 
 KEYS = (
     "observations",
@@ -181,7 +181,7 @@ def _read(file: h5py.File, path: str, task: str | None, allow_breaks: bool) -> E
     """Reads an open file; see `load`."""
     steps = _step_arrays(file, path)
     obs_dim, action_dim = (steps[k].shape[1] for k in ("observations", "actions"))
-    known = _task_name(file, path, task, obs_dim, action_dim)
+    known = task_of_file.settle(file, path, task, obs_dim, action_dim)
     terminals, ends = _episode_ends(steps, path)
     used = int(ends[-1])
     arrays = {}
@@ -325,57 +325,6 @@ def _read_flags(dataset: h5py.Dataset, path: str, key: str) -> np.ndarray:
             )
         flags[rows] = block != 0
     return flags
-
-
-def _task_name(
-    file: h5py.File, path: str, task: str | None, obs_dim: int, action_dim: int
-) -> "Task":
-    """Settles which `Task` the data belong to, and that their sizes are this task's."""
-    from sas_jax.envs import tasks
-
-    asked = None if task is None else tasks.get_task(task)
-    said = {}  # how the file says it -> the task
-    attribute = hdf5.read_attribute(file, "task")
-    if isinstance(attribute, str):
-        try:
-            said["its attribute 'task'"] = tasks.get_task(attribute)
-        except UserError as error:
-            # A name of another collection: whoever passes a task knows better.
-            if asked is None:
-                raise UserError(f"{path}: its attribute 'task': {error}") from error
-    if (named := _task_from_name(path)) is not None:
-        said["its file name"] = named
-    choices = {known.name: known for known in said.values()}
-    if asked is not None and choices and asked.name not in choices:
-        words = ", ".join(f"{known.name} by {how}" for how, known in said.items())
-        raise UserError(
-            f"{path}: expected data of {asked.name}, but these are of {words}"
-        )
-    if asked is None and len(choices) > 1:
-        words = " and ".join(f"{known.name} by {how}" for how, known in said.items())
-        raise UserError(f"{path}: data of {words}; expected one task: pass task=NAME")
-    if asked is None and not choices:
-        raise UserError(
-            f"{path}: neither an attribute 'task' nor the file's name says which task "
-            "this is; pass task=NAME"
-        )
-    known = asked or next(iter(choices.values()))
-    if (obs_dim, action_dim) != (known.obs_dim, known.action_dim):
-        raise UserError(
-            f"{path}: observations of size {obs_dim} and actions of size {action_dim}, "
-            f"expected {known.obs_dim} and {known.action_dim} for {known.name}"
-        )
-    return known
-
-
-def _task_from_name(path: str) -> "Task | None":
-    """Finds the task whose DSRL file stem starts the file's name (longest wins)."""
-    from sas_jax.envs import tasks
-
-    stem = pathlib.Path(path).name
-    stems = [(task.references.dsrl_stem, task) for task in tasks.TASKS.values()]
-    matches = [pair for pair in stems if pair[0] and stem.startswith(pair[0])]
-    return max(matches, key=lambda pair: len(pair[0]))[1] if matches else None
 
 
 def _write_steps(file: h5py.File, episodes: Episodes) -> None:

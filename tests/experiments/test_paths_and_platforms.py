@@ -112,9 +112,9 @@ def partial_define(values):
 
 
 def test_an_ascii_terminal():
-    done = run("--out=/tmp/\u00fc", PYTHONIOENCODING="ascii", PYTHONUTF8="1")
-    assert done.returncode == 0 and done.stdout == b"out: /tmp/\\xfc\n"
-    done = run("--out=/tmp/\u00fc", LC_ALL="C", PYTHONUTF8="0")
+    done = run("--out=/there/\u00fc", PYTHONIOENCODING="ascii", PYTHONUTF8="1")
+    assert done.returncode == 0 and done.stdout == b"out: /there/\\xfc\n"
+    done = run("--out=/there/\u00fc", LC_ALL="C", PYTHONUTF8="0")
     assert done.returncode == 2 and b"expected PYTHONUTF8=1" in done.stderr
 
 
