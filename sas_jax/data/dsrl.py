@@ -15,7 +15,6 @@ import os
 import pathlib
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -25,9 +24,6 @@ from sas_jax.data.episodes import Episodes
 from sas_jax.data.row_order import RowOrder
 from sas_jax.errors import UserError
 from sas_jax.files import places
-
-if TYPE_CHECKING:
-    pass
 
 KEYS = (
     "observations",
