@@ -1,21 +1,32 @@
 """Evaluates a checkpoint: variants x thresholds x layouts in one batch, paired.
 
 python -m experiments.evaluate --checkpoint=runs/pg1_dt --variants=none,rand,sas
+
+Rows are kept block by block in --out, the settings that made them beside it as JSON.
+The same command resumes; other variants, thresholds and layouts are added to the file,
+and rows of other settings are refused.
 """
 
+import hashlib
 import os
+import shlex
+import sys
 
 from absl import flags
 from tqdm import tqdm
 
 from experiments import cli
 from sas_jax import checkpoint, learners
+from sas_jax import config as config_lib
 from sas_jax.alignment.variants import VARIANTS
 from sas_jax.critic import file as critic_file
 from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
-from sas_jax.evaluation.evaluate import EvaluationConfig, evaluate, passes_of
-from sas_jax.files import results
+from sas_jax.evaluation.config import EvaluationConfig
+from sas_jax.evaluation.evaluate import evaluate
+from sas_jax.evaluation.work import work_of
+from sas_jax.files.places import fetched
+from sas_jax.files.results_file import ResultsFile
 from sas_jax.report import tables
 
 _CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
@@ -57,6 +68,22 @@ def parse_limits(texts: list[str] | None, task: str) -> tuple[float, ...]:
         ) from error
 
 
+def settings_of(loaded: checkpoint.Checkpoint, config: EvaluationConfig) -> dict:
+    """What rows of one file share, as plain values; the rest is in the rows."""
+    critic = None
+    if _CRITIC.value:
+        with fetched(_CRITIC.value) as path:
+            critic = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return {
+        "experiment": config_lib.to_dict(loaded.config),
+        "data": loaded.spec.fingerprint,
+        "step": loaded.step,
+        "seed": config.seed,
+        "target_return": config.target_return,
+        "critic": critic,
+    }
+
+
 def main(argv):
     """Runs the episodes, writes one row each and prints the tables."""
     del argv
@@ -84,21 +111,44 @@ def main(argv):
     if _CRITIC.value:
         critic = critic_file.load_critic(_CRITIC.value, loaded.spec)
     task = get_task(loaded.config.task)
-    groups = sum(part.num_groups for part in passes_of(loaded.config, config))
-    out = _OUT.value or os.path.join(_CHECKPOINT.value, "results.csv")
-    total = groups * config.num_episodes * task.episode_steps
+    out = ResultsFile(
+        _OUT.value or os.path.join(_CHECKPOINT.value, "results.csv"),
+        settings_of(loaded, config),
+        shlex.join(["python", "-m", "experiments.evaluate", *sys.argv[1:]]),
+        optional=("critic",),
+    )
+    work, errors = work_of(loaded.config, config, out.rows), []
+
+    def keep(rows):
+        """A disk that is full now may have room for the next block."""
+        try:
+            out.write(rows)
+            errors.clear()
+        except UserError as error:
+            errors[:] = [error]
+
+    total = sum(part.num_groups * len(seeds) for part, seeds in work)
+    total *= task.episode_steps
     with tqdm(total=total, desc=f"evaluate {task.name}", mininterval=0.5) as bar:
-        run = evaluate(loaded, config, critic=critic, on_step=bar.update)
+        run = evaluate(
+            loaded,
+            config,
+            critic=critic,
+            done=out.rows,
+            on_step=bar.update,
+            on_rows=keep,
+        )
     rows = run.results
-    results.write_results(out, rows)
     reference = "none" if "none" in config.variants else config.variants[0]
     for table in [
         *tables.threshold_tables(rows),
         *tables.paired_tables(rows, reference),
     ]:
         print(table.text())
-    print(f"{len(rows)} rows in {out}")
+    if errors:
+        raise errors[0]
+    print(f"{len(out.rows)} rows in {out.path}")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, resumes=True)

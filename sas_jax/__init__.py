@@ -25,7 +25,7 @@ _EXPORTS: dict[str, str] = {
     "Checkpoint": "sas_jax.checkpoint",
     "load_checkpoint": "sas_jax.checkpoint",
     "load_policy": "sas_jax.api",
-    "EvaluationConfig": "sas_jax.evaluation.evaluate",
+    "EvaluationConfig": "sas_jax.evaluation.config",
     "ExperimentConfig": "sas_jax.experiment",
     "default_config": "sas_jax.learners",
     "fit": "sas_jax.training.fit",

@@ -159,7 +159,7 @@ class Writer:
         mine["spec"] |= {k: None for k, v in meta["spec"].items() if v is None}
         for name in ("config", "spec"):
             if meta[name] != mine[name]:
-                key = _first_difference(meta[name], mine[name])
+                key = config_lib.first_difference(meta[name], mine[name])
                 raise UserError(
                     f"workdir {str(self._workdir)!r} holds a run with another {name} "
                     f"(first difference: {key}); expected the same settings to resume, "
@@ -225,16 +225,6 @@ def _reason(error: Exception) -> str:
             return os.strerror(number)
     reason = (str(error).strip() or repr(error)).splitlines()[0]
     return reason.split(". See full TensorStore")[0][:200]
-
-
-def _first_difference(left: Any, right: Any, where: str = "") -> str:
-    """Dotted path of the first place where two nested values differ."""
-    if isinstance(left, dict) and isinstance(right, dict):
-        for key in sorted(set(left) | set(right)):
-            if left.get(key) != right.get(key):
-                path = f"{where}.{key}" if where else key
-                return _first_difference(left.get(key), right.get(key), path)
-    return where
 
 
 def _read_meta(workdir: Path, step: int) -> dict[str, Any]:

@@ -238,3 +238,13 @@ def override(config: T, settings: list[str]) -> T:
             raise UserError(f"{path}: is a group of settings; set {path}.<name>")
         group[leaf] = value.strip()
     return from_dict(type(config), values, like=config)
+
+
+def first_difference(left: Any, right: Any, where: str = "") -> str:
+    """Dotted path of the first place where two nested values differ."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        for key in sorted(set(left) | set(right)):
+            if left.get(key) != right.get(key):
+                path = f"{where}.{key}" if where else key
+                return first_difference(left.get(key), right.get(key), path)
+    return where

@@ -4,9 +4,8 @@ A row's result depends on (task, episode seed, threshold, variant), the base see
 the checkpoint, and on nothing else: see `blocks` for how that is kept.
 """
 
-import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,72 +15,16 @@ from sas_jax import learners
 from sas_jax.alignment.variants import VARIANTS, critic_of
 from sas_jax.card.verdict import warn_poor, warn_short_sight
 from sas_jax.checkpoint import Checkpoint
-from sas_jax.config import SEEDS, Number, check
 from sas_jax.critic.network import Critic
 from sas_jax.envs import shift as shifts
 from sas_jax.envs.tasks import Task, get_task
 from sas_jax.envs.vector.env import VectorEnv
 from sas_jax.errors import UserError
 from sas_jax.evaluation import blocks
-from sas_jax.evaluation.targets import (
-    check_cost_limits,
-    check_target_returns,
-    warn_outside,
-)
-from sas_jax.experiment import ExperimentConfig
+from sas_jax.evaluation.config import EvaluationConfig
+from sas_jax.evaluation.targets import warn_outside
+from sas_jax.evaluation.work import Pass, key_of, keys_of, work_of
 from sas_jax.files.results import EpisodeResult
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationConfig:
-    """What to run.
-
-    variants: names that the algorithm has. cost_limits: thresholds kappa >= 0.
-    target_return: return token at the start; None means the checkpoint's.
-    num_episodes: layouts per variant, seeds first_seed, first_seed + 1, ...
-    seed: base of every random draw of the agents. train_seed: index of the checkpoint's
-      training seed. num_workers: environment processes; None means one a core.
-    shift: a changed world to run in, such as ``"actuator:0.8,delay:1"``, on the same
-      layouts; see `envs.shift`. Noise is a share of the training data's deviations.
-    """
-
-    variants: tuple[str, ...] = ("none", "rand", "sas")
-    cost_limits: tuple[float, ...] = (20.0, 40.0, 80.0)
-    target_return: float | None = None
-    num_episodes: int = 20
-    first_seed: int = 1_000_000
-    seed: int = 0
-    train_seed: int = 0
-    num_workers: int | None = None
-    devices: int = 1
-    shift: str = ""
-
-    def __post_init__(self) -> None:
-        if isinstance(self.variants, str) or not self.variants:
-            raise UserError(
-                f"variants: {self.variants!r}; expected a tuple of at least one name"
-            )
-        if len(set(self.variants)) != len(self.variants):
-            raise UserError(f"variants: {','.join(self.variants)} names one twice")
-        check_cost_limits(self.cost_limits)
-        shifts.parse(self.shift)
-        if self.target_return is not None:
-            check_target_returns((self.target_return,))
-        seed = Number(least=0, below=SEEDS, whole=True)
-        rules = {
-            "num_episodes": Number(least=1, whole=True),
-            "num_workers": Number(least=1, whole=True, optional=True),
-            "devices": Number(least=0, whole=True),
-            "first_seed": seed,
-            "seed": seed,
-            "train_seed": Number(least=0, whole=True),
-        }
-        check(self, "", rules)
-        if self.first_seed + self.num_episodes > SEEDS:
-            raise UserError(
-                f"first_seed {self.first_seed}: expected {self.num_episodes} seeds "
-                "below 2**32"
-            )
 
 
 class Paths(NamedTuple):
@@ -102,10 +45,10 @@ class Paths(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Result rows, and the paths of the first block."""
+    """Result rows; the paths of the first block, None where rows were there before."""
 
     results: list[EpisodeResult]
-    paths: Paths
+    paths: Paths | None
 
 
 def task_of(loaded: Checkpoint, train_seed: int) -> Task:
@@ -131,7 +74,9 @@ def evaluate(
     config: EvaluationConfig,
     *,
     critic: Critic | None = None,
+    done: Sequence[EpisodeResult] = (),
     on_step: Callable[[int], None] | None = None,
+    on_rows: Callable[[list[EpisodeResult]], None] | None = None,
 ) -> Evaluation:
     """Runs a checkpoint's policy under every variant and threshold.
 
@@ -142,7 +87,10 @@ def evaluate(
     Args:
       loaded: checkpoint. config: what to run.
       critic: cost critic of the variants that need one, made for the checkpoint.
+      done: rows that are there already, of the same checkpoint, settings and critic;
+        what they say is not run again.
       on_step: called with the number of environment steps just made.
+      on_rows: called with all rows so far, those of `done` included, after each block.
 
     Raises:
       UserError: settings that do not fit the checkpoint.
@@ -162,72 +110,43 @@ def evaluate(
         warn_poor(loaded.card)
     if any(v in VARIANTS and VARIANTS[v].plan for v in config.variants):
         warn_short_sight(loaded.card, experiment.sas.plan.horizon)
-    done = [
-        _evaluate_pass(loaded, config, task, part, critic, on_step)
-        for part in passes_of(experiment, config)
-    ]
-    results = [row for part in done for row in part.results]
-    results.sort(
-        key=lambda r: (r.episode_seed, config.variants.index(r.variant), r.cost_limit)
-    )
-    return Evaluation(results, _joined([part.paths for part in done]))
+    rows, found = {key_of(row): row for row in done}, []
+    for part, seeds in work_of(experiment, config, done):
+        for out in _blocks_of(loaded, config, task, part, seeds, critic, on_step):
+            rows |= {key_of(r): r for r in _results(loaded, config, task, part, out)}
+            if out.seeds[0] == seeds[0]:
+                found.append(_paths(part, out))
+            if on_rows:
+                on_rows(_sorted(rows.values(), config.variants))
+    asked = set(keys_of(experiment, config))
+    results = [row for key, row in rows.items() if key in asked]
+    paths = None if done or not found else _joined(found)
+    return Evaluation(_sorted(results, config.variants), paths)
 
 
-class Pass(NamedTuple):
-    """Variants that run side by side, and the thresholds that they act under.
+def _sorted(
+    rows: Iterable[EpisodeResult], variants: tuple[str, ...]
+) -> list[EpisodeResult]:
+    """By layout; then the variants asked for in their order, others behind them."""
+    rank = {name: i for i, name in enumerate(variants)}
 
-    judged: thresholds that each episode is judged at; None means its own. lane: index
-    of the parameters that act.
-    """
+    def place(row: EpisodeResult) -> tuple:
+        last = (rank.get(row.variant, len(rank)), row.variant)
+        return row.episode_seed, last, row.cost_limit, row.train_seed, row.shift
 
-    variants: tuple[str, ...]
-    cost_limits: tuple[float, ...]
-    judged: tuple[float, ...] | None
-    lane: int
-
-    @property
-    def num_groups(self) -> int:
-        """Runs of an episode."""
-        return len(self.variants) * len(self.cost_limits)
+    return sorted(rows, key=place)
 
 
-def passes_of(experiment: ExperimentConfig, config: EvaluationConfig) -> list[Pass]:
-    """What to run: variants that do not see the threshold act under the first one.
-
-    A cost token shows it to all, and to a gate its level does. Where every threshold
-    has parameters of its own, each is a pass.
-
-    Raises:
-      UserError: a threshold or training seed that the checkpoint has no parameters for.
-    """
-    variants, limits, train = config.variants, config.cost_limits, experiment.train
-    if train.cost_limits:
-        return [
-            Pass(variants, (limit,), None, train.lane_of(config.train_seed, limit))
-            for limit in limits
-        ]
-    lane = train.lane_of(config.train_seed)
-    shown = tuple(v for v in variants if v in VARIANTS and VARIANTS[v].sees_limit)
-    if experiment.sas.gate_level is not None:
-        shown = tuple(v for v in shown if not VARIANTS[v].is_gated)
-    if learners.get(experiment.algo).sees_cost_limit or len(limits) == 1:
-        shown = variants
-    parts = [
-        Pass(tuple(v for v in variants if v not in shown), limits[:1], limits, lane),
-        Pass(tuple(v for v in variants if v in shown), limits, None, lane),
-    ]
-    return [part for part in parts if part.variants]
-
-
-def _evaluate_pass(
+def _blocks_of(
     loaded: Checkpoint,
     config: EvaluationConfig,
     task: Task,
     part: Pass,
+    seeds: np.ndarray,
     critic: Critic | None,
     on_step: Callable[[int], None] | None,
-) -> Evaluation:
-    """All episodes of a pass, judged at all its thresholds."""
+) -> Iterator[blocks.BlockRun]:
+    """Runs the episodes of a pass, as many blocks at a time as there are devices."""
     algorithm = learners.get(loaded.config.algo)
     policy = algorithm.make_policy(
         loaded.config,
@@ -250,9 +169,7 @@ def _evaluate_pass(
     if config.target_return is not None:
         targets = [config.target_return] * len(part.cost_limits)
         runner.set_tokens(part.cost_limits, targets)
-    all_seeds = config.first_seed + np.arange(config.num_episodes)
-    size = min(runner.num_episodes, config.num_episodes)
-    results, paths = [], None
+    size = min(runner.num_episodes, len(seeds))
     with VectorEnv(
         task.name,
         part.num_groups * size,
@@ -261,13 +178,8 @@ def _evaluate_pass(
         # Columns that are constant in the data have no spread of their own.
         obs_std=np.where(loaded.spec.obs_active, loaded.spec.obs_std, 0.0),
     ) as envs:
-        for first in range(0, config.num_episodes, size):
-            out = runner.run(envs, all_seeds[first : first + size], on_step)
-            results += _results(loaded, config, task, part, out)
-            if paths is None:
-                paths = _paths(part, out)
-    assert paths is not None  # there is at least one block
-    return Evaluation(results, paths)
+        for first in range(0, len(seeds), size):
+            yield runner.run(envs, seeds[first : first + size], on_step)
 
 
 def _paths(part: Pass, out: blocks.BlockRun) -> Paths:
