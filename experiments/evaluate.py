@@ -107,6 +107,7 @@ def main(argv):
         devices=_DEVICES.value,
         shift=_SHIFT.value,
     )
+    algorithm.check_variants(config.variants)
     critic = None
     if _CRITIC.value:
         critic = critic_file.load_critic(_CRITIC.value, loaded.spec)
