@@ -214,7 +214,7 @@ def test_evaluation_warns_where_the_limit_is_a_token(algo, told, monkeypatch):
     def stop(*args, **kwargs):
         raise StopIteration
 
-    monkeypatch.setattr(evaluate_lib, "_evaluate_pass", stop)
+    monkeypatch.setattr(evaluate_lib, "_blocks_of", stop)
     with pytest.raises(StopIteration):
         evaluate(make_checkpoint(algo), EvaluationConfig(cost_limits=(500.0,)))
     assert len(calls) == told
