@@ -115,6 +115,33 @@ def test_gate_on_literals():
     assert gate(risk, jnp.ones(6)).tolist() == [0, 0, 0, 1, 0, 0]
 
 
+class TestGateEverywhere(chex.TestCase):
+    """The gate on literals: with jit and without, on the device and on the host."""
+
+    @chex.variants(
+        with_jit=True, without_jit=True, with_device=True, without_device=True
+    )
+    def test_a_risky_first_choice_gives_way_where_the_row_is_gated(self):
+        mean = np.float32([[0.1, 0.0], [0.9, 0.0], [0.9, 0.0]])
+        observed = Observed(mean=mean, log_std=np.zeros_like(mean), ring=(), pending=())
+        noise = np.float32([[[-0.5, 0], [-0.7, 0]]] * 3)
+        run = self.variant(
+            lambda variables, observed, given: pass_gate(
+                TOY, CONFIG.sas, variables, observed, **given
+            )
+        )
+        given = {
+            "obs": np.zeros((3, 5), np.float32),
+            "first": mean,
+            "noise": noise,
+            "cost_limit": np.full(3, 0.3, np.float32),
+            "is_gated": np.array([True, True, False]),
+        }
+        chosen, is_other = run({"sign": np.float32(1)}, observed, given)
+        np.testing.assert_allclose(chosen[:, 0], [0.1, 0.2, 0.9], rtol=1e-6)
+        assert np.asarray(is_other).tolist() == [False, True, False]
+
+
 class Runner:
     """A policy of some variants, compiled once."""
 

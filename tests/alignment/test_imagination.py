@@ -3,6 +3,7 @@
 import functools
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,3 +101,25 @@ def test_a_segment_is_the_slice_of_one_trajectory():
     np.testing.assert_array_equal(cut.timestep, [2, 3, 4])
     np.testing.assert_allclose(cut.return_to_go, 10 + DECAY ** np.arange(2, 5), 1e-6)
     assert cut.is_valid.tolist() == [True] * 3
+
+
+def test_other_values_are_imagined_by_the_program_that_there_is():
+    chex.clear_trace_counter()
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def program(variables, keys, state):
+        return imagine(decaying_step, variables, keys, state, horizon=4)
+
+    ends = [
+        float(program({"noise": jnp.float32(noise)}, keys, start(x, x))[1][0][0])
+        for noise, x, keys in (
+            (0.0, 1.0, jax.random.split(jax.random.key(0), 2)),
+            (0.0, -2.0, jax.random.split(jax.random.key(1), 2)),
+        )
+    ]
+    np.testing.assert_allclose(ends, [DECAY**4, -2 * DECAY**4], rtol=1e-5)
+    with pytest.raises(AssertionError, match="traced"):
+        program(
+            {"noise": jnp.float32(0)}, jax.random.split(jax.random.key(0), 1), start(1)
+        )

@@ -3,6 +3,7 @@
 import functools
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -207,3 +208,59 @@ def test_wrong_arguments_raise():
         lyapunov.select_first(jnp.zeros(3))
     with pytest.raises(AssertionError):
         lyapunov.energy(jnp.zeros((2, 3)), discount=0.9, window=1)
+
+
+EVERYWHERE = {
+    "with_jit": True,
+    "without_jit": True,
+    "with_device": True,
+    "without_device": True,
+}
+
+
+class TestEverywhere(chex.TestCase):
+    """The scorer's functions on literals: with jit and without, device and host."""
+
+    @chex.variants(**EVERYWHERE)
+    def test_energy_and_conditions(self):
+        energy = self.variant(
+            functools.partial(lyapunov.energy, discount=1.0, window=2)
+        )
+        found = energy(np.log(np.float32([0.2, 0.3, 0.5])))
+        np.testing.assert_allclose(found, -np.log([0.5, 0.8, 0.5]), rtol=1e-6)
+        g = self.variant(lyapunov.lyapunov_value)(
+            np.float32([3, 1, 1, 4]), np.float32(3)
+        )
+        np.testing.assert_array_equal(g, [0, 2, 2, -1])
+        holds = self.variant(lyapunov.condition_u)(g)
+        np.testing.assert_array_equal(holds, [False, True, True, False])
+        falls = self.variant(lyapunov.condition_v)(g)
+        np.testing.assert_array_equal(falls, [False, True, True])
+        inside = self.variant(
+            lambda g, d: lyapunov.in_invariant_set(
+                g, cost_limit=d, max_cost=1.0, concentrability=1.0
+            )
+        )(g, np.float32(math.exp(-1)))
+        np.testing.assert_array_equal(inside, [True, False, False, True])
+        share = self.variant(lyapunov.share)(
+            holds, np.array([True, True, False, False])
+        )
+        assert float(share) == 0.5
+
+    @chex.variants(**EVERYWHERE)
+    def test_choices(self):
+        nan = np.nan
+        energies = np.float32([[1, 5, 2], [4, 3, 0], [nan, 0, 0], [2, 2, 2]])
+        first = self.variant(functools.partial(lyapunov.select_first, rule="min"))
+        found = [np.asarray(x).item() for x in first(energies)]
+        assert found == [3, 0, 2.0, 2.0, True]
+        second = self.variant(functools.partial(lyapunov.select_second, count_u=True))
+        # V: 1, 0, -, 2 (energies that fall or stay). U at level 3: 2, 1, -, 3.
+        found = [np.asarray(x).item() for x in second(energies, np.float32(3))]
+        assert found == [3, 0, 2.0, 5.0, True]
+        none = first(np.full((2, 3), nan, np.float32))
+        assert [np.asarray(x).item() for x in none] == [0, 0, 0.0, 0.0, False]
+        bounds = self.variant(
+            functools.partial(lyapunov.segment_bounds, length=2, horizon=5)
+        )
+        assert [int(x) for x in bounds(np.int32(4))] == [2, 4]

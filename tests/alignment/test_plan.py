@@ -199,7 +199,7 @@ class Runner:
         )
         chex.clear_trace_counter()
         self.act = jax.jit(chex.assert_max_traces(self.policy.act, n=1))
-        self.begin = jax.jit(self.policy.begin)
+        self.begin = jax.jit(chex.assert_max_traces(self.policy.begin, n=1))
 
     def run(self, limit=0.0, *, steps=30, variables=None, gain=1.0, restarts=()):
         """Actions, costs `[T, V, E]`, and the diagnostics at the end."""

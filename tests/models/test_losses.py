@@ -4,6 +4,7 @@ import dataclasses
 import math
 import types
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -329,3 +330,41 @@ def test_masked_mean_ignores_nan_and_counts_what_is_left():
     assert float(losses.masked_mean(x, jnp.zeros_like(mask))) == 0.0
     with pytest.raises(ValueError, match="one shape"):
         losses.masked_mean(x, mask[0])
+
+
+class TestEverywhere(chex.TestCase):
+    """The pure parts of the loss: with jit and without, on the device and the host."""
+
+    @chex.variants(
+        with_jit=True, without_jit=True, with_device=True, without_device=True
+    )
+    def test_means_and_variances_on_literals(self):
+        mask = np.array([[True, True], [True, False]])
+        x = np.float32([[1, 2], [6, np.nan]])
+        assert float(self.variant(losses.masked_mean)(x, mask)) == 3.0
+        assert float(self.variant(losses.masked_mean)(x, ~mask & False)) == 0.0
+        rows = self.variant(lambda: losses.noisy_rows(3))()
+        assert np.asarray(rows).tolist() == [False, True, False]
+        update = self.variant(lambda *a: losses.update_variance(*a, decay=0.75))
+        found = update(np.float32([4, 8]), np.stack([x, 2 * x], -1), mask)
+        # Mean squares 41 / 3 and four times that.
+        np.testing.assert_allclose(found, [3 + 41 / 12, 6 + 41 / 3], rtol=1e-6)
+        out = {
+            "marginal_residual": np.float32([[[3.0, 0.0]]]),
+            "marginal_kl": np.float32([[[0.5]]]),
+        }
+        model = types.SimpleNamespace(
+            active=np.array([True, False]),
+            config=dataclasses.replace(CONFIG.model, free_bits=0.0),
+        )
+        part = self.variant(
+            lambda variance, out, mask, step: losses._marginal_loss(
+                model, variance, out, mask, step, train=False
+            )
+        )
+        one = np.ones((1, 1), bool)
+        negative, variance, elbo = part(np.float32([9, 9]), out, one, np.float32(400))
+        likelihood = log_normal(3.0, 0.0, 3.0)  # the active dimension's alone
+        np.testing.assert_allclose(negative, 0.4 * 0.5 - likelihood, rtol=1e-5)
+        np.testing.assert_allclose(elbo, likelihood - 0.5, rtol=1e-5)
+        np.testing.assert_array_equal(variance, [9, 9])
