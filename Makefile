@@ -9,21 +9,27 @@ SETUP = PYTHON="$(PYTHON)" sh scripts/setup.sh --stamp $(STAMP)
 TEST_FLAGS ?=
 # Test files run in this many processes; a file's fixtures stay in one.
 TEST_WORKERS ?= 2
+# The costliest files come first (tests/conftest.py), so that both end together.
+PYTEST = JAX_PLATFORMS=cpu $(RUN) -m pytest -n $(TEST_WORKERS) --dist loadfile \
+	--no-loadscope-reorder
 DEMO_FLAGS ?=
 LOCK_FLAGS ?=
 
-.PHONY: help setup test demo docs lint format lock clean
+.PHONY: help setup test test-slow demo docs lint format lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
-		while IFS='|' read -r name text; do printf '%-13s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
+		while IFS='|' read -r name text; do printf '%-15s %s\n' "$$name" "$$text"; done
 
 setup: $(STAMP) ## create or update .venv from requirements/lock.txt
 	@echo "ready: $(RUN)"
 
 test: $(STAMP) ## run the tests (TEST_FLAGS="-k cache" passes flags to pytest)
-	JAX_PLATFORMS=cpu $(RUN) -m pytest -n $(TEST_WORKERS) --dist loadfile $(TEST_FLAGS)
+	$(PYTEST) $(TEST_FLAGS)
+
+test-slow: $(STAMP) ## run the tests marked slow, which `make test` leaves out
+	$(PYTEST) -m slow $(TEST_FLAGS)
 
 demo: $(STAMP) ## collect, train, align, evaluate, report: runs/demo/report.md
 	$(RUN) -m experiments.demo $(DEMO_FLAGS)

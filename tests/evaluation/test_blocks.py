@@ -27,5 +27,5 @@ def test_a_transformer_that_aligns_again_does_not_depend_on_the_number_of_device
 def test_more_devices_than_there_are_is_an_error():
     with pytest.raises(UserError, match="devices: 99, but there are"):
         BlockRunner(None, {}, num_variants=1, cost_limits=(1.0,), key=None, devices=99)
-    with pytest.raises(UserError, match="devices: expected >= 0"):
+    with pytest.raises(UserError, match="devices must be >= 0"):
         EvaluationConfig(devices=-1)
