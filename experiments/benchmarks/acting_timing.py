@@ -16,7 +16,7 @@ from sas_jax.learners import sequence
 from sas_jax.types import Rows, TimeStep, Trajectory
 
 
-def _carry(config, spec, variables, policy, rows, key, has_prompt):
+def carry_of(config, spec, variables, policy, rows, key, has_prompt):
     """A carry as `begin` leaves it, with a made-up prompt in every row if wanted."""
     carry = jax.jit(policy.initial_carry)(
         variables,
@@ -50,7 +50,7 @@ def _act_case(config, spec, variables, *, rows, has_prompt, steps):
     """`steps` actions of `rows` rows, each fetched, and facts about the program."""
     policy = sequence.make_policy(config, spec, variants=("none",))
     key = jax.random.key(3)
-    carry = _carry(config, spec, variables, policy, rows, key, has_prompt)
+    carry = carry_of(config, spec, variables, policy, rows, key, has_prompt)
     now = TimeStep(
         obs=model_cases.make_observations(spec, rows),
         reward=np.zeros(rows, np.float32),
