@@ -338,8 +338,13 @@ def trusted(plan: Plan, config: PlanConfig) -> jax.Array:
     return plan.error <= config.max_error * plan.change
 
 
-def summary(plan: Plan) -> dict[str, jax.Array]:
-    """Name -> `[B]`: what the plans of an episode came to."""
+def summary(plan: Plan | None, count: int) -> dict[str, jax.Array]:
+    """Name -> `[B]`: what the plans of an episode came to; None: there are none."""
+    if plan is None:
+        nan, none = jnp.full(count, jnp.nan), jnp.zeros(count, jnp.int32)
+        shares = ("plan_own", "plan_out", "plan_expected", "plan_realised")
+        found = dict.fromkeys((*shares, "plan_error"), nan)
+        return {"num_plans": none, **found, "plan_fallback": none}
     some = jnp.maximum(plan.num_plans, 1)
     return {
         "num_plans": plan.num_plans,

@@ -243,8 +243,8 @@ def diagnostics(carry: Carry) -> dict[str, jax.Array]:
         found["num_realigned"] = carry.num_realigned
     none = jnp.zeros_like(carry.cost_limit, jnp.int32)
     found["num_gated"] = none if carry.num_gated is None else carry.num_gated
-    if carry.plan is not None:
-        found |= plan_lib.summary(carry.plan)
+    # All variants tell the same things: where nothing is planned, that there is no plan.
+    found |= plan_lib.summary(carry.plan, carry.cost_limit.shape[0])
     if carry.drift is not None:
         found |= drift_lib.summary(carry.drift)
     return found | {f"kept_{k}": v for k, v in (carry.kept or {}).items()}
