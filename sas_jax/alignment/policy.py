@@ -243,7 +243,7 @@ def diagnostics(carry: Carry) -> dict[str, jax.Array]:
         found["num_realigned"] = carry.num_realigned
     none = jnp.zeros_like(carry.cost_limit, jnp.int32)
     found["num_gated"] = none if carry.num_gated is None else carry.num_gated
-    # All variants tell the same things: where nothing is planned, that there is no plan.
+    # All variants tell the same things; of plans, where there are none, that.
     found |= plan_lib.summary(carry.plan, carry.cost_limit.shape[0])
     if carry.drift is not None:
         found |= drift_lib.summary(carry.drift)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sas_jax.alignment import variants as variants_lib
+from sas_jax.alignment.config import PlanConfig
 from sas_jax.learners import sequence
 from sas_jax.types import Rows, TimeStep
 from tests.helpers.model_fixtures import make_config, make_spec, make_variables
@@ -15,7 +16,7 @@ from tests.helpers.model_fixtures import make_config, make_spec, make_variables
 VARIANTS = tuple(
     v for v, what in variants_lib.VARIANTS.items() if not what.needs_critic
 )
-PROMPTED = np.array([v not in ("none", "null", "short") for v in VARIANTS])
+PROMPTED = np.array([variants_lib.VARIANTS[v].has_prompt for v in VARIANTS])
 STEPS = 5
 CASES = {
     "pinned": {"num_first": 1, "num_second": 1, "prompt_length": 3, "horizon": 3},
@@ -47,13 +48,16 @@ CASES = {
         "horizon": 5,
     },
 }
+PLAN = PlanConfig(num_candidates=3, horizon=3, execute=2, num_reference=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_every_variant_runs_under_every_axis(name):
     algo = "cdt" if name == "sliding" else "dt"
-    config = make_config(algo=algo, decoder={"depth": 1, "width": 8}, sas=CASES[name])
+    config = make_config(
+        algo=algo, decoder={"depth": 1, "width": 8}, sas=CASES[name] | {"plan": PLAN}
+    )
     sas, spec = config.sas, make_spec()
     variables = make_variables(config, spec)
     learner = sequence.make_policy(config, spec, variants=VARIANTS)
@@ -100,7 +104,7 @@ def test_every_variant_runs_under_every_axis(name):
 def test_the_cases_name_every_setting_of_algorithm_1():
     """A new setting has to be given a case."""
     left_out = {"concentrability", "decoder_noise", "drift_margin"}
-    left_out |= {"risk_penalty", "gate_actions", "gate_level"}
+    left_out |= {"risk_penalty", "gate_actions", "gate_level", "plan"}
     named = set().union(*CASES.values())
     fields = {f.name for f in dataclasses.fields(make_config().sas)}
     assert fields == named | left_out
