@@ -13,6 +13,7 @@ from sas_jax.alignment import lyapunov
 from sas_jax.alignment.config import SASConfig
 from sas_jax.alignment.sequence_model import SequenceModel
 from sas_jax.gaussian import gaussian_log_prob
+from sas_jax.shapes import expect_shape
 from sas_jax.types import Key, Params
 
 
@@ -76,7 +77,11 @@ def force(
 
     Returns:
       The state after the last step, with its window as before, and what was seen.
+
+    Raises:
+      UserError: fields of `steps` whose shapes do not fit one another.
     """
+    _check(steps)
     most = state.window
 
     def advance(state, now):
@@ -109,6 +114,19 @@ def force(
     state, out = jax.lax.scan(advance, state, inputs)
     out = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out)
     return state.replace(window=most), out
+
+
+def _check(steps: Steps) -> None:
+    """UserError unless the fields fit one another; `length` may be left out."""
+    where, given = "force", {"verb": "was given"}
+    expect_shape(where, "steps.obs", steps.obs, None, None, None, **given)
+    rows, count, _ = jnp.shape(steps.obs)
+    expect_shape(where, "steps.action", steps.action, rows, count, None, **given)
+    for name in ("return_to_go", "cost_to_go"):
+        value = getattr(steps, name)
+        expect_shape(where, f"steps.{name}", value, rows, count, **given)
+    if steps.length is not None:
+        expect_shape(where, "steps.length", steps.length, rows, **given)
 
 
 class Replay(NamedTuple):

@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from sas_jax.alignment.config import SASConfig
 from sas_jax.alignment.imagination import imagine
+from sas_jax.errors import UserError
 from sas_jax.gaussian import gaussian_log_prob, split_keys
 from sas_jax.learners import sequence
 from sas_jax.policies.teacher_forcing import Steps, energies_of, replay
@@ -81,3 +83,13 @@ def test_a_model_that_cannot_score_has_no_densities():
         MODEL._replace(score=None), {}, split_keys(jax.random.key(0), 2), steps
     )
     assert np.isnan(found.log_density).all() and np.isfinite(found.log_prob).all()
+
+
+@pytest.mark.parametrize("name", Steps._fields)
+def test_steps_that_do_not_fit_one_another_are_named(name):
+    """One field after the other lacks a row."""
+    obs, to_go = np.zeros((2, 6, 1), np.float32), np.zeros((2, 6), np.float32)
+    steps = Steps(obs, obs, to_go, to_go, np.full(2, 6))
+    wrong = steps._replace(**{name: getattr(steps, name)[1:]})
+    with pytest.raises(UserError, match=r"^force was given steps\..*expected \("):
+        replay(MODEL, {}, split_keys(jax.random.key(0), 2), wrong)
