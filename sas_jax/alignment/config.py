@@ -20,8 +20,8 @@ class PlanConfig:
       its steps; 0 draws every step anew. action_scale: of that noise, in units of the
       policy's own standard deviation.
     num_reference: candidates without a push, the policy's mean the first of them.
-    slack: of the budget's share in `plan` (rule `budget`). cost_weight: w of
-      `plan_weighted`, return per unit of cost.
+    slack: of the budget's share in `plan` (rule `budget`). cost_weight: w, return that
+      a unit of predicted cost takes; in `plan` of what exceeds the budget's share.
     margin: nats by which a candidate's energy may exceed that of the references; None
       lifts the Lyapunov condition. num_importance: samples of that density.
     world_noise: scale of the world's own noise, the same for all candidates.

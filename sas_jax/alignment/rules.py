@@ -179,15 +179,17 @@ def _sums(seen: Candidates) -> tuple[jax.Array, jax.Array]:
 def best_within_budget(
     key: Key, seen: Candidates, config: SASConfig
 ) -> lyapunov.Selection:
-    """The best predicted return among those whose predicted cost fits; else the least.
+    """The best predicted return of those that fit the budget; what exceeds it weighs.
 
     kappa as a constraint: the first of `cost_limits` is what the candidates may cost.
+    Every unit beyond it takes `plan.cost_weight` of return. An infinite weight, the
+    least cost where none fits, gave a lower return at a higher cost: the last
+    hundredth of a predicted cost is not worth leaving the data for.
     """
-    del key, config
+    del key
     gain, cost = _sums(seen)
-    fits = seen.is_valid & (cost <= seen.cost_limits[0])
-    rank = jnp.where(fits.any(), jnp.where(fits, -gain, jnp.inf), cost)
-    return selection(rank, seen, score=cost)
+    excess = jnp.maximum(cost - seen.cost_limits[0], 0.0)
+    return selection(config.plan.cost_weight * excess - gain, seen, score=cost)
 
 
 @rule("weighted")

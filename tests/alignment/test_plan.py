@@ -147,14 +147,13 @@ def test_rules_against_plain_python():
             assert bool(found.is_valid) == bool(valid)
             if not valid:
                 continue
-            fits = [i for i in valid if total[i][1] <= limit]
-            if rule == "weighted":
-                best = max(valid, key=lambda i: (total[i][0] - 3 * total[i][1], -i))
-            elif fits:
-                best = max(fits, key=lambda i: (total[i][0], -i))
-            else:
-                best = min(valid, key=lambda i: (total[i][1], i))
-            seen_kinds.add((rule, bool(fits)))
+            spare = limit if rule == "budget" else 0.0
+
+            def worth(i, total=total, spare=spare):
+                return total[i][0] - 3 * max(total[i][1] - spare, 0.0), -i
+
+            best = max(valid, key=worth)
+            seen_kinds.add((rule, total[best][1] <= limit))
             assert int(found.index) == best
     assert len(seen_kinds) == 4
 
