@@ -31,7 +31,10 @@ def list_checkpoints(workdir: str) -> str:
         with fetched(path) as copy, open(copy, newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 if row.get("val_loss"):
-                    text = f"{float(row['val_loss']):.3f} (seed {row['seed']})"
+                    lane = f"seed {row['seed']}"
+                    if row.get("cost_limit"):
+                        lane += f", cost limit {float(row['cost_limit']):g}"
+                    text = f"{float(row['val_loss']):.3f} ({lane})"
                     losses.setdefault(int(row["step"]), []).append(text)
     lines = []
     for step, config in checkpoint.list_steps(workdir):

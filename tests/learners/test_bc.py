@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import inspect
 from experiments.benchmarks.model_cases import make_spec as case_spec
 from sas_jax import checkpoint, learners
 from sas_jax.data import spec as spec_lib
@@ -183,6 +184,8 @@ def test_curves_name_seed_and_threshold(whole_run):
     rows = [tuple(line.split(",")[:3]) for line in lines[1:]]
     expected = [(s, c) for s in ("3", "4") for c in ("1.0", "6.0", "80.0")]
     assert rows == [(str(n), *lane) for n in range(10, 41, 10) for lane in expected]
+    first = inspect.list_checkpoints(str(whole_run[0])).splitlines()[0]
+    assert "(seed 3, cost limit 1)" in first and "(seed 4, cost limit 80)" in first
 
 
 def test_a_killed_run_resumes_bit_for_bit(whole_run, tmp_path):

@@ -7,6 +7,7 @@ from PIL import Image
 from sas_jax.alignment.variants import VARIANTS
 from sas_jax.errors import UserError
 from sas_jax.report import clip, figures, scene, style
+from sas_jax.report import training_figure as training_figure_module
 from tests.helpers import report_samples as samples
 
 
@@ -198,6 +199,29 @@ def test_training_curves(tmp_path):
     log.write_text("\n".join(lines))
     pixels = check_png(figures.training_figure(tmp_path / "t.png", log, title="dt"))
     assert has_color(pixels, style.VERMILION)
+
+
+def test_every_seed_and_threshold_has_a_curve_of_its_own(tmp_path, monkeypatch):
+    drawn = []
+    draw = training_figure_module._draw_metric
+
+    def noting(ax, step, seeds, lines):
+        draw(ax, step, seeds, lines)
+        drawn.append(sorted(tuple(line.get_ydata()) for line in ax.get_lines()))
+
+    monkeypatch.setattr(training_figure_module, "_draw_metric", noting)
+    log = tmp_path / "metrics.csv"
+    lines = ["step,seed,cost_limit,loss"]
+    lines += [
+        f"{step},{seed},{limit},{step + seed + limit}"
+        for step in (1, 2)
+        for seed in (3, 4)
+        for limit in (20.0, 40.0)
+    ]
+    log.write_text("\n".join(lines))
+    figures.training_figure(tmp_path / "t.png", log)
+    expected = [(s + x + 1, s + x + 2) for s in (3, 4) for x in (20.0, 40.0)]
+    assert drawn == [sorted(expected)]
 
 
 @pytest.mark.parametrize(
