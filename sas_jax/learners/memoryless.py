@@ -31,11 +31,6 @@ def make_policy(
 
     def act(variables, carry, ts, key):
         del key
-        if ts.obs.shape[-1] != spec.obs_dim:
-            raise UserError(
-                f"observations of size {ts.obs.shape[-1]}; expected {spec.obs_dim} as "
-                "in the training data"
-            )
         obs = (ts.obs - spec.obs_mean[None]) / spec.obs_std[None]
         return action_of(variables, obs), carry
 
