@@ -8,6 +8,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 from tests.helpers import xla_flags
 
@@ -23,3 +24,28 @@ _CACHE = tempfile.mkdtemp(prefix="sas_jax_tests_")
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+
+# More than ten seconds of CPU each, the costliest first. Begun last, one of them would
+# keep a process busy while the other has nothing left to do.
+COSTLY = (
+    "training/test_training_fit.py",
+    "evaluation/test_evaluate.py",
+    "alignment/test_companions.py",
+    "alignment/test_in_flight.py",
+    "evaluation/test_blocks.py",
+    "package/test_docs.py",
+    "alignment/test_gate.py",
+    "learners/test_bc.py",
+    "studies/test_signals.py",
+    "alignment/test_plan.py",
+    "policies/test_prompt_sensitivity.py",
+    "alignment/test_policy.py",
+    "card/test_card.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Orders files by their cost, as `make test` hands them out one by one."""
+    ranks = {Path(__file__).parent / name: i for i, name in enumerate(COSTLY)}
+    assert all(path.is_file() for path in ranks), "a costly file has moved"
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))

@@ -11,12 +11,18 @@ import pytest
 from experiments import inspect
 from sas_jax import checkpoint
 from sas_jax.errors import UserError
+from sas_jax.experiment import ExperimentConfig, TrainConfig
+from sas_jax.learners.bc import BCConfig
 from sas_jax.training import fit as training_fit
 from sas_jax.training.failed_seeds import Tracker
-from tests.helpers.model_fixtures import make_config, make_episodes
+from tests.helpers.model_fixtures import make_episodes
 
 LENGTHS = (8,) * 4 + (14, 14)
 SETTINGS = {
+    "batch_rows": 4,
+    "row_length": 1,
+    "warmup": 0,
+    "learning_rate": 1e-2,
     "num_steps": 20,
     "chunk": 2,
     "checkpoint_every": 4,
@@ -27,7 +33,13 @@ SETTINGS = {
 
 
 def config_of(**settings):
-    return make_config(decoder={"depth": 1}, train=SETTINGS | settings)
+    """The loop knows no algorithm: one that compiles in little time will do."""
+    return ExperimentConfig(
+        task="PointGoal1",
+        algo="bc",
+        model=BCConfig(hidden=(8,)),
+        train=TrainConfig(**SETTINGS | settings),
+    )
 
 
 def steps_of(workdir):
@@ -96,7 +108,7 @@ def patched(patch, *, poison=None, values=None, kill_at=None):
             if step == kill_at:
                 raise KeyboardInterrupt
             if poison and step == poison[1]:
-                # Large enough to overflow, some steps later.
+                # Finite, and large enough to overflow in the next step.
                 params = jax.tree.map(
                     lambda x: x.at[poison[0]].set(poison[2]), states.params
                 )
@@ -157,7 +169,6 @@ def test_fractions_are_kept_at_whole_chunks(stopped):
     assert "kept" not in lines[2] and "(seed 4)" in lines[2]
 
 
-@pytest.mark.slow
 def test_stopping_resumes_exactly(stopped, tmp_path):
     """Killed at step 14, after the checkpoint of step 12, with its best states."""
     config, _, result = stopped
@@ -181,10 +192,8 @@ def test_stopping_resumes_exactly(stopped, tmp_path):
 
 
 def test_a_metric_that_does_not_exist_is_named(tmp_path):
-    with pytest.raises(UserError, match="stop_on.*did you mean 'val_cost_bce'"):
-        training_fit.fit(
-            config_of(stop_on="val_cost_bse"), make_episodes(LENGTHS), tmp_path
-        )
+    with pytest.raises(UserError, match="stop_on.*did you mean 'val_loss'"):
+        training_fit.fit(config_of(stop_on="val_los"), make_episodes(LENGTHS), tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -198,14 +207,14 @@ def whole(tmp_path_factory):
 def test_a_seed_that_fails_leaves_the_others_alone(whole, tmp_path):
     """Seed 4's parameters become huge before step 6; seed 3 ends with the same bits."""
     with pytest.MonkeyPatch.context() as patch:
-        patched(patch, poison=(1, 6, 1e30))
+        patched(patch, poison=(1, 6, 3e38))
         with pytest.warns(
             training_fit.SeedWarning, match="seed 4 is not finite at step 7"
         ):
             result = training_fit.fit(config_of(), make_episodes(LENGTHS), tmp_path)
     assert result.run["failed"] == {"1": 6}
     assert np.asarray(result.state.step).tolist() == [20, 6]
-    assert all(np.isfinite(x).all() for x in leaves(result.state))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(result.state.params))
     for x, y in zip(leaves(result.state), leaves(whole[1].state), strict=True):
         np.testing.assert_array_equal(x[0], y[0])
     with open(tmp_path / "metrics.csv", newline="") as file:
@@ -213,11 +222,10 @@ def test_a_seed_that_fails_leaves_the_others_alone(whole, tmp_path):
     assert rows == [(4, "3"), (4, "4")] + [(s, "3") for s in (8, 12, 16, 20)]
 
 
-@pytest.mark.slow
 def test_when_all_seeds_fail_each_is_named(whole, tmp_path):
     workdir = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patched(patch, poison=(slice(None), 6, 1e30))
+        patched(patch, poison=(slice(None), 6, 3e38))
         with pytest.raises(UserError) as error:
             training_fit.fit(config_of(), make_episodes(LENGTHS), workdir)
     for part in ("seed 3 is not finite at step 7", "seed 4 is not finite at step 7"):
@@ -225,7 +233,7 @@ def test_when_all_seeds_fail_each_is_named(whole, tmp_path):
     assert "\n" not in str(error.value)
     loaded = checkpoint.load(workdir)
     assert loaded.step == 4
-    assert all(np.isfinite(x).all() for x in leaves(loaded.state))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(loaded.state.params))
 
 
 def test_curves_of_several_seeds(whole):
@@ -238,7 +246,7 @@ def test_curves_of_several_seeds(whole):
     ]
     assert rows[0]["val_loss"] != rows[1]["val_loss"]
     events = b"".join(p.read_bytes() for p in (workdir / "tensorboard").iterdir())
-    for tag in (b"seed_3/val_loss", b"seed_4/val_loss", b"seed_4/cost_bce"):
+    for tag in (b"seed_3/val_loss", b"seed_4/val_loss", b"seed_4/gradient_norm"):
         assert tag in events
 
 
