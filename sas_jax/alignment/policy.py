@@ -35,7 +35,7 @@ from sas_jax.alignment.in_flight import realigned
 from sas_jax.alignment.planning import executed, planned
 from sas_jax.alignment.sequence_model import SequenceModel, checked
 from sas_jax.alignment.tiles import Tiling
-from sas_jax.alignment.variants import VARIANTS, check_variants, critic_of
+from sas_jax.alignment.variants import VARIANTS, check_variants, critic_of, planning_of
 from sas_jax.errors import UserError
 from sas_jax.gaussian import gaussian_log_prob, normal_rows
 from sas_jax.types import Key, TimeStep
@@ -49,6 +49,29 @@ def _check_size(carry: Carry, ts: TimeStep) -> None:
             f"observations of size {found}; expected {expected} as in the data that "
             "the model was trained on"
         )
+
+
+def _check_parts(model, config, variants, risk_model, plan_model) -> None:
+    """Raises UserError where a variant or setting needs what was not given."""
+    critical = critic_of(variants)
+    if critical is not None and risk_model is None:
+        raise UserError(
+            f"variants: {critical} needs a cost critic (experiments.critic); none "
+            "was given"
+        )
+    if config.track_drift and (model.foresee is None or model.score is None):
+        raise UserError(
+            "track_drift: the model has no foresee and score; expected a SequenceModel "
+            "with both"
+        )
+    planning = planning_of(variants)
+    if planning is not None:
+        for name in ("advance", "action_dim"):
+            if getattr(plan_model, name) is None:
+                raise UserError(
+                    f"variants: {planning} needs a model with {name!r}, which this one "
+                    "lacks (from_history_policy makes it where `outcome` is given)"
+                )
 
 
 def make_policy(
@@ -92,26 +115,9 @@ def make_policy(
         model that cannot score observations, plans of one that cannot `advance`.
     """
     variants = check_variants(variants)
-    critical = critic_of(variants)
-    if critical is not None and risk_model is None:
-        raise UserError(
-            f"variants: {critical} needs a cost critic (experiments.critic); none "
-            "was given"
-        )
-    if config.track_drift and (model.foresee is None or model.score is None):
-        raise UserError(
-            "track_drift: the model has no foresee and score; expected a SequenceModel "
-            "with both"
-        )
-    planning = next((v for v in variants if VARIANTS[v].plan), None)
     plan_model = model if plan_model is None else plan_model
-    if planning is not None:
-        for name in ("advance", "action_dim"):
-            if getattr(plan_model, name) is None:
-                raise UserError(
-                    f"variants: {planning} needs a model with {name!r}, which this one "
-                    "lacks (from_history_policy makes it where `outcome` is given)"
-                )
+    _check_parts(model, config, variants, risk_model, plan_model)
+    critical = critic_of(variants)
     setup = Setup(
         model=checked(model),
         config=config,
@@ -125,7 +131,7 @@ def make_policy(
         risk_model=None if critical is None else risk_model,
         tiling=tiling,
         keep=keep,
-        plan_model=None if planning is None else checked(plan_model),
+        plan_model=checked(plan_model) if planning_of(variants) else None,
     )
 
     def sized(function):

@@ -116,3 +116,8 @@ def check_variants(variants: tuple[str, ...]) -> tuple[str, ...]:
 def critic_of(variants: tuple[str, ...]) -> str | None:
     """The first variant that needs a cost critic, or None."""
     return next((v for v in variants if VARIANTS[v].needs_critic), None)
+
+
+def planning_of(variants: tuple[str, ...]) -> str | None:
+    """The first variant that executes plans, or None."""
+    return next((v for v in variants if VARIANTS[v].plan), None)

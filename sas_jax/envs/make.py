@@ -14,7 +14,7 @@ from sas_jax.errors import UserError
 
 # Suite -> "module:function", (task, lean) -> environment. Imported on demand.
 _OWN = {
-    "safety-gymnasium": "sas_jax.envs.suites.safety_gymnasium:make",
+    "safety-gymnasium": "sas_jax.envs.lean.make:make",
     "bullet-safety-gym": "sas_jax.envs.suites.bullet:make",
 }
 SUITES: dict[str, str] = dict(_OWN)

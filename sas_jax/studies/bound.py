@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sas_jax.alignment import lyapunov
+from sas_jax.alignment.config import SASConfig
 from sas_jax.alignment.loops import bounded, cut, loop_keys, run_loop
 from sas_jax.alignment.sequence_model import make_room
 from sas_jax.progress import SILENT, Progress
@@ -75,6 +76,64 @@ def terms(
     return first, math.exp(-exponent)
 
 
+def _largest_step(energies):
+    steps = jnp.abs(jnp.diff(energies, axis=-1))
+    return jnp.max(jnp.where(jnp.isfinite(steps), steps, 0.0), initial=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loops:
+    """Both loops of one layout, with the largest N and M asked for."""
+
+    probe: Probe
+    config: SASConfig
+    num_firsts: tuple[int, ...]
+
+    def first(self, variables, seed, obs):
+        """What a layout's first pool chooses for each N."""
+        probe, config, length = self.probe, self.config, self.config.prompt_length
+        model, horizon = probe.model, probe.horizon
+        counts = jnp.zeros(horizon, bool).at[probe.compared].set(True)
+        key, state = probe.start(variables, seed, obs)
+        keys = loop_keys(key, config)[0]
+        loop = run_loop(model, variables, config, horizon, keys, state, None)
+
+        def chosen_of(n):
+            given = (loop.energies[:n], counts, loop.is_valid[:n])
+            return bounded(lyapunov.select_first(*given), length, horizon)
+
+        chosen = [chosen_of(n) for n in self.num_firsts]
+        found = jnp.stack([c.selection.is_valid for c in chosen])
+        segments = [cut(loop, c, c.selection.is_valid, length) for c in chosen]
+        return {
+            "index": jnp.stack([c.selection.index for c in chosen]),
+            "found": found,
+            "level": jnp.where(
+                found, jnp.stack([c.selection.level for c in chosen]), jnp.nan
+            ),
+            "segments": jax.tree.map(lambda *x: jnp.stack(x), *segments),
+            "step": _largest_step(loop.energies[:, probe.compared]),
+        }
+
+    def second(self, variables, seed, obs, level, segment, found):
+        """What the second pool under a segment shows."""
+        probe, config, length = self.probe, self.config, self.config.prompt_length
+        model, horizon = probe.model, probe.horizon
+        key, state = probe.start(variables, seed, obs)
+        keys = loop_keys(key, config)[1]
+        prompt = model.encode_prompt(variables, segment, found)
+        room = make_room(model, state, length)
+        loop = run_loop(model, variables, config, horizon, keys, room, prompt)
+        energies, valid = loop.energies[:, probe.compared], loop.is_valid
+        g = jax.vmap(lyapunov.lyapunov_value, in_axes=(0, None))(energies, level)
+        return {
+            "peak": jnp.where(valid, energies.max(axis=1), jnp.nan),
+            "low": jnp.where(valid, energies.min(axis=1), jnp.nan),
+            "score": jax.vmap(lyapunov.condition_v)(g).sum(axis=1),
+            "step": _largest_step(energies),
+        }
+
+
 def make_pools(
     probe: Probe,
     num_firsts: tuple[int, ...],
@@ -99,57 +158,13 @@ def make_pools(
     the same too and runs once: 3.2 loops a layout instead of 5 for N = 1, 3, 5, 10, 30,
     if all imaginations are as likely to be the best.
     """
-    model, config, horizon = probe.model, probe.config, probe.horizon
-    length = config.prompt_length
+    horizon = probe.horizon
     config = dataclasses.replace(
-        config, num_first=num_firsts[-1], num_second=num_second
+        probe.config, num_first=num_firsts[-1], num_second=num_second
     )
-
-    def largest_step(energies):
-        steps = jnp.abs(jnp.diff(energies, axis=-1))
-        return jnp.max(jnp.where(jnp.isfinite(steps), steps, 0.0), initial=0.0)
-
-    counts = jnp.zeros(horizon, bool).at[probe.compared].set(True)
-
-    def first_loop(variables, seed, obs):
-        key, state = probe.start(variables, seed, obs)
-        keys = loop_keys(key, config)[0]
-        loop = run_loop(model, variables, config, horizon, keys, state, None)
-
-        def chosen_of(n):
-            given = (loop.energies[:n], counts, loop.is_valid[:n])
-            return bounded(lyapunov.select_first(*given), length, horizon)
-
-        chosen = [chosen_of(n) for n in num_firsts]
-        found = jnp.stack([c.selection.is_valid for c in chosen])
-        segments = [cut(loop, c, c.selection.is_valid, length) for c in chosen]
-        return {
-            "index": jnp.stack([c.selection.index for c in chosen]),
-            "found": found,
-            "level": jnp.where(
-                found, jnp.stack([c.selection.level for c in chosen]), jnp.nan
-            ),
-            "segments": jax.tree.map(lambda *x: jnp.stack(x), *segments),
-            "step": largest_step(loop.energies[:, probe.compared]),
-        }
-
-    def second_loop(variables, seed, obs, level, segment, found):
-        key, state = probe.start(variables, seed, obs)
-        keys = loop_keys(key, config)[1]
-        prompt = model.encode_prompt(variables, segment, found)
-        room = make_room(model, state, length)
-        loop = run_loop(model, variables, config, horizon, keys, room, prompt)
-        energies, valid = loop.energies[:, probe.compared], loop.is_valid
-        g = jax.vmap(lyapunov.lyapunov_value, in_axes=(0, None))(energies, level)
-        return {
-            "peak": jnp.where(valid, energies.max(axis=1), jnp.nan),
-            "low": jnp.where(valid, energies.min(axis=1), jnp.nan),
-            "score": jax.vmap(lyapunov.condition_v)(g).sum(axis=1),
-            "step": largest_step(energies),
-        }
-
-    first_loops = jax.jit(jax.vmap(first_loop, in_axes=(None, 0, 0)))
-    second_loops = jax.jit(jax.vmap(second_loop, in_axes=(None, *(0,) * 5)))
+    loops = _Loops(probe, config, num_firsts)
+    first_loops = jax.jit(jax.vmap(loops.first, in_axes=(None, 0, 0)))
+    second_loops = jax.jit(jax.vmap(loops.second, in_axes=(None, *(0,) * 5)))
 
     def pools(seeds, obs):
         seeds, obs = np.asarray(seeds, np.uint32), np.asarray(obs)

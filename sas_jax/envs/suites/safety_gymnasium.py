@@ -114,16 +114,6 @@ def import_safety_gymnasium() -> types.ModuleType:
     return safety_gymnasium
 
 
-def make(task: tasks.Task, lean: bool) -> "PlainEnv":
-    """Makes an environment, by the fast path if `lean` and if there is one."""
-    if not lean or not task.obs_groups:
-        return PlainEnv(task)
-    import_safety_gymnasium()
-    from sas_jax.envs.lean.env import LeanEnv  # needs MuJoCo
-
-    return LeanEnv(task)
-
-
 def resampling_error() -> type[Exception]:
     """The suite's error for a layout without room."""
     import_safety_gymnasium()
