@@ -288,16 +288,18 @@ def test_a_training_within_its_warm_up_is_told():
 
 
 def test_a_card_that_fails_is_a_warning_and_is_made_up_for(whole_run, tmp_path):
-    """The checkpoint is whole before the card is measured."""
-    seen = []
+    """The checkpoint is whole before the card is measured; here from step 60 on."""
+    workdir, seen = tmp_path / "run", []
+    shutil.copytree(whole_run[0], workdir)
+    shutil.rmtree(workdir / "checkpoints" / "80")
 
     def failing(config, spec, state, held_out):
-        seen.append(checkpoint.load(tmp_path).step)
+        seen.append(checkpoint.load(workdir).step)
         raise ValueError("episodes of one step\nand more")
 
     with pytest.warns(training_fit.CardWarning) as caught:
         result = training_fit.fit(
-            CONFIG, make_episodes(LENGTHS), tmp_path, make_card=failing
+            CONFIG, make_episodes(LENGTHS), workdir, make_card=failing
         )
     said = [str(w.message) for w in caught if w.category is training_fit.CardWarning]
     assert len(said) == 1 and "\n" not in said[0]
@@ -315,7 +317,7 @@ def test_a_card_that_fails_is_a_warning_and_is_made_up_for(whole_run, tmp_path):
     again = training_fit.fit(
         CONFIG,
         make_episodes(LENGTHS),
-        tmp_path,
+        workdir,
         make_card=lambda config, spec, state, held_out: {"step": int(state.step)},
         progress=forbidden,
     )
