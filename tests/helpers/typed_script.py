@@ -33,7 +33,8 @@ def train_and_evaluate() -> None:
     settings = sas_jax.EvaluationConfig(variants=("none", "sas"), num_episodes=8)
     found = evaluate(loaded, settings)
     assert_type(found, Evaluation)
-    print(found.results[0].cost, found.paths.length)
+    print(found.results[0].cost)
+    print(found.paths.length)  # type: ignore[union-attr]  # there may be none
     print(found.results[0].costs)  # type: ignore[attr-defined]
 
 
