@@ -58,7 +58,7 @@ if TYPE_CHECKING:  # the same, as a type checker reads it
     from sas_jax.envs.tasks import get_task as get_task
     from sas_jax.envs.vector.env import VectorEnv as VectorEnv
     from sas_jax.errors import UserError as UserError
-    from sas_jax.evaluation.evaluate import EvaluationConfig as EvaluationConfig
+    from sas_jax.evaluation.config import EvaluationConfig as EvaluationConfig
     from sas_jax.experiment import ExperimentConfig as ExperimentConfig
     from sas_jax.learners import default_config as default_config
     from sas_jax.policies.history import from_history_policy as from_history_policy
