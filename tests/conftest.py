@@ -30,10 +30,10 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 COSTLY = (
     "training/test_training_fit.py",
     "evaluation/test_evaluate.py",
-    "alignment/test_companions.py",
     "alignment/test_in_flight.py",
     "evaluation/test_blocks.py",
     "package/test_docs.py",
+    "alignment/test_companions.py",
     "alignment/test_gate.py",
     "learners/test_bc.py",
     "studies/test_signals.py",

@@ -109,6 +109,7 @@ def run(case):
     assert output.split("\n") == ["equal", ""]
 
 
+@pytest.mark.slow
 def test_none_is_the_same_alone_and_beside_a_gate_or_sas():
     """Bit for bit, with XLA's optimisations on; beside other thresholds, too."""
     run("few")
