@@ -20,7 +20,7 @@ def test_results_do_not_depend_on_the_number_of_devices():
 
 @pytest.mark.slow
 def test_a_transformer_that_aligns_again_does_not_depend_on_the_number_of_devices():
-    """Bit for bit on 1, 3 and 8 virtual devices."""
+    """Bit for bit on 1 and 3 virtual devices."""
     run_on_devices("all")
 
 
