@@ -31,7 +31,7 @@ class PlanConfig:
 
     num_candidates: int = 8
     horizon: int = 50
-    execute: int = 10
+    execute: int = 5
     persistence: float = 0.9
     action_scale: float = 1.0
     num_reference: int = 2
