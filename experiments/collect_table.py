@@ -70,7 +70,9 @@ def _row(episodes: Episodes) -> dict[str, str | int]:
         row[f"{name}_mean"] = f"{values.mean():.2f}"
         row[f"{name}_max"] = f"{values.max():.2f}"
         for end in ("min", "max"):
-            row[f"dsrl_{name}_{end}"] = f"{getattr(task, f'{name}_{end}'):.2f}"
+            row[f"dsrl_{name}_{end}"] = (
+                f"{getattr(task.references, f'{name}_{end}'):.2f}"
+            )
     safe = costs <= min(task.cost_limits)
     row["safe_limit"] = f"{min(task.cost_limits):g}"
     row["safe_episodes"] = int(safe.sum())

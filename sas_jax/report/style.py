@@ -25,6 +25,9 @@ YELLOW, BLUE, VERMILION, PURPLE = "#D4BE00", "#0072B2", "#D55E00", "#CC79A7"
 GREY, LIGHT_GREY = "#8C8C8C", "#D9D9D9"
 # Three of Tol's muted scheme (2021), for more variants than that palette has.
 INDIGO, WINE, SAND = "#332288", "#882255", "#B8A25E"
+# Plans: the rest of that scheme; controls in dull tones.
+TEAL, OLIVE, ROSE = "#44AA99", "#999933", "#CC6677"
+STONE, SLATE = "#A89F91", "#6C7A89"
 
 _VARIANT_COLORS = {
     "none": BLACK,
@@ -40,6 +43,11 @@ _VARIANT_COLORS = {
     "gate_sas": INDIGO,
     "gate_critic": WINE,
     "short": SAND,
+    "plan": TEAL,
+    "plan_weighted": OLIVE,
+    "plan_sas": ROSE,
+    "plan_rand": STONE,
+    "quiet": SLATE,
 }
 _SPARE_COLORS = (GREEN, VERMILION, PURPLE, SKY, YELLOW, ORANGE)
 

@@ -141,8 +141,13 @@ def _forget(known, names, modules):
 
 
 def _is_own(known, name: str) -> bool:
-    """Whether an entry point has defined the flag, and not absl."""
-    return _is_entry(known.find_module_defining_flag(name) or "")
+    """Whether an entry point has defined the flag, and not absl.
+
+    Of an entry point that another test imported and took out again, absl no longer
+    knows the name.
+    """
+    module = known.find_module_defining_flag(name) or ""
+    return _is_entry(module) or module == "<unknown>"
 
 
 def _is_entry(name: str) -> bool:

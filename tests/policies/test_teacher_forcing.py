@@ -77,7 +77,11 @@ def test_replay_sees_the_true_observations_tokens_and_the_prompt():
 
 def test_a_model_that_cannot_score_has_no_densities():
     steps = Steps(
-        np.ones((2, 3, 1)), np.zeros((2, 3, 1)), np.zeros((2, 3)), np.zeros((2, 3)), 3
+        np.ones((2, 3, 1)),
+        np.zeros((2, 3, 1)),
+        np.zeros((2, 3)),
+        np.zeros((2, 3)),
+        np.full(2, 3),
     )
     found = replay(
         MODEL._replace(score=None), {}, split_keys(jax.random.key(0), 2), steps
