@@ -143,11 +143,11 @@ def _forget(known, names, modules):
 def _is_own(known, name: str) -> bool:
     """Whether an entry point has defined the flag, and not absl.
 
-    Of an entry point that another test imported and took out again, absl no longer
-    knows the name.
+    Of flags that were taken out and put back, absl no longer knows the module; it knows
+    that of its own flags.
     """
-    module = known.find_module_defining_flag(name) or ""
-    return _is_entry(module) or module == "<unknown>"
+    module = known.find_module_defining_flag(name)
+    return module is None or _is_entry(module)
 
 
 def _is_entry(name: str) -> bool:
