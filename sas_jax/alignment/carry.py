@@ -112,6 +112,15 @@ def keys_for(purpose: int, keys: Key, timestep: jax.Array) -> Key:
     return jax.vmap(one)(keys, timestep)
 
 
+def rows_by_variant(carry: Carry) -> list[tuple[str, slice]]:
+    """Each variant with its rows, in their order. Static, as variants are."""
+    episodes = carry.cost_limit.shape[0] // len(carry.variants)
+    return [
+        (name, slice(i * episodes, (i + 1) * episodes))
+        for i, name in enumerate(carry.variants)
+    ]
+
+
 def of_rows(carry: Carry, value: Callable[[str], Any]) -> np.ndarray:
     """`[B]`: what `value` says of each row's variant. Static, as variants are."""
     episodes = carry.cost_limit.shape[0] // len(carry.variants)

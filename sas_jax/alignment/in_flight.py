@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from sas_jax.alignment.algorithm1 import align_batch
-from sas_jax.alignment.carry import IN_FLIGHT, Carry, Setup, keys_for
+from sas_jax.alignment.carry import IN_FLIGHT, Carry, Setup, keys_for, rows_by_variant
 from sas_jax.alignment.config import SASConfig
 from sas_jax.alignment.diagnostics import Diagnostics
 from sas_jax.alignment.gate import RiskModel
@@ -122,12 +122,11 @@ def realigned(setup: Setup, variables, carry: Carry, obs, is_running) -> Carry:
         num_steps=steps,
     )
     held = (carry.prompt, carry.diagnostics)
-    parts, episodes = [], timestep.shape[0] // len(carry.variants)
-    for i, name in enumerate(carry.variants):
-        here = slice(i * episodes, (i + 1) * episodes)
+    parts = []
+    for name, here in rows_by_variant(carry):
         mine = rows_at(held, here)
         if not VARIANTS[name].has_prompt:
-            parts.append((*mine, jnp.zeros(episodes, bool)))
+            parts.append((*mine, jnp.zeros_like(is_due[here])))
             continue
         part = realign(
             setup.model,

@@ -4,7 +4,14 @@ import jax
 import jax.numpy as jnp
 
 from sas_jax.alignment import plan as plan_lib
-from sas_jax.alignment.carry import PLAN, Carry, Setup, keys_for, of_rows
+from sas_jax.alignment.carry import (
+    PLAN,
+    Carry,
+    Setup,
+    keys_for,
+    of_rows,
+    rows_by_variant,
+)
 from sas_jax.alignment.sub_blocks import rows_at
 from sas_jax.alignment.variants import VARIANTS
 from sas_jax.types import TimeStep
@@ -39,9 +46,8 @@ def planned(
         num_steps=jnp.maximum(left - timestep, 1),
         budget=carry.state.cost_to_go,
     )
-    parts, episodes = [], count // len(carry.variants)
-    for i, name in enumerate(carry.variants):
-        here = slice(i * episodes, (i + 1) * episodes)
+    parts = []
+    for name, here in rows_by_variant(carry):
         part = rows_at(plan, here)
         if VARIANTS[name].plan is not None:
             prompt = None
