@@ -9,6 +9,7 @@ from collections.abc import Callable
 from absl import app, flags
 
 from sas_jax.config import SEEDS
+from sas_jax.envs import imports
 from sas_jax.errors import UserError
 from sas_jax.files import places
 
@@ -86,6 +87,9 @@ def _one_line(message, category, filename, lineno, line=None) -> str:
     return _format_warning(message, category, filename, lineno, line)
 
 
+_IMPORT = flags.DEFINE_list(
+    "import", [], "Modules of your own to import first: they register tasks, learners."
+)
 _format_warning = warnings.formatwarning
 
 
@@ -150,6 +154,7 @@ def run(main: Callable[[list[str]], object], *, resumes: bool = False) -> None:
             _fail(f"unexpected argument {argv[1]!r}; use --flag=value")
         try:
             _reach_buckets()
+            imports.import_modules(_IMPORT.value)
             main(argv)
         except UserError as error:
             _fail(error)

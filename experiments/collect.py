@@ -1,8 +1,10 @@
-"""Records episodes of scripted behaviours into a DSRL file.
+"""Records episodes of scripted behaviours, or of a policy, into a DSRL file.
 
 python -m experiments.collect --task=PointGoal1 --episodes=300 --out=data/pg1.hdf5
+python -m experiments.collect --task=gymnasium:my_envs:Mine-v0 --policy=random
 """
 
+import re
 import time
 
 from absl import flags
@@ -11,7 +13,9 @@ from tqdm import tqdm
 from experiments import cli
 from sas_jax.data import collect
 
-_TASK = flags.DEFINE_string("task", "PointGoal1", "Point or Car task to record.")
+_TASK = flags.DEFINE_string(
+    "task", "PointGoal1", "Task to record: Point or Car, or any with --policy."
+)
 _EPISODES = flags.DEFINE_integer("episodes", 300, "Number of episodes.")
 _SEED = cli.define_seed("seed", 0, "Seed of layouts, behaviours and noise.")
 _MIXTURE = flags.DEFINE_string(
@@ -20,8 +24,11 @@ _MIXTURE = flags.DEFINE_string(
 _SHIFT = flags.DEFINE_string(
     "shift", "", "A changed world, e.g. actuator:0.6,mass:1.3 (see envs/shift.py)."
 )
+_POLICY = flags.DEFINE_string(
+    "policy", "", "Who acts instead of the scripts: random, or module:function."
+)
 _OUT = cli.define_path(
-    "out", None, "File to write (default data/TASK.hdf5).", is_local=True
+    "out", None, "File to write (default: data/TASK.hdf5).", is_local=True
 )
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes (default: all cores).")
 
@@ -30,9 +37,14 @@ def main(argv):
     """Collects, shows progress and prints what was recorded."""
     del argv
     plan = collect.Plan(
-        _TASK.value, _EPISODES.value, _SEED.value, _MIXTURE.value, _SHIFT.value
+        _TASK.value,
+        _EPISODES.value,
+        _SEED.value,
+        _MIXTURE.value,
+        _SHIFT.value,
+        _POLICY.value,
     )
-    out = _OUT.value or f"data/{plan.task}.hdf5"
+    out = _OUT.value or f"data/{re.sub('[^A-Za-z0-9._-]+', '_', plan.task)}.hdf5"
     start = time.perf_counter()
     with tqdm(total=plan.episodes, desc=f"collect {plan.task}", unit="ep") as bar:
 

@@ -34,10 +34,15 @@ _EXPORTS: dict[str, str] = {
     "load_data": "sas_jax.data.dsrl",
     "VectorEnv": "sas_jax.envs.vector.env",
     "get_task": "sas_jax.envs.tasks",
+    "register_task": "sas_jax.envs.gymnasium_tasks",
     "UserError": "sas_jax.errors",
 }
 # Public names that are called otherwise where they are defined.
-_RENAMED = {"load_checkpoint": "load", "load_data": "load"}
+_RENAMED = {
+    "load_checkpoint": "load",
+    "load_data": "load",
+    "register_task": "register",
+}
 
 if TYPE_CHECKING:  # the same, as a type checker reads it
     from sas_jax import checkpoint as _checkpoint
@@ -55,6 +60,7 @@ if TYPE_CHECKING:  # the same, as a type checker reads it
     from sas_jax.checkpoint import Checkpoint as Checkpoint
     from sas_jax.data import dsrl as _dsrl
     from sas_jax.data.episodes import Episodes as Episodes
+    from sas_jax.envs import gymnasium_tasks as _gymnasium_tasks
     from sas_jax.envs.tasks import get_task as get_task
     from sas_jax.envs.vector.env import VectorEnv as VectorEnv
     from sas_jax.errors import UserError as UserError
@@ -66,6 +72,7 @@ if TYPE_CHECKING:  # the same, as a type checker reads it
 
     load_checkpoint = _checkpoint.load
     load_data = _dsrl.load
+    register_task = _gymnasium_tasks.register
 
 __all__ = [  # noqa: PLE0604 (the names are strings)
     "__version__",

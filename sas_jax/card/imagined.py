@@ -125,7 +125,8 @@ def _cost_part(imagined, rows, valid):
     predicted = np.where(valid, imagined.mean(0), 0.0)
     single = np.where(valid, imagined[0], 0.0)
     real = np.where(valid, np.asarray(rows.batch.cost[:, rows.context :]), 0.0)
-    horizons = [h for h in HORIZONS if h <= rows.horizon]
+    # Shorter episodes than the shortest of them have their own.
+    horizons = [h for h in HORIZONS if h <= rows.horizon] or [rows.horizon]
     of_mean, of_one, of_real = (
         [x[:, :h].sum(1) for h in horizons] for x in (predicted, single, real)
     )

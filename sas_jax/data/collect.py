@@ -74,17 +74,20 @@ def collect(
 def _columns(plan: Plan) -> dict[str, np.ndarray]:
     """Each episode's dials and layout seed, `[E]` arrays by name."""
     numbers = range(plan.episodes)
+    seeds = [plan.environment_seed(episode) for episode in numbers]
+    seeds = {"seed": np.array(seeds, dtype=np.int64)}
+    if plan.policy:
+        return seeds
     dials = [plan.dials(episode) for episode in numbers]
     columns = {
         field.name: np.array([getattr(d, field.name) for d in dials])
         for field in dataclasses.fields(behaviours_dials.Behaviour)
     }
-    seeds = [plan.environment_seed(episode) for episode in numbers]
-    return columns | {"seed": np.array(seeds, dtype=np.int64)}
+    return columns | seeds
 
 
 def summary(episodes: Episodes) -> str:
-    """A table of what was recorded beside DSRL's ranges."""
+    """A table of what was recorded, beside DSRL's ranges where it has the task."""
     known = tasks.get_task(episodes.task).references
     rows = [
         ("return", episodes.returns(), (known.return_min, known.return_max)),
@@ -93,12 +96,14 @@ def summary(episodes: Episodes) -> str:
     size = f"{episodes.num_episodes} episodes, {episodes.num_steps} steps"
     lines = [
         f"{episodes.task}: {size}",
-        f"{'':8}{'min':>8}{'median':>8}{'mean':>8}{'max':>8}   DSRL min .. max",
+        f"{'':8}{'min':>8}{'median':>8}{'mean':>8}{'max':>8}"
+        + ("   DSRL min .. max" if known.dsrl_stem else ""),
     ]
     for name, values, (low, high) in rows:
         numbers = (values.min(), np.median(values), values.mean(), values.max())
         shown = "".join(f"{number:8.1f}" for number in numbers)
-        lines.append(f"{name:8}{shown}   {low:.1f} .. {high:.1f}")
+        ranges = f"   {low:.1f} .. {high:.1f}" if known.dsrl_stem else ""
+        lines.append(f"{name:8}{shown}{ranges}")
     return "\n".join(lines)
 
 

@@ -30,12 +30,15 @@ class Coverage:
 def trajectory_quality(episodes: Episodes) -> float:
     """TQ: mean return, 0 at a random policy's and 1 at an expert's.
 
-    The paper takes both references from trained and random policies; here they are
-    DSRL's smallest and largest return of the task, as in its normalised score. Values
-    outside [0, 1] mean that the data leave DSRL's range.
+    The paper takes both references from trained and random policies; here they are the
+    benchmark's smallest and largest return of the task, as in its normalised score.
+    Values outside [0, 1] mean that the data leave that range. Where no benchmark lists
+    the task they are the data's own; NaN where all episodes return the same.
     """
-    task = tasks.get_task(episodes.task)
-    return float(task.normalized_return(episodes.returns().mean()))
+    returns = episodes.returns()
+    known = tasks.get_task(episodes.task).references
+    known = known.or_range((float(returns.min()), float(returns.max())))
+    return float(known.normalized_return(returns.mean()))
 
 
 def state_action_coverage(

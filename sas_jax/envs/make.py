@@ -5,6 +5,7 @@ task is asked for, in the workers of `VectorEnv` as well.
 """
 
 import importlib
+import os
 from collections.abc import Iterable
 
 from sas_jax.envs import shift as shifts
@@ -16,6 +17,14 @@ from sas_jax.errors import UserError
 _OWN = {
     "safety-gymnasium": "sas_jax.envs.lean.make:make",
     "bullet-safety-gym": "sas_jax.envs.suites.bullet:make",
+    "gymnasium": "sas_jax.envs.suites.gymnasium:make",
+}
+# Suites whose environments are ours and need no checks of what they return.
+_TRUSTED = ("safety-gymnasium", "bullet-safety-gym")
+# Suite -> variable of the environment that names its workers' interpreter.
+_PYTHONS = {
+    "bullet-safety-gym": "SAS_JAX_BULLET_PYTHON",
+    "gymnasium": "SAS_JAX_GYMNASIUM_PYTHON",
 }
 SUITES: dict[str, str] = dict(_OWN)
 
@@ -56,8 +65,8 @@ def register_suite(name: str, entry: str, suite_tasks: Iterable[tasks.Task]) -> 
 
 
 def registration(task: tasks.Task) -> dict | None:
-    """What a worker process needs to know of a suite from outside, else None."""
-    if task.suite in _OWN:
+    """What a worker process needs to know of a task from outside, else None."""
+    if task.name in tasks.BUILT_IN:
         return None
     return {"entry": SUITES[task.suite], "task": tasks.to_json(task)}
 
@@ -67,6 +76,12 @@ def register_in_worker(registered: dict | None) -> None:
     if registered is not None:
         task = tasks.from_json(registered["task"])
         register_suite(task.suite, registered["entry"], [task])
+
+
+def python_of(task: tasks.Task) -> str | None:
+    """The interpreter that a task's workers run under; None means this one."""
+    variable = _PYTHONS.get(task.suite)
+    return (os.environ.get(variable) or None) if variable else None
 
 
 def make(
@@ -98,7 +113,7 @@ def make(
             f"{', '.join(SUITES)}"
         )
     env = _function(task.suite)(task, lean)
-    if task.suite not in _OWN:
+    if task.suite not in _TRUSTED:
         env = CheckedEnv(env, task)
     if shift == shifts.Shift():
         return env

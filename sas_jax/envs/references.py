@@ -1,11 +1,13 @@
 """What benchmarks say about tasks: ranges of scores, targets, names of files.
 
-Return and cost ranges, data set sizes and file stems are DSRL's (Liu et al. 2023);
+Return and cost ranges, data set sizes and file stems are DSRL's (Liu et al. 2023), the
+return ranges of Hopper and Walker2d D4RL's (Fu et al. 2020, its `infos.py`);
 target returns of CDT are OSRL's; those of DT are the ones in SAS's public code where it
 names them, elsewhere the largest return of the data.
 """
 
 import dataclasses
+import math
 
 NAVIGATION_LIMITS = (20.0, 40.0, 80.0)
 BULLET_LIMITS = (10.0, 20.0, 40.0)
@@ -38,6 +40,17 @@ class References:
         NaN where no benchmark lists the task.
         """
         return (episode_return - self.return_min) / (self.return_max - self.return_min)
+
+    def or_range(self, returns: tuple[float, float] | None) -> "References":
+        """These, or where no benchmark lists the task, those of a data set.
+
+        returns: its smallest and largest return; None where nobody knows them, and of
+        no use where both are one.
+        """
+        known = not math.isnan(self.return_min)
+        if known or returns is None or not returns[0] < returns[1]:
+            return self
+        return dataclasses.replace(self, return_min=returns[0], return_max=returns[1])
 
 
 # Of a task that no benchmark lists.
@@ -89,6 +102,13 @@ def _bullet(name, trajectories, returns, cost_max, cdt):
     return name, _row(stem, BULLET_LIMITS, trajectories, returns, cost_max, cdt, None)
 
 
+def _d4rl(name, low, high, dt):
+    """D4RL's returns of a random policy and of an expert; it has no costs."""
+    return name, dataclasses.replace(
+        UNKNOWN, return_min=low, return_max=high, dt_target_return=float(dt)
+    )
+
+
 REFERENCES: dict[str, References] = dict(
     (
         _navigation("PointGoal1", 2022, (0.0119601, 30.0711), 100, (30, 30, 30), 30),
@@ -122,5 +142,7 @@ REFERENCES: dict[str, References] = dict(
         _bullet("CarRun", 651, (204.287, 574.653), 40, (575, 575, 575)),
         _bullet("DroneCircle", 1923, (207.794, 996.389), 100, (700, 750, 800)),
         _bullet("DroneRun", 1990, (10.557, 682.833), 140, (400, 500, 600)),
+        _d4rl("Hopper", -20.272305, 3234.3, 3600),
+        _d4rl("Walker2d", 1.629008, 4592.3, 5000),
     )
 )

@@ -5,7 +5,9 @@ simulator installs on no Python that the rest of this project runs on.
 """
 
 import dataclasses
+import importlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 from sas_jax.envs.references import (
@@ -44,12 +46,17 @@ class Task:
     """One task of the benchmark, or one that somebody has registered.
 
     name: short name, ``"PointGoal1"``.
-    suite: ``"safety-gymnasium"``, ``"bullet-safety-gym"`` or a registered one.
+    suite: ``"safety-gymnasium"``, ``"bullet-safety-gym"``, ``"gymnasium"`` or a
+        registered one.
     env_id: id under which the suite registers the environment.
     obs_dim, action_dim: sizes O and A; actions lie in [-1, 1].
     episode_steps: steps after which an episode is truncated.
     cost_limits: thresholds of the episode cost that results are reported at.
     max_step_cost: largest cost of one step. Every suite here reports an indicator.
+    cost: where a gymnasium environment's cost comes from (see
+        `suites.gymnasium.cost_function`); "" for suites that report it themselves.
+    termination_fails: whether an episode that the environment ends by itself counts as
+        failed, whatever it cost.
     references: what benchmarks say about the task; `UNKNOWN` where none does.
     obs_groups: name -> slice of the observation, in order; empty where the suite
         documents no structure.
@@ -63,6 +70,8 @@ class Task:
     episode_steps: int
     cost_limits: tuple[float, ...]
     max_step_cost: float = 1.0
+    cost: str = ""
+    termination_fails: bool = True
     references: References = UNKNOWN
     obs_groups: dict[str, slice] = dataclasses.field(default_factory=dict)
 
@@ -135,6 +144,21 @@ def _bullet(name: str, obs_dim: int, action_dim: int, episode_steps: int) -> Tas
     )
 
 
+def _mujoco(body: str, obs_dim: int, action_dim: int) -> Task:
+    """A locomotion task of gymnasium whose only cost is to fall (the episode ends)."""
+    return Task(
+        name=body,
+        suite="gymnasium",
+        env_id=f"{body}-v5",
+        obs_dim=obs_dim,
+        action_dim=action_dim,
+        episode_steps=1000,
+        cost_limits=(0.0,),
+        cost="terminated",
+        references=REFERENCES.get(body, UNKNOWN),
+    )
+
+
 _ALL = (
     *(
         _navigation(f"{agent}{family}{level}")
@@ -155,9 +179,18 @@ _ALL = (
     _bullet("CarRun", 7, 2, 200),
     _bullet("DroneCircle", 18, 4, 300),
     _bullet("DroneRun", 17, 4, 200),
+    _mujoco("Hopper", 11, 3),
+    _mujoco("Walker2d", 17, 6),
+    _mujoco("Humanoid", 348, 17),
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
+BUILT_IN = frozenset(TASKS)
+# Name -> what makes its task. Asked when the task is, as that starts an environment.
+LATER: dict[str, Callable[[], Task]] = {}
+# What stands before the colon of a name -> "module:function", from such a name to its
+# task.
+RESOLVERS = {"gymnasium": "sas_jax.envs.gymnasium_tasks:resolve"}
 
 
 def get_task(name: str) -> Task:
@@ -165,24 +198,35 @@ def get_task(name: str) -> Task:
 
     ``"PointGoal1"``, ``"SafetyPointGoal1-v0"``, ``"SafetyPointGoal1Gymnasium-v0"`` and
     ``"OfflinePointGoal1Gymnasium-v0"`` name the same task; case does not matter.
+    ``"gymnasium:Pendulum-v1"`` names any environment (see `gymnasium_tasks`).
 
     Raises:
       UserError: no such task; names the nearest one.
     """
     if isinstance(name, Task):
         return name
+    if name in TASKS:
+        return TASKS[name]
+    resolver = RESOLVERS.get(str(name).partition(":")[0].strip())
+    if resolver and ":" in name:
+        module, _, function = resolver.partition(":")
+        return getattr(importlib.import_module(module), function)(name.strip())
     short = re.sub(r"-v\d+$", "", str(name).strip(), flags=re.IGNORECASE)
     short = re.sub(r"^(offline|safety)", "", short, flags=re.IGNORECASE)
     short = re.sub(r"gymnasium$", "", short, flags=re.IGNORECASE)
     for task in TASKS.values():
         if task.name.lower() == short.lower():
             return task
+    for known, make in list(LATER.items()):
+        if known.lower() in (short.lower(), str(name).strip().lower()):
+            return make()
     if re.search(
         r"metadrive|^(easy|medium|hard)(sparse|mean|dense)$", short, re.IGNORECASE
     ):
         raise UserError(f"task {name!r}: DSRL's MetaDrive tasks are not supported")
-    hint = (
-        nearest(short, TASKS) or f"; expected one of {len(TASKS)}, such as PointGoal1"
+    hint = nearest(short, [*TASKS, *LATER]) or (
+        f"; expected one of {len(TASKS)}, such as PointGoal1, gymnasium:ID, or one of "
+        "your own by --import=MODULE"
     )
     raise UserError(f"unknown task {name!r}{hint}")
 

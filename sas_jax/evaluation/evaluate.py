@@ -222,6 +222,7 @@ def _results(
 ) -> list[EpisodeResult]:
     """Result rows of a block: every group's episodes, judged at their thresholds."""
     results = []
+    references = task.references.or_range(loaded.spec.return_range)
     prompted = np.isfinite(out.diagnostics.get("prompt_ok", np.nan * out.length))
     seconds = out.align_seconds / max(int(prompted.sum()), 1)
     for group, episode in np.ndindex(out.cost.shape[:2]):
@@ -230,6 +231,7 @@ def _results(
         cost = float(out.cost[group, episode].sum())
         known = {k: x[group, episode] for k, x in out.diagnostics.items()}
         ended = {k: x[group, episode] for k, x in out.ended.items()}
+        is_fall = task.termination_fails and out.terminated[group, episode]
         has_prompt = bool(prompted[group, episode])
         for index, limit in enumerate(part.judged or (part.cost_limits[own],)):
             results.append(
@@ -243,8 +245,8 @@ def _results(
                     episode_return=value,
                     cost=cost,
                     length=int(out.length[group, episode]),
-                    failed=bool(cost > 0 or out.terminated[group, episode]),
-                    normalized_return=float(task.normalized_return(value)),
+                    failed=bool(cost > 0 or is_fall),
+                    normalized_return=float(references.normalized_return(value)),
                     normalized_cost=float(task.normalized_cost(cost, limit)),
                     align_seconds=seconds if has_prompt else math.nan,
                     shift=str(shifts.parse(config.shift)),

@@ -25,7 +25,8 @@ class EpisodeResult:
     train_seed, episode_seed: the model's seed, and the layout's.
     episode_return, cost, length: of the episode (column ``return`` in the CSV).
     failed: any cost at all (locomotion tasks: terminated early).
-    normalized_return, normalized_cost: DSRL's scores at this threshold.
+    normalized_return, normalized_cost: DSRL's scores at this threshold; where no
+      benchmark lists the task, the return's 0 and 1 are those of the training data.
     align_seconds: wall time of the alignment; NaN where there was none.
     level: the chosen peak energy, NaN where there was no alignment.
     mean_u, mean_v, invariant_share: shares of imagined steps; NaN likewise.

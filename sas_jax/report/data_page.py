@@ -9,6 +9,7 @@ import numpy as np
 from sas_jax.data import findings, quality
 from sas_jax.data.episodes import Episodes
 from sas_jax.envs import tasks
+from sas_jax.envs.references import References
 from sas_jax.files.atomic import write_text
 from sas_jax.files.places import as_path
 from sas_jax.report import style
@@ -48,7 +49,13 @@ def _text(episodes: Episodes, source: str, reference, notes) -> str:
     coverage = quality.state_action_coverage(episodes, reference)
     against = "the reference's cells" if reference else "one cell per step"
     ranges = task.references
-    columns = ("min", "25 %", "median", "mean", "75 %", "max", "DSRL min", "DSRL max")
+    columns = ["min", "25 %", "median", "mean", "75 %", "max"]
+    whose = _whose(ranges)
+    ends: dict[str, tuple[float, ...]] = {"return": (), "cost": ()}
+    if whose:
+        columns += [f"{whose} min", f"{whose} max"]
+        ends["return"] = (ranges.return_min, ranges.return_max)
+        ends["cost"] = (ranges.cost_min, ranges.cost_max)
     lines = [
         f"# {episodes.task}: {episodes.num_episodes} episodes",
         "",
@@ -65,8 +72,8 @@ def _text(episodes: Episodes, source: str, reference, notes) -> str:
         "",
         f"| per episode | {' | '.join(columns)} |",
         "|---" * (1 + len(columns)) + "|",
-        _row("return", returns, ranges.return_min, ranges.return_max),
-        _row("cost", costs, ranges.cost_min, ranges.cost_max),
+        _row("return", returns, ends["return"]),
+        _row("cost", costs, ends["cost"]),
         "",
         "| threshold | safe episodes | best return among them |",
         "|---|---|---|",
@@ -79,7 +86,8 @@ def _text(episodes: Episodes, source: str, reference, notes) -> str:
         "## Quality and coverage",
         "",
         f"- Trajectory quality TQ = {quality.trajectory_quality(episodes):.3f}: the "
-        "mean return on DSRL's scale, 0 at its smallest and 1 at its largest return.",
+        f"mean return on {whose or 'the data'}'s scale, 0 at its smallest and 1 at its "
+        "largest return.",
         f"- State-action coverage SACo = {coverage.share:.3f}: {coverage.cells} "
         f"occupied cells at {coverage.samples} steps, divided by {against}. Cells are "
         "intervals of one unit on 8 random directions of the standardised "
@@ -91,10 +99,18 @@ def _text(episodes: Episodes, source: str, reference, notes) -> str:
     return "\n".join(lines)
 
 
-def _row(name: str, values: np.ndarray, low: float, high: float) -> str:
+def _whose(ranges: References) -> str:
+    """The benchmark whose ranges these are; "" where none lists the task."""
+    if ranges.dsrl_stem:
+        return "DSRL"
+    return "" if np.isnan(ranges.return_min) else "reference"
+
+
+def _row(name: str, values: np.ndarray, ends: Sequence[float]) -> str:
     quarter, median, three = np.quantile(values, [0.25, 0.5, 0.75])
     numbers = values.min(), quarter, median, values.mean(), three, values.max()
-    cells = [f"{number:.1f}" for number in (*numbers, low, high)]
+    cells = [f"{number:.1f}" for number in numbers]
+    cells += ["–" if np.isnan(end) else f"{end:.1f}" for end in ends]
     return f"| {name} | {' | '.join(cells)} |"
 
 
@@ -112,10 +128,12 @@ def _return_cost(episodes: Episodes):
     plane, histogram = axes[0]
     size = float(np.clip(2000 / len(costs), 4, 25))
     plane.scatter(costs, returns, s=size, color=style.BLUE, alpha=0.5, linewidths=0)
-    largest = task.references.return_max
-    plane.axhline(largest, color=style.GREY, linewidth=1, linestyle=":")
+    largest, note = task.references.return_max, "dashed: thresholds"
+    if whose := _whose(task.references):
+        plane.axhline(largest, color=style.GREY, linewidth=1, linestyle=":")
+        note = f"dotted: {whose}'s largest return; {note}"
     plane.set(xlabel="cost of an episode", ylabel="return", title="Episodes")
-    style.panel_note(plane, "dotted: DSRL's largest return; dashed: thresholds")
+    style.panel_note(plane, note)
     # Bins of the whole axis: of the costs' own range they could be too narrow to see.
     edges = np.linspace(min(costs.min(), 0), max(costs.max(), *task.cost_limits), 41)
     histogram.hist(costs, bins=edges, color=style.BLUE)

@@ -14,6 +14,7 @@ def test_registry_holds_the_tasks_of_the_field():
     suites = [task.suite for task in tasks.TASKS.values()]
     assert suites.count("safety-gymnasium") == 21
     assert suites.count("bullet-safety-gym") == 8
+    assert suites.count("gymnasium") == 3 and len(DSRL) == 29
     navigation = {
         f"{agent}{family}{level}"
         for agent in ("Point", "Car")
@@ -23,7 +24,10 @@ def test_registry_holds_the_tasks_of_the_field():
     assert navigation <= tasks.TASKS.keys()
 
 
-@pytest.mark.parametrize("task", tasks.TASKS.values(), ids=lambda t: t.name)
+DSRL = [task for task in tasks.TASKS.values() if task.references.dsrl_stem]
+
+
+@pytest.mark.parametrize("task", DSRL, ids=lambda t: t.name)
 def test_entries_are_consistent(task):
     assert task.references.return_min < task.references.return_max
     assert task.references.cost_min < task.references.cost_max

@@ -85,7 +85,7 @@ def family(task: str) -> str:
             return kind
     raise UserError(
         f"{name}: has no scripted behaviour; expected a Point or Car task of "
-        f"{', '.join(_MODULES)}"
+        f"{', '.join(_MODULES)}, or a policy (--policy=random or module:function)"
     )
 
 

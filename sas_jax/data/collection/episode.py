@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 
 from sas_jax.data.behaviours import dials as behaviours_dials
+from sas_jax.data.behaviours import given
 from sas_jax.data.collection.plan import Plan
 
 _ARRAYS = ("observations", "actions", "rewards", "costs", "terminated")
@@ -22,9 +23,11 @@ def record(env, plan: Plan, episode: int) -> dict[str, np.ndarray]:
       and terminated `[]` bool. The actions are those that acted, in [-1, 1].
     """
     observation = env.reset(plan.environment_seed(episode))
-    act = behaviours_dials.start(
-        env, plan.task, plan.dials(episode), plan.seed, episode
-    )
+    if plan.policy:
+        act = given.start(env.task, plan.policy, plan.seed, episode)
+    else:
+        dials = plan.dials(episode)
+        act = behaviours_dials.start(env, plan.task, dials, plan.seed, episode)
     observations, actions, rewards, costs = [observation], [], [], []
     while True:
         action = act(observation)

@@ -5,15 +5,16 @@ import importlib.metadata
 import json
 
 from sas_jax.data.behaviours import dials as behaviours_dials
+from sas_jax.data.behaviours import given
+from sas_jax.envs import gymnasium_tasks, tasks
 from sas_jax.envs import shift as shifts
-from sas_jax.envs import tasks
 from sas_jax.errors import UserError
 
 # Numerics come from these; a part recorded with others is not the same episode.
 _SIMULATOR = ("safety-gymnasium", "mujoco", "numpy")
 # What a header has; the optional fields only where they differ from the first ones.
 _ALWAYS = ("task", "collection_seed", "behaviour_version", "simulator")
-_OPTIONAL = ("mixture", "shift")
+_OPTIONAL = ("mixture", "shift", "policy")
 FIELDS = _ALWAYS + _OPTIONAL
 
 
@@ -21,13 +22,14 @@ FIELDS = _ALWAYS + _OPTIONAL
 class Plan:
     """What to record.
 
-    task: name of a task with a scripted behaviour.
+    task: name of a task; without `policy`, of one with a scripted behaviour.
     episodes: how many.
     seed: of layouts, behaviours and noise.
     mixture: how the behaviours' dials are drawn; see `behaviours.dials.sample`.
     shift: a changed world, such as ``"actuator:0.6"``; see `envs.shift`. The driver
       does not know of it. Layouts and noise are those of the unchanged world. With a
       delay, the recorded action is the one asked for at its step.
+    policy: "random" or "module:function" instead of the scripts; see `given`.
     """
 
     task: str
@@ -35,11 +37,20 @@ class Plan:
     seed: int
     mixture: str = "varied"
     shift: str = ""
+    policy: str = ""
 
     def __post_init__(self):
-        behaviours_dials.family(self.task)
-        behaviours_dials.check_mixture(self.mixture, self.task)
         task = tasks.get_task(self.task)
+        if self.policy:
+            given.check(self.policy)
+        else:
+            behaviours_dials.family(task.name)
+            behaviours_dials.check_mixture(self.mixture, task.name)
+        if self.policy and self.mixture != "varied":
+            raise UserError(
+                f"mixture {self.mixture!r}: is of the scripted behaviours; expected "
+                "none beside a policy"
+            )
         shift = shifts.parse(self.shift)
         shifts.check(shift, task, None)
         object.__setattr__(self, "task", task.name)
@@ -60,7 +71,8 @@ class Plan:
 
     def world(self, episode: int) -> str:
         """The changed world of one episode, in text; the episode's own comes last."""
-        return ",".join(filter(None, (self.shift, self.dials(episode).shift)))
+        own = "" if self.policy else self.dials(episode).shift
+        return ",".join(filter(None, (self.shift, own)))
 
     def environment_seed(self, episode: int) -> int:
         """Seed of one episode's layout."""
@@ -73,8 +85,14 @@ def header(plan: Plan) -> dict[str, str | int]:
     Raises:
       UserError: the simulator is not installed.
     """
+    task = tasks.get_task(plan.task)
     try:
-        versions = {name: importlib.metadata.version(name) for name in _SIMULATOR}
+        if task.suite == gymnasium_tasks.SUITE:
+            versions = gymnasium_tasks.versions(task)
+        elif task.name in tasks.BUILT_IN:
+            versions = {name: importlib.metadata.version(name) for name in _SIMULATOR}
+        else:
+            versions = {"numpy": importlib.metadata.version("numpy")}
     except importlib.metadata.PackageNotFoundError as error:
         raise UserError(
             f"{plan.task} cannot be recorded: {error.name} is not installed; expected "
@@ -91,6 +109,8 @@ def header(plan: Plan) -> dict[str, str | int]:
         found["mixture"] = plan.mixture
     if plan.shift:
         found["shift"] = plan.shift
+    if plan.policy:
+        found["policy"] = plan.policy
     return found
 
 

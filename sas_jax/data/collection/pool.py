@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from sas_jax.data.collection import worker
 from sas_jax.data.collection.plan import Plan
+from sas_jax.envs import imports, tasks
+from sas_jax.envs import make as makers
 from sas_jax.envs.vector import shared
 from sas_jax.envs.vector.process import Process
 from sas_jax.errors import UserError
@@ -26,7 +28,12 @@ def run(plan: Plan, parts, episodes: list[int], num_workers: int) -> Iterator[in
       UserError: a worker cannot start, reports a fault, or dies. However the iteration
         ends, Ctrl-C included, the workers are ended as well; parts stay.
     """
+    task = tasks.get_task(plan.task)
+    python = makers.python_of(task)
     config = {
+        "registered": makers.registration(task),
+        "imports": imports.MODULES,
+        "path": [os.getcwd()] if python else sys.path,
         "plan": dataclasses.asdict(plan),
         "parts": str(parts),
         "parent": os.getpid(),
@@ -37,7 +44,7 @@ def run(plan: Plan, parts, episodes: list[int], num_workers: int) -> Iterator[in
     poller = select.poll()
     try:
         for _ in range(min(num_workers, len(episodes))):
-            process = Process(sys.executable, worker.__file__, config)
+            process = Process(python or sys.executable, worker.__file__, config)
             processes[process.replies], at[process.replies] = process, None
             poller.register(process.replies, select.POLLIN)
         while at:

@@ -13,17 +13,19 @@ import sys
 def serve(config: dict) -> None:
     """Answers messages; EOFError when the parent has closed its end.
 
-    config: the plan's fields, the folder of parts, the descriptors commands and
+    config: the plan's fields, what `make.registration` said of its task, modules and
+    folders to import, the folder of parts, the descriptors commands and
     replies, and the parent's process id.
     """
     from sas_jax.data.collection import episode as episodes
     from sas_jax.data.collection.plan import Plan
-    from sas_jax.envs.make import make
+    from sas_jax.envs import imports
+    from sas_jax.envs.make import make, register_in_worker
     from sas_jax.envs.vector import shared
     from sas_jax.errors import UserError
 
     commands, replies = config["commands"], config["replies"]
-    plan, parts = Plan(**config["plan"]), pathlib.Path(config["parts"])
+    parts, plan = pathlib.Path(config["parts"]), None
     shared.exit_with(config["parent"])
 
     def answer(action):
@@ -51,7 +53,15 @@ def serve(config: dict) -> None:
         env = env_in(plan.world(number))
         episodes.write_part(parts, number, episodes.record(env, plan, number))
 
-    answer(lambda: env_in(plan.shift))
+    def begin():
+        nonlocal plan
+        sys.path.extend(folder for folder in config["path"] if folder not in sys.path)
+        imports.import_modules(config["imports"])
+        register_in_worker(config["registered"])
+        plan = Plan(**config["plan"])
+        env_in(plan.shift)
+
+    answer(begin)
     while True:
         _, payload = shared.receive(commands)
         answer(lambda payload=payload: record(int(payload)))

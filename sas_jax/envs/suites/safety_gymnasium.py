@@ -11,9 +11,7 @@ import copy
 import dataclasses
 import functools
 import inspect
-import io
 import math
-import sys
 import types
 
 import numpy as np
@@ -21,6 +19,7 @@ import numpy as np
 from sas_jax.envs import shift, tasks
 from sas_jax.envs.interface import POSE_SIZE, check_action, check_seed
 from sas_jax.envs.suites import velocity
+from sas_jax.envs.suites.notices import without_adroit_notice
 from sas_jax.errors import UserError
 
 # A flat gradient in place of six star pictures; seen only in rendered frames.
@@ -56,19 +55,6 @@ def _array_defaults_allowed():
         dataclasses.dataclass = original
 
 
-@contextlib.contextmanager
-def _without_adroit_notice():
-    """Holds stderr back and passes on every line that is not the notice."""
-    held = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(held):
-            yield
-    finally:
-        for line in held.getvalue().splitlines():
-            if "AdroitHand" not in line:
-                print(line, file=sys.stderr)
-
-
 def _cached_yaml(yaml):
     """A stand-in for the yaml module that reads each asset file once."""
     cache = {}
@@ -97,7 +83,7 @@ def import_safety_gymnasium() -> types.ModuleType:
       UserError: safety-gymnasium, or something it needs, is not installed.
     """
     try:
-        with _array_defaults_allowed(), _without_adroit_notice():
+        with _array_defaults_allowed(), without_adroit_notice():
             import safety_gymnasium
             from safety_gymnasium import world
     except Exception as error:

@@ -18,7 +18,7 @@ import numpy as np
 from sas_jax.envs import shift as shifts
 from sas_jax.envs import tasks
 from sas_jax.envs.interface import check_seed
-from sas_jax.envs.make import registration
+from sas_jax.envs.make import python_of, registration
 from sas_jax.envs.vector import pool, shared
 from sas_jax.errors import UserError
 
@@ -63,8 +63,9 @@ class VectorEnv:
         """Starts the workers.
 
         num_workers: processes; default one per usable core, never more than slots.
-        python: interpreter for the workers; default this one, or for Bullet tasks the
-            one named by ``$SAS_JAX_BULLET_PYTHON``.
+        python: interpreter for the workers; default this one, or the one named by
+            ``$SAS_JAX_BULLET_PYTHON`` (Bullet tasks) or ``$SAS_JAX_GYMNASIUM_PYTHON``
+            (gymnasium tasks).
         lean: use the fast simulation path where there is one.
         shift, obs_std: a changed world; see `envs.make.make`.
 
@@ -79,8 +80,7 @@ class VectorEnv:
         if num_workers is None:
             num_workers = len(os.sched_getaffinity(0))
         self.num_workers = min(_positive(num_workers, "num_workers"), self.num_envs)
-        if python is None and self.task.suite == "bullet-safety-gym":
-            python = os.environ.get("SAS_JAX_BULLET_PYTHON")
+        python = python or python_of(self.task)
         self.obs_dim = self.task.obs_dim
         self.action_dim = self.task.action_dim
         batch = self.num_envs

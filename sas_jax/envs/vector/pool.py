@@ -12,6 +12,7 @@ import json
 import os
 import sys
 
+from sas_jax.envs import imports
 from sas_jax.envs.vector import shared, worker
 from sas_jax.envs.vector.process import Process
 from sas_jax.errors import UserError
@@ -65,7 +66,8 @@ class WorkerPool:
             "making": making,
             "registered": registered,
             # What this process can import, its workers can; others have their own path.
-            "path": [] if python else sys.path,
+            "path": [os.getcwd()] if python else sys.path,
+            "imports": imports.MODULES,
             "num_envs": num_envs,
             "num_workers": num_workers,
             "obs_dim": slots.observations.shape[1],

@@ -90,10 +90,11 @@ def serve(config: dict) -> None:
     """Answers messages; EOFError when the parent has closed its end.
 
     config: task, making (arguments of `make`), slots, index, num_envs, num_workers,
-    obs_dim, action_dim, registered (see `make.registration`), path (folders to import
-    from besides), the descriptors commands, replies and memory, and the parent's
-    process id.
+    obs_dim, action_dim, registered (see `make.registration`), imports (modules, see
+    `imports`), path (folders to import from besides), the descriptors commands, replies
+    and memory, and the parent's process id.
     """
+    from sas_jax.envs import imports
     from sas_jax.envs import make as makers
     from sas_jax.envs import shift as shifts
     from sas_jax.envs.vector import shared
@@ -124,6 +125,7 @@ def serve(config: dict) -> None:
         making = config["making"]
         making["shift"] = shifts.Shift(**making["shift"])
         sys.path += [folder for folder in config["path"] if folder not in sys.path]
+        imports.import_modules(config["imports"])
         makers.register_in_worker(config["registered"])
         worker = Worker(
             lambda: makers.make(config["task"], **making),

@@ -1,0 +1,55 @@
+"""Behaviours that somebody gives: uniform random actions, or a function of the user's.
+
+A policy is ``"random"`` or ``"module:function"``. The function is called at the start
+of every episode as ``function(task, rng)`` and returns what acts in it: a function of
+the observation `[O]` that returns the action `[A]`, numpy in and out.
+"""
+
+import numpy as np
+
+from sas_jax.envs import imports
+from sas_jax.envs.tasks import Task
+from sas_jax.errors import UserError
+
+RANDOM = "random"
+
+
+def check(policy: str) -> None:
+    """Raises UserError for a policy that is none, or that cannot be imported."""
+    if policy != RANDOM:
+        imports.function(policy, "policy")
+
+
+def start(task: Task, policy: str, seed: int, episode: int):
+    """What acts in an episode: a function from `[O]` to `[A]` float32 in [-1, 1].
+
+    Raises:
+      UserError: see `check`; later, an action of a wrong shape, or that is not finite.
+    """
+    rng = np.random.default_rng([seed, episode, 1])
+    size = task.action_dim
+    if policy == RANDOM:
+        return lambda obs: rng.uniform(-1.0, 1.0, size).astype(np.float32)
+    act = imports.function(policy, "policy")(task, rng)
+    if not callable(act):
+        raise UserError(
+            f"policy {policy!r}: returned {type(act).__name__} for (task, rng); "
+            "expected a function of the observation"
+        )
+
+    def checked(obs):
+        action = np.asarray(act(obs), np.float32)
+        if action.shape != (size,):
+            raise UserError(
+                f"policy {policy!r}: returned an action of shape {action.shape}; "
+                f"expected ({size},)"
+            )
+        if not np.isfinite(action).all():
+            raise UserError(
+                f"policy {policy!r}: returned {action.tolist()}; expected finite "
+                "numbers"
+            )
+        # Recorded as float32; acting on the same number keeps the record exact.
+        return np.clip(action, -1.0, 1.0)
+
+    return checked
