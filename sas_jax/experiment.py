@@ -36,6 +36,7 @@ class TrainConfig:
     batch_rows x row_length: rows longer than the context K, so that the window mask is
       trained (64 x 20 steps of the paper become 16 x 80).
     schedule: "constant" or "cosine" (to a tenth) after `warmup` steps.
+    clip_norm: most that a gradient's global norm may be; None clips nothing.
     chunk: steps per jitted call. checkpoint_every: steps, a multiple of chunk.
     held_out: share of the episodes kept for validation and the world-model card.
     num_seeds: training seeds, a vmap axis; seed, seed + 1, ...
@@ -58,7 +59,7 @@ class TrainConfig:
     warmup: int = 10_000
     schedule: str = "constant"
     weight_decay: float = 1e-4
-    clip_norm: float = 1.0
+    clip_norm: float | None = 1.0
     chunk: int = 50
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
@@ -83,7 +84,7 @@ class TrainConfig:
             "warmup": Number(least=0, whole=True),
             "schedule": Choice(("constant", "cosine")),
             "weight_decay": Number(least=0),
-            "clip_norm": Number(above=0),
+            "clip_norm": Number(above=0, optional=True),
             "chunk": count,
             "checkpoint_every": count,
             # A run that keeps no checkpoint has trained for nothing.

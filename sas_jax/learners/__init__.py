@@ -18,6 +18,10 @@ _MODULES = {
     "cdt": "sas_jax.learners.sequence",
     "bc": "sas_jax.learners.bc",
     "bc_safe": "sas_jax.learners.bc",
+    "bcq_lag": "sas_jax.learners.bcq_lag",
+    "bear_lag": "sas_jax.learners.bear_lag",
+    "cpq": "sas_jax.learners.cpq",
+    "coptidice": "sas_jax.learners.coptidice",
 }
 _registered: dict[str, Algorithm] = {}
 

@@ -20,7 +20,7 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
         # No ramp of no steps: Optax would stay at its beginning, a rate of 0.
         ramp = optax.linear_schedule(0.0, rate, max(config.warmup, 1))
         schedule = ramp if config.warmup else rate
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(schedule, weight_decay=config.weight_decay),
-    )
+    adam = optax.adamw(schedule, weight_decay=config.weight_decay)
+    if config.clip_norm is None:
+        return adam
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam)

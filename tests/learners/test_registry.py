@@ -146,7 +146,7 @@ def test_names_are_taken_once(registered):
     assert learners.names()[-1] == "mean"
 
 
-@pytest.mark.parametrize("algo", ["dt", "cdt", "bc", "bc_safe"])
+@pytest.mark.parametrize("algo", [*learners._MODULES])
 def test_every_algorithm_of_ours_answers_by_its_name(algo):
     algorithm = learners.get(algo)
     config = learners.default_config("CarGoal1", algo)

@@ -1,0 +1,40 @@
+"""Ensembles of critics and their regression, against numpy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sas_jax.learners.components import critics
+from sas_jax.models.networks import MLP
+
+
+def test_members_are_networks_of_their_own():
+    """Member i of the ensemble is the MLP with the i-th parameters, all different."""
+    net = critics.Ensemble((8,), members=3)
+    rng = np.random.default_rng(0)
+    obs, action = rng.normal(size=(7, 4)), rng.normal(size=(7, 2))
+    params = net.init(jax.random.key(0), obs, action)["params"]
+    found = net.apply({"params": params}, obs, action)
+    assert found.shape == (3, 7)
+    (stacked,) = params.values()
+    inputs = np.concatenate([obs, action], axis=-1)
+    for i in range(3):
+        own = jax.tree.map(lambda x, i=i: x[i], stacked)
+        alone = MLP((8,), 1).apply({"params": own}, inputs)[:, 0]
+        np.testing.assert_allclose(found[i], alone, atol=1e-6)
+    assert len({k.tobytes() for k in np.asarray(stacked["Dense_0"]["kernel"])}) == 3
+
+
+def test_td_loss_sums_members_and_takes_the_target_as_given():
+    values = np.array([[1.0, 2.0], [0.0, 4.0]])
+    target = jnp.array([1.0, 3.0])
+    # ((0 + 1) + (1 + 1)) / 2
+    assert critics.td_loss(values, target) == pytest.approx(1.5)
+    slope = jax.grad(lambda t: critics.td_loss(values, t))(target)
+    np.testing.assert_array_equal(slope, 0)
+
+
+def test_the_soft_minimum_lies_between_the_ends():
+    values = jnp.array([[1.0, 5.0], [3.0, 1.0]])
+    np.testing.assert_allclose(critics.least_and_most(values, 0.75), [1.5, 2.0])
