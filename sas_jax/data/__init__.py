@@ -9,6 +9,7 @@ import importlib
 # Public name -> module that defines it.
 _EXPORTS = {
     "DataWarning": "sas_jax.data.dsrl",
+    "from_dict": "sas_jax.data.conventions",
     "Episodes": "sas_jax.data.episodes",
     "load": "sas_jax.data.dsrl",
     "write": "sas_jax.data.dsrl",

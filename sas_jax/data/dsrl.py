@@ -60,11 +60,12 @@ def load(
     task: str | None = None,
     allow_breaks: bool = False,
 ) -> Episodes:
-    """Reads a DSRL file into memory as float32.
+    """Reads offline data into memory as float32: a DSRL file, or another kind.
 
     Args:
-      path_or_task: an HDF5 file, or a task name whose file is looked up locally and
-        downloaded otherwise (see `sas_jax.data.download.locate`).
+      path_or_task: an HDF5 file (DSRL's keys, or others that `conventions` knows, such
+        as D4RL's), an NPZ archive, ``"minari:NAME"``, or a task name whose file is
+        looked up locally and downloaded otherwise (see `sas_jax.data.download.locate`).
       task: name of the task, where the file does not say it. The file says it by its
         attribute ``task``, or by DSRL's name; where those two differ, this one decides
         between them.
@@ -85,7 +86,16 @@ def load(
       SubsetWarning: DSRL's file of the task has more episodes.
       DataWarning: values that were never written, or flags that contradict each other.
     """
+    if str(path_or_task).startswith("minari:"):
+        from sas_jax.data import minari_sets
+
+        name = str(path_or_task).removeprefix(minari_sets.PREFIX)
+        return minari_sets.load(name, task=task, allow_breaks=allow_breaks)
     path = _as_path(path_or_task)
+    if path is not None and path.suffix == ".npz":
+        from sas_jax.data import npz
+
+        return npz.load(path, task=task, allow_breaks=allow_breaks)
     if path is not None:
         with hdf5.open_file(path) as file:
             return _read(file, str(path), task, allow_breaks)
@@ -168,13 +178,15 @@ def _as_path(path_or_task: str | os.PathLike) -> pathlib.Path | None:
     if path.exists():
         return path
     text = str(path_or_task)
-    if "/" in text or os.sep in text or path.suffix in (".hdf5", ".h5"):
+    if "/" in text or os.sep in text or path.suffix in (".hdf5", ".h5", ".npz"):
         return path
     return None
 
 
 def _read(file: h5py.File, path: str, task: str | None, allow_breaks: bool) -> Episodes:
     """Reads an open file; see `load`."""
+    if not set(KEYS) <= set(hdf5.names(file, path)):
+        return _read_other(file, path, task, allow_breaks)
     steps = _step_arrays(file, path)
     obs_dim, action_dim = (steps[k].shape[1] for k in ("observations", "actions"))
     known = task_of_file.settle(file, path, task, obs_dim, action_dim)
@@ -213,6 +225,36 @@ def _read(file: h5py.File, path: str, task: str | None, allow_breaks: bool) -> E
         source=path,
         **arrays,
     )
+
+
+def _read_other(
+    file: h5py.File, path: str, task: str | None, allow_breaks: bool
+) -> Episodes:
+    """Reads a file with other keys than DSRL's; see `conventions`."""
+    from sas_jax.data import conventions, named_columns
+
+    keys = hdf5.names(file, path)
+    for group in {"infos", "info"} & set(keys):
+        keys += [f"{group}/{name}" for name in _members(file, group, path)]
+    arrays = {}
+    for key in named_columns.known_names(keys):
+        dataset = hdf5.check_dataset(file, key, f"{path}: ")
+        parts = [
+            hdf5.read_block(dataset, rows, path, key)
+            for rows in hdf5.row_blocks(dataset, len(dataset), _BLOCK_BYTES)
+        ]
+        arrays[key] = np.concatenate(parts) if parts else np.empty(0, np.float32)
+    present = dict.fromkeys(keys, 0.0) | arrays
+    widths = [named_columns.width(present, kind, path) for kind in _MATRICES[::2]]
+    known = task_of_file.settle(file, path, task, *widths)
+    return conventions.to_episodes(present, known, path, allow_breaks=allow_breaks)
+
+
+def _members(file: h5py.File, name: str, path: str) -> list[str]:
+    """Names in a group of the file; none where it is no group."""
+    link = file.get(name, getlink=True)
+    found = file[name] if isinstance(link, h5py.HardLink) else None
+    return hdf5.names(found, path) if isinstance(found, h5py.Group) else []
 
 
 def _warn(message: str, category: type[Warning]) -> None:

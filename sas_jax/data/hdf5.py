@@ -170,6 +170,14 @@ def _follow(group: h5py.Group, path: str, name: str):
     return node
 
 
+def names(group: h5py.Group, where: str) -> list[str]:
+    """Names in a file or group; UserError where it is damaged. where: its name."""
+    try:
+        return list(group)
+    except _DAMAGE as error:
+        raise _failure(where, error) from error
+
+
 def is_written(dataset: h5py.Dataset) -> bool:
     """Whether all values are stored; the others read as the fill value."""
     if dataset.chunks is None:
