@@ -74,7 +74,7 @@ def from_dict(
 
 
 def to_episodes(
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, Any],
     task: tasks.Task,
     source: str,
     *,

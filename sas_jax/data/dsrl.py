@@ -15,6 +15,7 @@ import os
 import pathlib
 import warnings
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import h5py
 import numpy as np
@@ -192,7 +193,7 @@ def _read(file: h5py.File, path: str, task: str | None, allow_breaks: bool) -> E
     known = task_of_file.settle(file, path, task, obs_dim, action_dim)
     terminals, ends = _episode_ends(steps, path)
     used = int(ends[-1])
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for key in ("observations", "actions", "rewards", "costs"):
         array = np.empty((used, *steps[key].shape[1:]), np.float32)
         for rows in hdf5.row_blocks(steps[key], used, _BLOCK_BYTES):
@@ -236,7 +237,7 @@ def _read_other(
     keys = hdf5.names(file, path)
     for group in {"infos", "info"} & set(keys):
         keys += [f"{group}/{name}" for name in _members(file, group, path)]
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for key in named_columns.known_names(keys):
         dataset = hdf5.check_dataset(file, key, f"{path}: ")
         parts = [
