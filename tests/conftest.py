@@ -20,9 +20,11 @@ if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":
 os.environ.setdefault("MPLBACKEND", "agg")
 
 # What one test has compiled, another one and its subprocesses need not compile again.
-_CACHE = tempfile.mkdtemp(prefix="sas_jax_tests_")
-atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
+# All processes of one run share the folder.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.mkdtemp(prefix="sas_jax_tests_")
+    atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 # More than ten seconds of CPU each, the costliest first. Begun last, one of them would
@@ -45,7 +47,13 @@ COSTLY = (
 
 
 def pytest_collection_modifyitems(items):
-    """Orders files by their cost, as `make test` hands them out one by one."""
+    """Orders files by their cost, as `make test` hands them out one by one.
+
+    It runs in each process that has tests to do.
+    """
+    from tests.helpers import quick_traces  # imports JAX
+
+    quick_traces.use()
     ranks = {Path(__file__).parent / name: i for i, name in enumerate(COSTLY)}
     assert all(path.is_file() for path in ranks), "a costly file has moved"
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))

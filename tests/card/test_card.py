@@ -278,7 +278,7 @@ def test_imagination_goes_on_from_the_real_history():
     """With random weights: the first imagined actions have the density that a full
     forward over the real steps before gives them, wherever in the episode they are.
     """
-    config = make_config()
+    config = make_config(decoder={"depth": 1})
     episodes = make_episodes((40, 25, 40))
     spec = spec_lib.from_episodes(episodes)
     variables = make_variables(config, spec)

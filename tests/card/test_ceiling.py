@@ -39,7 +39,7 @@ def recording():
 
 
 def measure(recording, seeds):
-    config, spec = make_config(), spec_lib.from_episodes(recording)
+    config, spec = make_config(decoder={"depth": 1}), spec_lib.from_episodes(recording)
     return ceiling(
         sequence.make_sequence_model(config, spec),
         spec,
@@ -69,7 +69,7 @@ def test_another_layout_is_told(recording):
 
 
 def test_episodes_that_are_too_short_are_told(recording):
-    config, spec = make_config(), spec_lib.from_episodes(recording)
+    config, spec = make_config(decoder={"depth": 1}), spec_lib.from_episodes(recording)
     model = sequence.make_sequence_model(config, spec)
     with pytest.raises(UserError, match="at most 40 steps; expected at least 120"):
         ceiling(model, spec, make_variables(config, spec), recording, SEEDS)

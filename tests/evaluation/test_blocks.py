@@ -14,7 +14,7 @@ def run_on_devices(case):
 
 
 def test_results_do_not_depend_on_the_number_of_devices():
-    """Bit for bit on 1 and 3 virtual devices, with XLA's optimisations on."""
+    """Bit for bit on 1 and 2 virtual devices, with XLA's optimisations on."""
     run_on_devices("few")
 
 

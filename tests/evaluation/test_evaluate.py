@@ -10,12 +10,12 @@ import pytest
 from sas_jax import learners
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.data import spec as spec_lib
-from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
 from sas_jax.evaluation import blocks
 from sas_jax.evaluation.evaluate import EvaluationConfig, evaluate
 from sas_jax.files.results import read_results, write_results
 from sas_jax.types import TrainState
+from tests.helpers import short_goal
 from tests.helpers.model_fixtures import (
     make_config,
     make_critic,
@@ -24,10 +24,16 @@ from tests.helpers.model_fixtures import (
 )
 
 SIZES = {"obs_dim": 60, "action_dim": 2}
-FIRST_SEED = 500
+FIRST_SEED, STEPS = 500, short_goal.STEPS
 
 
-def make_checkpoint(algo="dt", **sizes):
+@pytest.fixture(scope="module", autouse=True)
+def short_task():
+    with short_goal.registered() as name:
+        yield name
+
+
+def make_checkpoint(algo="dt", task="PointGoal1", **sizes):
     """A run of two training seeds, the second one's parameters negated."""
     config = make_config(
         algo=algo,
@@ -36,6 +42,7 @@ def make_checkpoint(algo="dt", **sizes):
         train={"num_seeds": 2, "seed": 7},
         sas={"num_first": 2, "horizon": 6},
     )
+    config = dataclasses.replace(config, task=task)
     spec = spec_lib.from_episodes(make_episodes((20, 20), **(SIZES | sizes)))
     variables = make_variables(config, spec)
     both = jax.tree.map(lambda x: np.stack([x, -x]), variables["params"])
@@ -80,7 +87,7 @@ def run(algo, **settings):
         patch.setattr(blocks, "BLOCK", 2)
         calls = counting_traces(patch)
         config = EvaluationConfig(**settings)
-        loaded = make_checkpoint(algo)
+        loaded = make_checkpoint(algo, short_goal.TASK.name)
         critic = make_critic(60) if "gate" in config.variants else None
         out = evaluate(loaded, config, critic=critic, on_step=steps.append)
     table = {(r.variant, r.cost_limit, r.episode_seed): r for r in out.results}
@@ -107,14 +114,15 @@ def three_episodes():
 
 def test_one_row_per_episode_variant_and_threshold(three_episodes):
     out, table, steps, _ = three_episodes
+    task = short_goal.TASK.name
     seeds = [FIRST_SEED, FIRST_SEED + 1, FIRST_SEED + 2]
     assert list(table) == [
         (v, limit, seed) for seed in seeds for v in VARIANTS for limit in LIMITS
     ]
-    assert steps == 3 * 3 * 1000
+    assert steps == 3 * 3 * STEPS
     for row in out.results:
-        assert (row.task, row.algo, row.train_seed) == ("PointGoal1", "dt", 7)
-        assert row.length == 1000 and row.failed == (row.cost > 0)
+        assert (row.task, row.algo, row.train_seed) == (task, "dt", 7)
+        assert row.length == STEPS and row.failed == (row.cost > 0)
 
 
 def test_nothing_is_traced_again(three_episodes):
@@ -125,7 +133,7 @@ def test_nothing_is_traced_again(three_episodes):
 def test_thresholds_of_a_policy_without_cost_tokens_share_its_episodes(three_episodes):
     """kappa = 0 adds one to cost and threshold (DSRL)."""
     _, table, _, _ = three_episodes
-    task = get_task("PointGoal1")
+    task = short_goal.TASK
     for variant in VARIANTS:
         for seed in range(FIRST_SEED, FIRST_SEED + 3):
             strict, loose = (table[variant, limit, seed] for limit in LIMITS)
@@ -143,7 +151,7 @@ def test_thresholds_of_a_policy_without_cost_tokens_share_its_episodes(three_epi
 def test_variants_share_layouts_and_differ_in_what_happens(three_episodes):
     out, table, _, _ = three_episodes
     paths = out.paths
-    assert paths.pose.shape == (6, 1000, 6)  # three variants x one block of two
+    assert paths.pose.shape == (6, STEPS, 6)  # three variants x one block of two
     assert paths.variant == [v for v in VARIANTS for _ in range(2)]
     np.testing.assert_array_equal(
         paths.episode_seed, np.tile([FIRST_SEED, FIRST_SEED + 1], 3)
@@ -204,7 +212,7 @@ def test_a_changed_world_is_paired_with_the_tasks_own(three_episodes, tmp_path):
         "first_seed": FIRST_SEED,
     }
     own, own_table, _, _ = three_episodes
-    out, table, _, _ = run("dt", shift="obs_noise:0.5, actuator:0.70", **settings)
+    out, table, _, _ = run("dt", shift="obs_noise:0.50, delay:2", **settings)
     row, partner = table["none", 40.0, FIRST_SEED], own_table["none", 40.0, FIRST_SEED]
     for name, places in own.paths.layouts[FIRST_SEED].items():
         np.testing.assert_array_equal(out.paths.layouts[FIRST_SEED][name], places)
@@ -214,7 +222,7 @@ def test_a_changed_world_is_paired_with_the_tasks_own(three_episodes, tmp_path):
     noise = out.paths.first_obs[0] - own.paths.first_obs[0]
     assert (noise[spec.obs_active] != 0).mean() > 0.9
     assert not noise[~spec.obs_active].any()
-    assert (row.shift, partner.shift) == ("actuator:0.7,obs_noise:0.5", "")
+    assert (row.shift, partner.shift) == ("delay:2,obs_noise:0.5", "")
     assert row.key != partner.key
     path = write_results(tmp_path / "results.csv", [*out.results, *own.results])
     assert [r.shift for r in read_results(path)][:2] == [row.shift, ""]
@@ -238,7 +246,7 @@ def test_cost_tokens_act_on_each_threshold():
         num_workers=1,
         train_seed=1,
     )
-    assert steps == 2 * 1000
+    assert steps == 2 * STEPS
     assert calls == {"begin": 1, "act": 1}
     assert out.paths.variant == ["none", "none"]
     starts = out.paths.pose[:, 0]
@@ -263,12 +271,12 @@ def test_a_gate_acts_on_each_threshold():
         first_seed=FIRST_SEED,
         num_workers=1,
     )
-    assert steps == 3 * 1000 and calls == {"begin": 2, "act": 2}
+    assert steps == 3 * STEPS and calls == {"begin": 2, "act": 2}
     assert out.paths.variant == ["none", "gate", "gate"]
     assert (out.paths.pose[:, 0] == out.paths.pose[0, 0]).all()
     low, high = (table["gate", limit, FIRST_SEED] for limit in (1.0, 80.0))
     none = table["none", 80.0, FIRST_SEED]
-    assert low.num_gated > 100 and high.num_gated == none.num_gated == 0
+    assert low.num_gated > STEPS // 10 and high.num_gated == none.num_gated == 0
     assert (high.episode_return, high.cost) == (none.episode_return, none.cost)
     assert low.episode_return != high.episode_return
 

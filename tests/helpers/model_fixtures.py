@@ -1,8 +1,10 @@
 """Small data, configurations and models that the tests of the model core share."""
 
 import dataclasses
+import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sas_jax.critic import network as critic_network
@@ -101,10 +103,12 @@ def random_params(module, *args, seed=0, **kwargs):
     every head has something to say.
     """
 
-    def init(key):
-        return module.init(key, *args, **kwargs)["params"]
-
-    shapes = jax.eval_shape(init, jax.random.key(0))
+    leaves, tree = jax.tree.flatten(args)
+    kinds = [
+        (x.shape, jax.dtypes.canonicalize_dtype(x.dtype)) if hasattr(x, "shape") else x
+        for x in leaves
+    ]
+    shapes = _shapes(module, tree, tuple(kinds), tuple(kwargs.items()))
     rng = np.random.default_rng([5, seed])
 
     def draw(path, leaf):
@@ -119,6 +123,18 @@ def random_params(module, *args, seed=0, **kwargs):
         return noise.astype(np.float32)
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+@functools.lru_cache(maxsize=256)
+def _shapes(module, tree, kinds, settings):
+    """Shapes of a module's parameters; kinds: of its arguments' leaves."""
+    leaves = [jnp.zeros(*k) if isinstance(k, tuple) else k for k in kinds]
+    args = jax.tree.unflatten(tree, leaves)
+
+    def init(key):
+        return module.init(key, *args, **dict(settings))["params"]
+
+    return jax.eval_shape(init, jax.random.key(0))
 
 
 def zero_batch(model, *, rows=1, steps=1) -> Batch:

@@ -20,7 +20,7 @@ from tests.helpers.model_fixtures import make_config, make_spec, make_variables
 ROWS, STEPS = 3, 8
 LENGTHS = (8, 8, 5)  # the last row ends in padding
 CONFIG = make_config(
-    decoder={"dropout": 0.0},
+    decoder={"depth": 1, "dropout": 0.0},
     model={
         "state_weight": 0.5,
         "marginal_weight": 2.0,
@@ -244,7 +244,7 @@ def test_input_errors_spare_every_other_row_first_steps_and_constant_columns(pro
 
 
 def test_evaluation_has_neither_noise_nor_dropout_and_keeps_the_variances():
-    config = make_config(decoder={"dropout": 0.5})
+    config = make_config(decoder={"depth": 1, "dropout": 0.5})
     spec = make_spec()
     model, variables = make_model(config, spec), make_variables(config, spec)
     quiet = dataclasses.replace(

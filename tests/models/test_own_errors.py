@@ -16,7 +16,9 @@ from tests.models.test_losses import draw_batch
 
 @pytest.fixture(scope="module")
 def problem():
-    config = make_config(decoder={"dropout": 0.0}, model={"self_noise": 1e-6})
+    config = make_config(
+        decoder={"depth": 1, "dropout": 0.0}, model={"self_noise": 1e-6}
+    )
     spec = make_spec()
     model, variables = make_model(config, spec), make_variables(config, spec)
     batch = draw_batch(spec)

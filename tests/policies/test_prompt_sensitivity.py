@@ -75,7 +75,9 @@ def test_the_policy_reads_every_field_of_a_prompt(algo, action_history, policy_h
     sees the present only.
     """
     settings = {"action_history": action_history, "policy_history": policy_history}
-    config, spec = make_config(algo=algo, model=settings), make_spec()
+    small = {"depth": 1, "width": 8}
+    config = make_config(algo=algo, decoder=small, model=settings)
+    spec = make_spec()
     variables = make_variables(config, spec)
     segment = draw_history(spec, (2,), seed=1, first_timestep=5)
     expected = {name: policy_history for name in FIELDS}

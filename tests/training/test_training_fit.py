@@ -53,6 +53,31 @@ def read_curve(workdir):
         return list(csv.DictReader(file))
 
 
+class Once:
+    """A maker of a jitted function that makes it once: later runs trace nothing."""
+
+    def __init__(self, make):
+        self.make, self.made = make, None
+
+    def __call__(self, *args):
+        if self.made is None:
+            self.made = self.make(*args)
+        return self.made
+
+
+PROGRAMS = {
+    name: Once(getattr(training_fit, name))
+    for name in ("make_train_chunk", "make_validate")
+}
+
+
+@pytest.fixture
+def same_programs(whole_run, monkeypatch):
+    """Trainings of CONFIG run in the programs of the whole run."""
+    for name, once in PROGRAMS.items():
+        monkeypatch.setattr(training_fit, name, once)
+
+
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory):
     """An uninterrupted run: folder, result, progress calls, and calls for a card."""
@@ -76,6 +101,8 @@ def whole_run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         counted = dataclasses.replace(dt, make_learner=counting)
         patch.setattr(learners, "get", lambda name: counted)
+        for name, once in PROGRAMS.items():
+            patch.setattr(training_fit, name, once)
         result = training_fit.fit(
             CONFIG,
             make_episodes(LENGTHS),
@@ -142,7 +169,7 @@ def test_a_finished_run_is_not_trained_again(whole_run):
     )
 
 
-def test_a_killed_run_resumes_bit_for_bit(whole_run, tmp_path):
+def test_a_killed_run_resumes_bit_for_bit(whole_run, same_programs, tmp_path):
     """kill -9 at step 50: step 40 is whole on disk, ten steps are repeated."""
     _, result, _, _ = whole_run
     killed_at(50, tmp_path, module="tests.training.test_training_fit")
@@ -164,7 +191,9 @@ def test_a_killed_run_resumes_bit_for_bit(whole_run, tmp_path):
     assert curves[0] == curves[1]
 
 
-def test_a_loss_that_is_not_finite_names_seed_and_step(whole_run, tmp_path):
+def test_a_loss_that_is_not_finite_names_seed_and_step(
+    whole_run, same_programs, tmp_path
+):
     """The run goes on from step 40; one of its parameters is no number any more."""
     workdir = tmp_path / "run"
     shutil.copytree(whole_run[0], workdir)
@@ -287,7 +316,9 @@ def test_a_training_within_its_warm_up_is_told():
         training_fit.warn_settings(TrainConfig(num_steps=1, warmup=0))
 
 
-def test_a_card_that_fails_is_a_warning_and_is_made_up_for(whole_run, tmp_path):
+def test_a_card_that_fails_is_a_warning_and_is_made_up_for(
+    whole_run, same_programs, tmp_path
+):
     """The checkpoint is whole before the card is measured; here from step 60 on."""
     workdir, seen = tmp_path / "run", []
     shutil.copytree(whole_run[0], workdir)
