@@ -4,16 +4,60 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import log_ndtr
 
 from sas_jax.types import Key
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+# Standard deviations below which the tail's series is exact in float32.
+_TAIL = -20.0
 
 
 def gaussian_log_prob(x: jax.Array, mean: jax.Array, log_std: jax.Array) -> jax.Array:
     """Elementwise log N(x; mean, exp(log_std)^2); the caller sums the dimensions."""
     scaled = (x - mean) * jnp.exp(-log_std)
     return -0.5 * jnp.square(scaled) - log_std - _HALF_LOG_TWO_PI
+
+
+def log_normal_cdf(x: jax.Array) -> jax.Array:
+    """Elementwise log P(X <= x) of a standard normal X.
+
+    Far below 0 by the asymptotic series (Abramowitz and Stegun 1964, 26.2.12), written
+    out: JAX takes the derivative of its `log_ndtr` as exp of a difference of two large
+    numbers, which float32 rounds away.
+    """
+    near, far = jnp.maximum(x, _TAIL), jnp.minimum(x, _TAIL)
+    squared = jnp.square(far)
+    series = jnp.log1p(-1.0 / squared + 3.0 / jnp.square(squared))
+    tail = -0.5 * squared - jnp.log(-far) - _HALF_LOG_TWO_PI + series
+    return jnp.where(x > _TAIL, log_ndtr(near), tail)
+
+
+def censored_log_prob(
+    action: jax.Array, mean: jax.Array, log_std: jax.Array
+) -> jax.Array:
+    """Elementwise log-likelihood of a Gaussian sample after clipping to [-1, 1].
+
+    Within the bounds it is the Gaussian's density; at a bound, the probability of all
+    that lies beyond (Tobin 1958).
+    """
+    to_std = jnp.exp(-log_std)
+    above = log_normal_cdf((mean - 1.0) * to_std)
+    below = log_normal_cdf((-1.0 - mean) * to_std)
+    inside = gaussian_log_prob(action, mean, log_std)
+    return jnp.where(action >= 1.0, above, jnp.where(action <= -1.0, below, inside))
+
+
+def action_log_prob(
+    action: jax.Array, mean: jax.Array, log_std: jax.Array, *, is_censored: bool
+) -> jax.Array:
+    """log pi `[...]` of executed actions `[..., A]`, in nats, summed.
+
+    is_censored: an action at a bound counts as all that is clipped to it
+      (`censored_log_prob`), and not as one point of the density.
+    """
+    score = censored_log_prob if is_censored else gaussian_log_prob
+    return score(action, mean, log_std).sum(-1)
 
 
 def gaussian_entropy(log_std: jax.Array) -> jax.Array:

@@ -37,7 +37,7 @@ from sas_jax.alignment.sequence_model import SequenceModel, checked
 from sas_jax.alignment.tiles import Tiling
 from sas_jax.alignment.variants import VARIANTS, check_variants, critic_of, planning_of
 from sas_jax.errors import UserError
-from sas_jax.gaussian import gaussian_log_prob, normal_rows
+from sas_jax.gaussian import action_log_prob, normal_rows
 from sas_jax.types import Key, TimeStep
 
 
@@ -225,7 +225,9 @@ def drifted(
     keys = keys_for(DRIFT, carry.keys, timestep)
     density = setup.model.score(variables, keys, carry.drift.prediction, obs)
     density = jnp.where(timestep == 0, carry.drift.first, density)
-    log_prob = gaussian_log_prob(action, observed.mean, observed.log_std).sum(-1)
+    log_prob = action_log_prob(
+        action, observed.mean, observed.log_std, is_censored=setup.model.is_censored
+    )
     return drift_lib.update(
         carry.drift,
         log_density=density + log_prob,

@@ -109,6 +109,8 @@ class SequenceModel(NamedTuple):
     score(variables, keys, prediction, obs) -> `[P]` log rho of that observation
       (environment units), as imagination would have scored it.
     obs_dim: O, the size of an observation; left out, any size is tried.
+    is_censored: log pi of an action at a bound is the probability of all that is
+      clipped to it; see `gaussian.action_log_prob`.
     """
 
     encode_prompt: Callable[..., Prompt]
@@ -126,6 +128,7 @@ class SequenceModel(NamedTuple):
     first_density_differs: bool = False
     advance: Callable[..., tuple[StepOutput, Any]] | None = None
     action_dim: int | None = None
+    is_censored: bool = False
 
 
 def window_beside(model: SequenceModel, steps: int) -> int:

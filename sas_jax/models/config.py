@@ -28,6 +28,9 @@ class WorldModelConfig:
       of one step, of which a share drawn from [0, self_noise] carries over to the next
       (`own_errors`); the target stays the true next state, so that the model learns to
       return to the data. 0 turns it off.
+    censored_actions: the policy's likelihood of an action at a bound is the probability
+      of all that is clipped to it, not the Gaussian's density there (a censored or
+      Tobit likelihood; Tobin 1958). For the loss and wherever actions are scored.
     free_bits: nats per latent that cost nothing, which keeps latents in use.
     cost_context: lets an MLP of hidden state and next state be one more cause of a
       cost, for tasks whose cost no single observation shows (Circle's boundary).
@@ -47,6 +50,7 @@ class WorldModelConfig:
     decoder_floor: float = 0.01
     self_noise: float = 0.9
     free_bits: float = 0.02
+    censored_actions: bool = False
     cost_context: bool = False
     state_weight: float = 1.0
     marginal_weight: float = 1.0

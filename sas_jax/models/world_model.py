@@ -18,7 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sas_jax.gaussian import gaussian_log_prob
+from sas_jax.gaussian import action_log_prob
 from sas_jax.models import lidar
 from sas_jax.models.config import WorldModelConfig
 from sas_jax.models.networks import MLP, NoisyOr
@@ -352,7 +352,9 @@ class WorldModel(nn.Module):
             states, jnp.zeros((states.shape[0], 0)), flat(noise["marginal"])
         )
         out = {
-            "log_prob": gaussian_log_prob(action, mean, log_std).sum(-1),
+            "log_prob": action_log_prob(
+                action, mean, log_std, is_censored=self.config.censored_actions
+            ),
             "log_std": log_std,
             "residual": residual,
             "log_scale": log_scale,

@@ -15,7 +15,7 @@ from sas_jax.alignment.config import DENSITIES, PROMPT_PLACES
 from sas_jax.alignment.sequence_model import ModelState, Observed, Prompt, SequenceModel
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
-from sas_jax.gaussian import gaussian_log_prob, normal_rows
+from sas_jax.gaussian import action_log_prob, normal_rows
 from sas_jax.models import transformer
 from sas_jax.models.vae import decoder_log_std
 from sas_jax.models.world_model import WorldModel
@@ -88,6 +88,7 @@ class CachedPolicy:
             advance=self.advance,
             action_dim=self.spec.action_dim,
             first_density_differs=self.density == "transition",
+            is_censored=self.model.config.censored_actions,
         )
 
     # Sizes ----------------------------------------------------------------------
@@ -175,6 +176,12 @@ class CachedPolicy:
             present = jnp.broadcast_to(present, (present.shape[0], length))
         memories.append((prompt.memory, jnp.repeat(present, per_step, axis=1)))
         return memories
+
+    def _log_prob(self, observed: Observed, action: jax.Array) -> jax.Array:
+        """log pi `[P]` of executed actions `[P, A]`."""
+        is_censored = self.model.config.censored_actions
+        mean, log_std = observed.mean, observed.log_std
+        return action_log_prob(action, mean, log_std, is_censored=is_censored)
 
     def _marginal_log_density(self, variables, obs, noise) -> jax.Array:
         log_std = self._log_std(variables, "marginal")
@@ -308,7 +315,7 @@ class CachedPolicy:
         sample = observed.mean + jnp.exp(observed.log_std) * draws[0]
         # As executed: a replay knows no other action.
         action = jnp.clip(sample, -1.0, 1.0)
-        log_prob = gaussian_log_prob(action, observed.mean, observed.log_std).sum(-1)
+        log_prob = self._log_prob(observed, action)
         output, after = self._imagined(
             variables, state, observed, action, prompt, draws, 1.0
         )
@@ -322,7 +329,7 @@ class CachedPolicy:
         output, after = self._imagined(
             variables, state, observed, action, prompt, draws, noise
         )
-        log_prob = gaussian_log_prob(action, observed.mean, observed.log_std).sum(-1)
+        log_prob = self._log_prob(observed, action)
         return output.replace(log_prob=log_prob), after
 
     def _imagined(self, variables, state, observed, action, prompt, draws, noise):

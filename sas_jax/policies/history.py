@@ -17,7 +17,7 @@ from flax import struct
 
 from sas_jax.alignment.sequence_model import Observed, Prompt, SequenceModel
 from sas_jax.errors import UserError
-from sas_jax.gaussian import gaussian_log_prob, normal_rows
+from sas_jax.gaussian import action_log_prob, gaussian_log_prob, normal_rows
 from sas_jax.types import Key, Params, StepOutput, Trajectory
 
 
@@ -67,6 +67,7 @@ class HistoryPolicy:
     outcome: (variables, obs, action, next_obs) -> reward, cost of an imagined step.
     density: (variables, obs) -> log rho of an observation under the data; left out, the
       dynamics' own density, and 0 for an episode's first observation.
+    is_censored: how actions at a bound are scored; see `SequenceModel`.
 
     Raises:
       UserError: a prompt that leaves no room in the context, or another place.
@@ -81,6 +82,7 @@ class HistoryPolicy:
     prompt_place: str = "pinned"
     outcome: Callable[..., tuple[jax.Array, jax.Array]] = _no_outcome
     density: Callable[..., jax.Array] | None = None
+    is_censored: bool = False
 
     def __post_init__(self) -> None:
         if self.prompt_place not in ("pinned", "beside"):
@@ -117,6 +119,7 @@ class HistoryPolicy:
             # Without rewards and costs there is nothing to plan by.
             advance=None if self.outcome is _no_outcome else self.advance,
             action_dim=self.action_dim,
+            is_censored=self.is_censored,
         )
 
     def _present(self, state: HistoryState) -> Trajectory:
@@ -258,8 +261,8 @@ class HistoryPolicy:
         output, after = self._imagined(
             variables, keys, state, observed, action, prompt, obs_noise
         )
-        log_prob = gaussian_log_prob(action, observed.mean, observed.log_std)
-        return dataclasses.replace(output, log_prob=log_prob.sum(-1)), after
+        log_prob = self._log_prob(observed, action)
+        return dataclasses.replace(output, log_prob=log_prob), after
 
     def advance(
         self,
@@ -276,8 +279,13 @@ class HistoryPolicy:
         output, after = self._imagined(
             variables, keys, state, observed, action, prompt, obs_noise
         )
-        log_prob = gaussian_log_prob(action, observed.mean, observed.log_std)
-        return dataclasses.replace(output, log_prob=log_prob.sum(-1)), after
+        log_prob = self._log_prob(observed, action)
+        return dataclasses.replace(output, log_prob=log_prob), after
+
+    def _log_prob(self, observed: Observed, action: jax.Array) -> jax.Array:
+        """log pi `[P]` of executed actions `[P, A]`."""
+        mean, log_std = observed.mean, observed.log_std
+        return action_log_prob(action, mean, log_std, is_censored=self.is_censored)
 
     def _draw(self, keys: Key, state: HistoryState) -> list[jax.Array]:
         """One step's standard normal draws: action `[P, A]`, observation `[P, O]`."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from sas_jax.alignment import lyapunov
 from sas_jax.alignment.config import SASConfig
 from sas_jax.alignment.sequence_model import SequenceModel
-from sas_jax.gaussian import gaussian_log_prob
+from sas_jax.gaussian import action_log_prob
 from sas_jax.shapes import expect_shape
 from sas_jax.types import Key, Params
 
@@ -182,7 +182,9 @@ def replay(
     _, seen = force(
         model, variables, state, steps, prompt=prompt, score_keys=score_keys
     )
-    log_prob = gaussian_log_prob(steps.action, seen.mean, seen.log_std).sum(-1)
+    log_prob = action_log_prob(
+        steps.action, seen.mean, seen.log_std, is_censored=model.is_censored
+    )
     log_density = jnp.concatenate([first[:, None], seen.following[:, :-1]], axis=1)
     return Replay(seen.mean, seen.log_std, log_prob, log_density)
 

@@ -18,7 +18,7 @@ from sas_jax.alignment import lyapunov
 from sas_jax.data.episodes import Episodes
 from sas_jax.envs.make import make as make_env
 from sas_jax.errors import UserError
-from sas_jax.gaussian import gaussian_log_prob, split_keys
+from sas_jax.gaussian import action_log_prob, split_keys
 from sas_jax.progress import SILENT, Progress
 from sas_jax.report import scene
 from sas_jax.report.landscape_figure import Landscape
@@ -56,7 +56,9 @@ def make_places(probe: Probe) -> Callable[[np.ndarray], Places]:
         )
         seen = model.observe(variables, state, None)
         action = jnp.clip(seen.mean, -1.0, 1.0)
-        log_prob = gaussian_log_prob(action, seen.mean, seen.log_std).sum(-1)
+        log_prob = action_log_prob(
+            action, seen.mean, seen.log_std, is_censored=model.is_censored
+        )
         return Places(state.log_density, log_prob)
 
     # The same draws at every place: a difference between two is not the bound's noise.

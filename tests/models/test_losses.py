@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from sas_jax.experiment import make_model
 from sas_jax.models import losses
@@ -42,7 +43,7 @@ def draw_batch(spec, seed=0):
     obs[..., 4] = 0.0  # the constant column, standardised
     return Batch(
         obs=obs,
-        action=np.tanh(draw(ROWS, STEPS, 2)),
+        action=np.clip(draw(ROWS, STEPS, 2), -1, 1),  # a third at the bounds
         return_to_go=draw(ROWS, STEPS + 1),
         cost_to_go=draw(ROWS, STEPS + 1),
         cost=(draw(ROWS, STEPS) > 0).astype(np.float32),
@@ -57,6 +58,10 @@ def problem():
     spec = make_spec()
     model, variables = make_model(CONFIG, spec), make_variables(CONFIG, spec)
 
+    censored = dataclasses.replace(
+        model, config=dataclasses.replace(CONFIG.model, censored_actions=True)
+    )
+
     @jax.jit
     def run(params, variances, batch, key):
         gradient = jax.value_and_grad(
@@ -64,6 +69,8 @@ def problem():
             has_aux=True,
         )
         (value, (fresh, metrics)), gradients = gradient(params)
+        given = (params, variances, batch, key, WARMUP_STEP)
+        metrics["censored_nll"] = losses.loss(censored, *given)[1][1]["action_nll"]
         noise_key = jax.random.split(key)[0]
         noise = losses.draw_noise(model, batch, noise_key)
         noise["obs"] = own_errors(
@@ -123,8 +130,14 @@ def test_every_term_against_numpy(problem):
     mean, log_std = dense_oracle.policy(
         params, model.episode_steps, z[:, -2], obs, *targets
     )
-    action_nll = -log_normal(action, mean, np.exp(log_std)).sum(-1)
-    action_nll = action_nll[np.nonzero(mask)[0] != 1].mean()
+    is_clean = np.nonzero(mask)[0] != 1
+    plain = log_normal(action, mean, np.exp(log_std))
+    action_nll = -plain.sum(-1)[is_clean].mean()
+    # All that is clipped to a bound, where the action is at one.
+    beyond = stats.norm.logcdf((action * mean - 1) / np.exp(log_std))
+    is_bound = np.abs(action) == 1
+    assert 0.2 < is_bound.mean() < 0.5
+    censored_nll = -np.where(is_bound, beyond, plain).sum(-1)[is_clean].mean()
 
     def negative_elbo(name, residual, scale, kl, clean, wrong):
         """Variance of clean rows; 4 dimensions vary; free bits per latent; warm-up.
@@ -172,6 +185,7 @@ def test_every_term_against_numpy(problem):
     cost_bce = (np.logaddexp(0, logit) - cost * logit).mean()
     expected = {
         "action_nll": action_nll,
+        "censored_nll": censored_nll,
         "transition_elbo": state_elbo,
         "marginal_elbo": marginal_elbo,
         "return_mse": return_mse,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from sas_jax.alignment.imagination import imagine
 from sas_jax.experiment import make_model
@@ -49,8 +50,12 @@ HORIZON = 12
 
 @pytest.fixture(scope="module", params=["pinned", "sliding"])
 def imagined(request):
-    """Two episodes x three imaginations with each episode's own prompt, CDT tokens."""
-    config, spec = make_config(algo="cdt"), make_spec()
+    """Two episodes x three imaginations with each episode's own prompt, CDT tokens.
+
+    Where the prompt slides, actions at the bounds are scored as censored.
+    """
+    censored = {"censored_actions": request.param == "sliding"}
+    config, spec = make_config(algo="cdt", model=censored), make_spec()
     variables = without_latents(make_variables(config, spec))
     net = make_model(config, spec)
     model = cached.make(
@@ -137,7 +142,11 @@ def test_imagined_actions_follow_the_policy_at_the_full_history(imagined):
     is_clipped = (np.abs(outputs.action) == 1).any(-1)
     assert is_clipped.any() and not is_clipped.all()
     assert np.abs(outputs.action).max() <= 1
-    expected = log_normal(outputs.action, mean, np.exp(log_std)).sum(-1)
+    expected = log_normal(outputs.action, mean, np.exp(log_std))
+    if config.model.censored_actions:
+        beyond = stats.norm.logcdf((outputs.action * mean - 1) / np.exp(log_std))
+        expected = np.where(np.abs(outputs.action) == 1, beyond, expected)
+    expected = expected.sum(-1)
     np.testing.assert_allclose(outputs.log_prob, expected, rtol=1e-3, atol=2e-3)
 
 
