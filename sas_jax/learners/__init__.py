@@ -22,6 +22,11 @@ _MODULES = {
     "bear_lag": "sas_jax.learners.bear_lag",
     "cpq": "sas_jax.learners.cpq",
     "coptidice": "sas_jax.learners.coptidice",
+    "caps": "sas_jax.learners.caps",
+    "o3srl": "sas_jax.learners.o3srl",
+    "fisor": "sas_jax.learners.fisor",
+    "cql": "sas_jax.learners.sac",
+    "sac_n": "sas_jax.learners.sac",
 }
 _registered: dict[str, Algorithm] = {}
 

@@ -149,18 +149,32 @@ class Groups:
     def __getitem__(self, name: str) -> Params:
         return self.params[name]
 
-    def descend(self, name: str, loss: Callable[[Params], jax.Array]) -> None:
-        """One step of a group down its loss, a function of its parameters alone."""
+    def descend(
+        self,
+        name: str,
+        loss: Callable[[Params], jax.Array],
+        when: jax.Array | None = None,
+    ) -> None:
+        """One step of a group down its loss, a function of its parameters alone.
+
+        when: `[]` bool, whether it steps this time; None means that it does.
+        """
         if self._optimizers is None:
             self.losses[f"{name}_loss"] = loss(self.params[name])
             return
         value, slope = jax.value_and_grad(loss)(self.params[name])
         self.losses[f"{name}_loss"] = value
         self._squares.append(jnp.square(optax.tree.norm(slope)))
-        updates, self.opt_state[name] = self._optimizers[name].update(
+        updates, opt_state = self._optimizers[name].update(
             slope, self.opt_state[name], self.params[name]
         )
-        self.params[name] = optax.apply_updates(self.params[name], updates)
+        before = self.params[name], self.opt_state[name]
+        after = optax.apply_updates(self.params[name], updates), opt_state
+        if when is not None:
+            after = jax.tree.map(
+                lambda new, old: jnp.where(when, new, old), after, before
+            )
+        self.params[name], self.opt_state[name] = after
 
     def metrics(self) -> Metrics:
         """Each group's loss, their sum `loss`, and the norm of all gradients."""
@@ -236,7 +250,7 @@ def make_learner(
 
 
 def follow(
-    targets: Mapping[str, Params], groups: Groups, rate: float
+    targets: Mapping[str, Params], groups: Groups, rate: float | jax.Array
 ) -> dict[str, Params]:
     """Target networks a step later: (1 - rate) old + rate new (Polyak averages)."""
     return {
