@@ -17,14 +17,16 @@ _EXPORTS: dict[str, str] = {
     "align": "sas_jax.alignment.algorithm1",
     "align_batch": "sas_jax.alignment.algorithm1",
     "make_tiling": "sas_jax.alignment.tiles",
-    "AlignedPolicy": "sas_jax.alignment.simulator",
+    "AlignedPolicy": "sas_jax.api",
     "from_history_policy": "sas_jax.policies.history",
+    "from_host": "sas_jax.policies.host",
     "imagine": "sas_jax.alignment.imagination",
     "RiskModel": "sas_jax.alignment.gate",
     "SequenceModel": "sas_jax.alignment.sequence_model",
     "Checkpoint": "sas_jax.checkpoint",
     "load_checkpoint": "sas_jax.checkpoint",
     "load_policy": "sas_jax.api",
+    "export_policy": "sas_jax.exporting",
     "EvaluationConfig": "sas_jax.evaluation.config",
     "ExperimentConfig": "sas_jax.experiment",
     "default_config": "sas_jax.learners",
@@ -53,8 +55,8 @@ if TYPE_CHECKING:  # the same, as a type checker reads it
     from sas_jax.alignment.gate import RiskModel as RiskModel
     from sas_jax.alignment.imagination import imagine as imagine
     from sas_jax.alignment.sequence_model import SequenceModel as SequenceModel
-    from sas_jax.alignment.simulator import AlignedPolicy as AlignedPolicy
     from sas_jax.alignment.tiles import make_tiling as make_tiling
+    from sas_jax.api import AlignedPolicy as AlignedPolicy
     from sas_jax.api import load_policy as load_policy
     from sas_jax.card.measure import make_card as make_card
     from sas_jax.checkpoint import Checkpoint as Checkpoint
@@ -66,8 +68,10 @@ if TYPE_CHECKING:  # the same, as a type checker reads it
     from sas_jax.errors import UserError as UserError
     from sas_jax.evaluation.config import EvaluationConfig as EvaluationConfig
     from sas_jax.experiment import ExperimentConfig as ExperimentConfig
+    from sas_jax.exporting import export_policy as export_policy
     from sas_jax.learners import default_config as default_config
     from sas_jax.policies.history import from_history_policy as from_history_policy
+    from sas_jax.policies.host import from_host as from_host
     from sas_jax.training.fit import fit as fit
 
     load_checkpoint = _checkpoint.load

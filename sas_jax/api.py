@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import jax
 
 from sas_jax import checkpoint, learners
+from sas_jax.alignment import simulator
 from sas_jax.alignment.variants import critic_of
 from sas_jax.critic.file import load_critic
 from sas_jax.data.spec import DataSpec
+from sas_jax.envs.tasks import TASKS
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.types import Policy
@@ -77,3 +79,95 @@ def load_policy(
         spec=loaded.spec,
         card=loaded.card,
     )
+
+
+class AlignedPolicy(simulator.AlignedPolicy):
+    """Aligns when episodes begin, then acts, one episode or a batch of them at a time.
+
+        policy = sas_jax.AlignedPolicy.from_checkpoint("runs/pg1_dt")
+        policy.reset(obs, seed=7)
+        action = policy.act(obs)
+        action = policy.act(obs, reward, cost)  # of the step just made, and so on
+
+    See `alignment.simulator.AlignedPolicy`, which takes any sequence model.
+    """
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        workdir: str | Path,
+        *,
+        variant: str | None = None,
+        target_return: float | None = None,
+        cost_limit: float | None = None,
+        seed: int = 0,
+        step: int | None = None,
+        train_seed: int = 0,
+        critic: str | Path | None = None,
+    ) -> "AlignedPolicy":
+        """A trained policy of any algorithm here, ready for a simulator's loop.
+
+        Args:
+          workdir: folder written by experiments.train.
+          variant: of the algorithm; None means "sas" where there is a world model, else
+            "none".
+          target_return, cost_limit: where `reset` names none. None means the
+            checkpoint's own: the target of its data, and the threshold that its
+            parameters are for, or else the task's first.
+          seed: base of every draw. step: training step, None for the last.
+          train_seed: index of the training seed.
+          critic: file of experiments.critic, for the variants that need one.
+
+        Raises:
+          UserError: see `load_policy`; a target that is not finite.
+        """
+        loaded = load_policy(
+            workdir,
+            variants=None if variant is None else (variant,),
+            step=step,
+            train_seed=train_seed,
+            cost_limit=cost_limit if _is_by_threshold(workdir, step) else None,
+            critic=critic,
+        )
+        targets = targets_of(loaded, target_return, cost_limit)
+        simulator.check_finite(target_return=targets[0], cost_limit=targets[1])
+        self = cls.__new__(cls)
+
+        def initial_carry(variables, rows, key, obs_dim):
+            del obs_dim  # the data's, which the policy knows
+            return loaded.policy.initial_carry(variables, rows, key)
+
+        self._take(
+            loaded.policy,
+            loaded.variables,
+            targets=targets,
+            obs_dim=loaded.spec.obs_dim,
+            key=jax.random.key(seed),
+            initial_carry=jax.jit(initial_carry, static_argnames="obs_dim"),
+        )
+        return self
+
+    @property
+    def targets(self) -> tuple[float, float]:
+        """Target return and cost limit of episodes where `reset` names none."""
+        return self._defaults
+
+
+def _is_by_threshold(workdir: str | Path, step: int | None) -> bool:
+    """Whether each threshold has parameters of its own."""
+    steps = dict(checkpoint.list_steps(workdir))
+    config = steps.get(step) if step is not None else steps[max(steps)]
+    return config is not None and bool(config.train.cost_limits)
+
+
+def targets_of(
+    loaded: LoadedPolicy, target_return: float | None, cost_limit: float | None
+) -> tuple[float, float]:
+    """Target return and cost limit, those of the checkpoint where None is given."""
+    if target_return is None:
+        target_return = loaded.spec.target_return
+    if cost_limit is None:
+        task = TASKS.get(loaded.config.task)
+        known = loaded.config.train.cost_limits or (task.cost_limits if task else ())
+        cost_limit = known[0] if known else 0.0
+    return float(target_return), float(cost_limit)

@@ -17,7 +17,7 @@ from pathlib import Path
 import bootstrap
 
 REQUIREMENTS = bootstrap.REQUIREMENTS
-EXTRAS = ("env", "tensorboard", "docs", "dev")
+EXTRAS = ("env", "export", "minari", "tensorboard", "docs", "dev")
 COMPILE = [
     "pip", "compile", "--quiet", "--universal", "--python-version", "3.11",
     # One version of each package for both Pythons, so that results agree.

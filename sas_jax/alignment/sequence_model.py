@@ -111,6 +111,8 @@ class SequenceModel(NamedTuple):
     obs_dim: O, the size of an observation; left out, any size is tried.
     is_censored: log pi of an action at a bound is the probability of all that is
       clipped to it; see `gaussian.action_log_prob`.
+    check(variables, obs_dim): raises UserError where a function that the model was made
+      of returns another shape than expected; runs nothing.
     """
 
     encode_prompt: Callable[..., Prompt]
@@ -129,6 +131,7 @@ class SequenceModel(NamedTuple):
     advance: Callable[..., tuple[StepOutput, Any]] | None = None
     action_dim: int | None = None
     is_censored: bool = False
+    check: Callable[[Any, int], None] | None = None
 
 
 def window_beside(model: SequenceModel, steps: int) -> int:

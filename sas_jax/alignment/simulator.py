@@ -1,6 +1,9 @@
 """A policy with Algorithm 1 around it, as an object for a simulator's loop."""
 
+import contextlib
+import re
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -11,10 +14,10 @@ from sas_jax.alignment.config import SASConfig
 from sas_jax.alignment.gate import RiskModel
 from sas_jax.alignment.sequence_model import SequenceModel, window_beside
 from sas_jax.errors import UserError
-from sas_jax.types import Rows, TimeStep
+from sas_jax.types import Key, Rows, TimeStep
 
 
-def _check_finite(**values: Any) -> None:
+def check_finite(**values: Any) -> None:
     """UserError names the value, and the place, of the first NaN or infinity."""
     for name, value in values.items():
         value = np.asarray(value, np.float32)
@@ -34,6 +37,18 @@ def _check_seeds(seeds: Any) -> None:
         raise UserError(f"seed {seeds}: expected whole numbers in [0, 2**32)")
 
 
+@contextlib.contextmanager
+def _telling_of_callbacks() -> Iterator[None]:
+    """What a function of numpy arrays complained of inside a program, in one line."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        found = re.search(r"UserError: (.*)", str(error))
+        if found is None:
+            raise
+        raise UserError(found[1]) from None
+
+
 class AlignedPolicy:
     """Aligns when episodes begin, then acts, one episode or a batch of them at a time.
 
@@ -45,6 +60,9 @@ class AlignedPolicy:
     An episode depends on its seed and what it was shown; batches of another size round
     differently. Arrays in and out are numpy's.
     """
+
+    # Of the model, until it has been called.
+    _check: Callable[[Any, int], None] | None
 
     def __init__(
         self,
@@ -80,10 +98,12 @@ class AlignedPolicy:
 
         Raises:
           UserError: no horizon or one beyond the episode, an unknown variant, a model
-            made for another prompt, or a number that is not finite.
+            made for another prompt, or a number that is not finite. Where the model
+            names the size of an observation, also functions that return other shapes
+            than expected; else `reset` tells of them.
         """
         numbers = {"target_return": target_return, "cost_limit": cost_limit}
-        _check_finite(**numbers, max_cost=max_cost)
+        check_finite(**numbers, max_cost=max_cost)
         _check_seeds(seed)
         config = SASConfig() if config is None else config
         horizon = config.horizon or episode_steps
@@ -103,7 +123,7 @@ class AlignedPolicy:
                 f"{model.context - model.prompt_window} of its {model.context} steps "
                 "for one; expected the same number"
             )
-        self._policy = aligned_policy.make_policy(
+        policy = aligned_policy.make_policy(
             model,
             config,
             variants=(variant,),
@@ -114,16 +134,46 @@ class AlignedPolicy:
             risk_model=risk_model,
             plan_model=plan_model,
         )
-        self._variables = variables
-        self._defaults = (target_return, cost_limit)
-        self._obs_dim = model.obs_dim
-        self._key = jax.random.key(seed)
-        self._begin: dict[tuple[int, ...], Any] = {}
-        self._initial_carry = jax.jit(
-            self._policy.initial_carry, static_argnames="obs_dim"
+        self._take(
+            policy,
+            variables,
+            targets=(target_return, cost_limit),
+            obs_dim=model.obs_dim,
+            key=jax.random.key(seed),
+            initial_carry=jax.jit(policy.initial_carry, static_argnames="obs_dim"),
         )
-        self._act = jax.jit(self._policy.act, donate_argnums=1)
+        self._check = model.check
+        if model.obs_dim is not None:
+            self._look_at_functions(model.obs_dim)
+
+    def _take(
+        self,
+        policy: Any,
+        variables: Any,
+        *,
+        targets: tuple[float, float],
+        obs_dim: int | None,
+        key: Key,
+        initial_carry: Callable[..., Any],
+    ) -> None:
+        """Acts with a policy that is there already.
+
+        policy: see `types.Policy`. targets: return and cost where `reset` names none.
+        initial_carry: the policy's, jitted, with `obs_dim` as an argument.
+        """
+        self._policy, self._variables, self._defaults = policy, variables, targets
+        self._obs_dim, self._key = obs_dim, key
+        self._begin: dict[tuple[int, ...], Any] = {}
+        self._initial_carry = initial_carry
+        self._act = jax.jit(policy.act, donate_argnums=1)
         self._carry = None
+        self._check = None
+
+    def _look_at_functions(self, obs_dim: int) -> None:
+        """Once, when the size of an observation is known: do the functions fit?"""
+        if self._check is not None:
+            self._check(self._variables, obs_dim)
+            self._check = None
 
     def reset(
         self,
@@ -173,13 +223,14 @@ class AlignedPolicy:
                 raise UserError(
                     f"{name} of shape {x.shape}: expected a number or ({count},)"
                 )
-        _check_finite(obs=obs, target_return=given[0], cost_limit=given[1])
+        check_finite(obs=obs, target_return=given[0], cost_limit=given[1])
         target, limit = (np.broadcast_to(x, (count,)) for x in given)
         rows = Rows(
             cost_limit=limit,
             episode_seed=seeds,
             target_return=target,
         )
+        self._look_at_functions(size)
         carry = self._initial_carry(
             self._variables, rows, self._key, obs_dim=obs.shape[1]
         )
@@ -188,7 +239,8 @@ class AlignedPolicy:
             jitted = jax.jit(self._policy.begin, donate_argnums=1)
             self._begin[obs.shape] = jitted.lower(*arguments).compile()
         started = time.perf_counter()
-        self._carry = jax.block_until_ready(self._begin[obs.shape](*arguments))
+        with _telling_of_callbacks():
+            self._carry = jax.block_until_ready(self._begin[obs.shape](*arguments))
         self._seconds = time.perf_counter() - started
         self._shape, self._is_first = obs.shape, True
         self._obs_dim = size
@@ -220,11 +272,15 @@ class AlignedPolicy:
         expected = self._shape[1:] if self._is_single else self._shape
         if obs.shape != expected:
             raise UserError(f"obs of shape {obs.shape}: expected {expected}")
-        _check_finite(obs=obs, reward=reward, cost=cost)
+        check_finite(obs=obs, reward=reward, cost=cost)
         now = self._time_step(np.atleast_2d(obs), reward, cost, self._is_first)
-        action, self._carry = self._act(self._variables, self._carry, now, self._key)
+        with _telling_of_callbacks():
+            action, self._carry = self._act(
+                self._variables, self._carry, now, self._key
+            )
+            action = np.asarray(action)
         self._is_first = False
-        return np.asarray(action)[0] if self._is_single else np.asarray(action)
+        return action[0] if self._is_single else action
 
     def diagnostics(self) -> dict[str, np.ndarray]:
         """What is known of the episodes so far: see `Diagnostics` and `drift.summary`.

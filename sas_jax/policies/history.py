@@ -18,6 +18,7 @@ from flax import struct
 from sas_jax.alignment.sequence_model import Observed, Prompt, SequenceModel
 from sas_jax.errors import UserError
 from sas_jax.gaussian import action_log_prob, gaussian_log_prob, normal_rows
+from sas_jax.shapes import expect_shape
 from sas_jax.types import Key, Params, StepOutput, Trajectory
 
 
@@ -68,6 +69,9 @@ class HistoryPolicy:
     density: (variables, obs) -> log rho of an observation under the data; left out, the
       dynamics' own density, and 0 for an episode's first observation.
     is_censored: how actions at a bound are scored; see `SequenceModel`.
+    obs_dim: O; given, a policy made of it checks the functions' shapes at once.
+
+    Functions of numpy arrays (torch's, for instance) become such ones by `from_host`.
 
     Raises:
       UserError: a prompt that leaves no room in the context, or another place.
@@ -83,6 +87,7 @@ class HistoryPolicy:
     outcome: Callable[..., tuple[jax.Array, jax.Array]] = _no_outcome
     density: Callable[..., jax.Array] | None = None
     is_censored: bool = False
+    obs_dim: int | None = None
 
     def __post_init__(self) -> None:
         if self.prompt_place not in ("pinned", "beside"):
@@ -120,7 +125,44 @@ class HistoryPolicy:
             advance=None if self.outcome is _no_outcome else self.advance,
             action_dim=self.action_dim,
             is_censored=self.is_censored,
+            obs_dim=self.obs_dim,
+            check=self.check,
         )
+
+    def check(self, variables: Params, obs_dim: int) -> None:
+        """Traces the four functions for observations of a size; runs nothing.
+
+        Raises:
+          UserError: one of them raises, or returns another number of arrays or other
+            shapes than its place asks for; names it.
+        """
+        steps, sizes = self.context + self.prompt_steps, (obs_dim, self.action_dim)
+
+        def like(*shape: int, dtype: Any = jnp.float32) -> Any:
+            return jax.ShapeDtypeStruct(shape, dtype)
+
+        obs, action = (like(size) for size in sizes)
+        history = Trajectory(
+            obs=like(steps, obs_dim),
+            action=like(steps, self.action_dim),
+            reward=like(steps),
+            cost=like(steps),
+            return_to_go=like(steps),
+            cost_to_go=like(steps),
+            timestep=like(steps, dtype=jnp.int32),
+            is_valid=like(steps, dtype=bool),
+        )
+        seen = (history, history.is_valid)
+        gaussian = ("mean", "log_std")
+        functions: dict[str, tuple[tuple[Any, ...], dict[str, tuple]]] = {
+            "policy": (seen, {name: (self.action_dim,) for name in gaussian}),
+            "dynamics": ((*seen, action), {name: (obs_dim,) for name in gaussian}),
+            "outcome": ((obs, action, obs), {"reward": (), "cost": ()}),
+        }
+        if self.density is not None:
+            functions["density"] = ((obs,), {"density": ()})
+        for name, (arguments, expected) in functions.items():
+            _look_at(name, getattr(self, name), (variables, *arguments), expected)
 
     def _present(self, state: HistoryState) -> Trajectory:
         """The step that is about to be made, `[P, 1]`."""
@@ -319,6 +361,39 @@ class HistoryPolicy:
             cost_to_go=state.cost_to_go - cost,
             log_density=self.score(variables, keys, prediction, obs),
         )
+
+
+def _look_at(
+    name: str,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    expected: dict[str, tuple],
+) -> None:
+    """Raises UserError unless a function returns arrays of the expected shapes."""
+    try:
+        found = jax.eval_shape(function, *arguments)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's function does
+        reason = " ".join(str(error).split())[:300]
+        given = ", ".join(
+            f"history of {x.is_valid.shape[0]} steps"
+            if isinstance(x, Trajectory)
+            else str(x.shape)
+            for x in arguments[1:]
+        )
+        raise UserError(
+            f"{name} raised {type(error).__name__} ({reason}) when it was traced with "
+            f"(variables, {given})"
+        ) from error
+    returned = found if isinstance(found, (tuple, list)) else (found,)
+    if len(returned) != len(expected):
+        raise UserError(
+            f"{name} returned {len(returned)} arrays; expected {len(expected)}: "
+            f"{', '.join(expected)}"
+        )
+    for (what, shape), value in zip(expected.items(), returned, strict=True):
+        expect_shape(name, what, value, *shape)
 
 
 def _joined(first: Trajectory, second: Trajectory) -> Trajectory:

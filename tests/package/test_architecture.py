@@ -30,6 +30,7 @@ LEVELS = (
     {"report"},
     {"evaluation"},
     {"studies", "api"},
+    {"exporting"},
 )
 # What these must not reach besides, directly or through others, though it is lower.
 NETWORKS = {"sas_jax.models.transformer", "sas_jax.models.world_model"}
