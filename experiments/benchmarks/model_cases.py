@@ -84,12 +84,12 @@ def make_observations(spec: DataSpec, count: int) -> np.ndarray:
     return np.asarray(spec.obs_mean + spec.obs_std * normal, np.float32)
 
 
-def write_episodes(path: Path, config: ExperimentConfig, count: int) -> None:
-    """A DSRL file of `count` made-up episodes of the task's length."""
+def make_episodes(config: ExperimentConfig, count: int) -> Episodes:
+    """`count` made-up episodes of the task's length."""
     task = get_task(config.task)
     steps = count * task.episode_steps
     rng = np.random.default_rng([1, count])
-    episodes = Episodes(
+    return Episodes(
         task=task.name,
         observations=rng.standard_normal((steps, task.obs_dim), np.float32),
         actions=rng.uniform(-1, 1, (steps, task.action_dim)).astype(np.float32),
@@ -99,4 +99,8 @@ def write_episodes(path: Path, config: ExperimentConfig, count: int) -> None:
         final_observations=rng.standard_normal((count, task.obs_dim), np.float32),
         terminated=np.zeros(count, bool),
     )
-    dsrl.write(path, episodes)
+
+
+def write_episodes(path: Path, config: ExperimentConfig, count: int) -> None:
+    """A DSRL file of `make_episodes`."""
+    dsrl.write(path, make_episodes(config, count))
