@@ -7,15 +7,10 @@ The card that training wrote stays as it is; this one goes to --out as JSON.
 
 import json
 
-import jax
 from absl import flags
 
-from experiments import cli, data_flag
-from sas_jax import checkpoint, learners
-from sas_jax.card import measure
+from experiments import cli, data_flag, settings_flag
 from sas_jax.errors import UserError
-from sas_jax.files import atomic
-from sas_jax.report.card_table import card_table
 
 _CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
 _STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
@@ -24,9 +19,15 @@ _CANDIDATES = flags.DEFINE_integer("candidates", 8, "Imaginations per start.")
 _WHOLE = flags.DEFINE_integer("whole", 64, "Imaginations of whole episodes.")
 _TRAIN_SEED = flags.DEFINE_integer("train_seed", 0, "Index of the training seed.")
 _OUT = cli.define_path("out", None, "JSON (default: CHECKPOINT/card.json).")
-_SET = flags.DEFINE_multi_string(
-    "set", [], "Setting, e.g. --set=sas.decoder_noise=1. May be repeated."
-)
+
+cli.answer_help(__name__, __doc__)
+
+import jax
+
+from sas_jax import checkpoint
+from sas_jax.card import measure
+from sas_jax.files import atomic
+from sas_jax.report.card_table import card_table
 
 
 def main(argv):
@@ -35,7 +36,7 @@ def main(argv):
     if not _CHECKPOINT.value or not data_flag.value():
         raise UserError("--checkpoint and --data: expected both")
     loaded = checkpoint.load(_CHECKPOINT.value, _STEP.value)
-    config = learners.override(loaded.config, _SET.value)
+    config = settings_flag.apply(loaded.config)
     lane = config.train.lane_of(_TRAIN_SEED.value)
     out = _OUT.value or f"{_CHECKPOINT.value}/card.json"
     atomic.probe(out)
@@ -55,7 +56,9 @@ def main(argv):
         num_candidates=_CANDIDATES.value,
         num_whole_episodes=_WHOLE.value,
     )
-    atomic.write_text(out, json.dumps({"set": _SET.value} | measured, indent=1))
+    atomic.write_text(
+        out, json.dumps({"set": settings_flag.texts()} | measured, indent=1)
+    )
     print(card_table(measured).text())
     print(out)
 

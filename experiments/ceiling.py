@@ -8,24 +8,28 @@ The data must be a recording of experiments.collect, which names its layouts.
 import dataclasses
 import json
 
-import jax
-import numpy as np
 from absl import flags
 
 from experiments import cli, data_flag
-from sas_jax import checkpoint
-from sas_jax.card.ceiling import ceiling
-from sas_jax.data import hdf5
 from sas_jax.errors import UserError
-from sas_jax.files import atomic
-from sas_jax.learners import sequence
-from sas_jax.report.tables import Table
 
 _CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
 _STARTS = flags.DEFINE_integer("starts", 128, "Held-out states.")
 _BRANCHES = flags.DEFINE_integer("branches", 4, "Real rollouts of each.")
 _WORKERS = flags.DEFINE_integer("workers", None, "Environment processes (all cores).")
 _OUT = cli.define_path("out", None, "JSON (default: CHECKPOINT/ceiling.json).")
+
+cli.answer_help(__name__, __doc__)
+
+import jax
+import numpy as np
+
+from sas_jax import checkpoint
+from sas_jax.card.ceiling import ceiling
+from sas_jax.data import hdf5
+from sas_jax.files import atomic
+from sas_jax.learners import sequence
+from sas_jax.report.tables import Table
 
 
 def main(argv):

@@ -137,6 +137,40 @@ def _missing_platform() -> str | None:
     return None
 
 
+_HELP = ("--help", "-help", "-h", "--helpshort", "-?")
+
+
+def answer_help(name: str, doc: str) -> None:
+    """Where --help is asked for: prints it and ends with status 0.
+
+    Entry points call this between their flags and the imports that take seconds.
+
+    Args:
+      name, doc: the module's `__name__` and `__doc__`; anything but a main module has
+        nobody to answer.
+    """
+    if name != "__main__" or not set(_HELP) & set(sys.argv[1:]):
+        return
+    _print_anything()
+    print(doc.strip(), "\n\nFlags:")
+    for name in sorted(flags.FLAGS):
+        flag, module = flags.FLAGS[name], flags.FLAGS.find_module_defining_flag(name)
+        # absl's own are for those who ask for --helpfull.
+        if (module or "").startswith("absl") or name != flag.name:
+            continue
+        default = f" (default: {_said(flag)})"
+        default = "" if flag.default in (None, "", []) else default
+        print(f"  --{name}: {flag.help}{default}")
+    sys.exit(0)
+
+
+def _said(flag: flags.Flag) -> str:
+    """A flag's default as it would be written."""
+    if isinstance(flag.default, list):
+        return ",".join(map(str, flag.default))
+    return str(flag.default).lower() if flag.boolean else str(flag.default)
+
+
 def run(main: Callable[[list[str]], object], *, resumes: bool = False) -> None:
     """Runs `main` under absl; `UserError` becomes one line and exit status 2.
 

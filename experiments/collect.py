@@ -11,7 +11,6 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import cli
-from sas_jax.data import collect
 
 _TASK = flags.DEFINE_string(
     "task", "PointGoal1", "Task to record: Point or Car, or any with --policy."
@@ -31,6 +30,10 @@ _OUT = cli.define_path(
     "out", None, "File to write (default: data/TASK.hdf5).", is_local=True
 )
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes (default: all cores).")
+
+cli.answer_help(__name__, __doc__)
+
+from sas_jax.data import collect
 
 
 def main(argv):

@@ -15,12 +15,7 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import cli
-from sas_jax.data import collect
-from sas_jax.data.behaviours import dials
-from sas_jax.data.episodes import Episodes
-from sas_jax.envs import tasks
 from sas_jax.errors import UserError
-from sas_jax.files import atomic
 
 _TASKS = flags.DEFINE_list("tasks", None, "Tasks (default: all with a behaviour).")
 _EPISODES = flags.DEFINE_integer("episodes", 16, "Episodes of each task.")
@@ -30,6 +25,14 @@ _DATA = cli.define_path(
 )
 _OUT = cli.define_path("out", "runs/behaviours.csv", "Table to write.")
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes (default: all cores).")
+
+cli.answer_help(__name__, __doc__)
+
+from sas_jax.data import collect
+from sas_jax.data.behaviours import dials
+from sas_jax.data.episodes import Episodes
+from sas_jax.envs import tasks
+from sas_jax.files import atomic
 
 
 def main(argv):

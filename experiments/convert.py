@@ -22,6 +22,8 @@ _TASK = flags.DEFINE_string("task", None, "Task, where the data do not tell.")
 _OUT = cli.define_path("out", None, "File, or minari:NAME (default: data/TASK.hdf5).")
 _MINARI = "minari:"
 
+cli.answer_help(__name__, __doc__)
+
 
 def main(argv):
     """Reads, writes, and says what was written."""

@@ -12,23 +12,23 @@ import json
 from absl import flags
 from tqdm import tqdm
 
-from experiments import cli, data_flag
-from sas_jax import checkpoint
-from sas_jax import config as config_lib
-from sas_jax.critic.file import save_critic
-from sas_jax.critic.fit import fit_critic
-from sas_jax.critic.network import CriticConfig
+from experiments import cli, data_flag, settings_flag
 from sas_jax.errors import UserError
-from sas_jax.files import atomic
-from sas_jax.report.critic_table import critic_tables
 
 _CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
 _STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
 _OUT = cli.define_path("out", None, "Critic (default: CHECKPOINT/critic.npz).")
 _SEED = cli.define_seed("seed", 0, "Of the members' weights and batches.")
-_SET = flags.DEFINE_multi_string(
-    "set", [], "Setting of the critic, e.g. --set=horizon=25. May be repeated."
-)
+
+cli.answer_help(__name__, __doc__)
+
+from sas_jax import checkpoint
+from sas_jax import config as config_lib
+from sas_jax.critic.file import save_critic
+from sas_jax.critic.fit import fit_critic
+from sas_jax.critic.network import CriticConfig
+from sas_jax.files import atomic
+from sas_jax.report.critic_table import critic_tables
 
 
 def main(argv):
@@ -36,7 +36,9 @@ def main(argv):
     del argv
     if not _CHECKPOINT.value or not data_flag.value():
         raise UserError("--checkpoint and --data: expected both")
-    config = config_lib.override(CriticConfig(), _SET.value)
+    config = settings_flag.apply(
+        CriticConfig(), merge=config_lib.merge, override=config_lib.override
+    )
     loaded = checkpoint.load(_CHECKPOINT.value, _STEP.value)
     train = loaded.config.train
     out = _OUT.value or f"{_CHECKPOINT.value}/critic.npz"

@@ -15,26 +15,15 @@ import sys
 from absl import flags
 from tqdm import tqdm
 
-from experiments import cli
-from sas_jax import checkpoint, learners
-from sas_jax import config as config_lib
-from sas_jax.alignment.variants import VARIANTS
-from sas_jax.critic import file as critic_file
-from sas_jax.envs.tasks import get_task
+from experiments import cli, settings_flag
 from sas_jax.errors import UserError
-from sas_jax.evaluation.config import EvaluationConfig
-from sas_jax.evaluation.evaluate import evaluate
-from sas_jax.evaluation.work import work_of
-from sas_jax.files.places import fetched
-from sas_jax.files.results_file import ResultsFile
-from sas_jax.report import tables
 
 _CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
 _STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
 _VARIANTS = flags.DEFINE_list(
     "variants",
     None,
-    f"Of DT and CDT out of {', '.join(VARIANTS)} (default: none, rand, sas).",
+    "E.g. none,rand,sas,plan (default: the algorithm's); a wrong name lists all.",
 )
 _LIMITS = flags.DEFINE_list("cost_limits", None, "Thresholds (default: the task's).")
 _TARGET = flags.DEFINE_float("target_return", None, "Return token (the checkpoint's).")
@@ -53,7 +42,19 @@ _SHIFT = flags.DEFINE_string(
     "shift", "", "A changed world, e.g. actuator:0.8,delay:1 (see envs/shift.py)."
 )
 _OUT = cli.define_path("out", None, "CSV (default: CHECKPOINT/results.csv).")
-_SET = flags.DEFINE_multi_string("set", [], "Setting, e.g. --set=sas.num_first=10.")
+
+cli.answer_help(__name__, __doc__)
+
+from sas_jax import checkpoint, learners
+from sas_jax import config as config_lib
+from sas_jax.critic import file as critic_file
+from sas_jax.envs.tasks import get_task
+from sas_jax.evaluation.config import EvaluationConfig
+from sas_jax.evaluation.evaluate import evaluate
+from sas_jax.evaluation.work import work_of
+from sas_jax.files.places import fetched
+from sas_jax.files.results_file import ResultsFile
+from sas_jax.report import tables
 
 
 def parse_limits(texts: list[str] | None, task: str) -> tuple[float, ...]:
@@ -90,10 +91,8 @@ def main(argv):
     if not _CHECKPOINT.value:
         raise UserError("--checkpoint: expected a workdir of experiments.train")
     loaded = checkpoint.load(_CHECKPOINT.value, _STEP.value)
-    changed = [s for s in _SET.value if not s.startswith("sas.")]
-    if changed:
-        raise UserError(f"--set={changed[0]}: only sas.* can change after training")
-    loaded = loaded._replace(config=learners.override(loaded.config, _SET.value))
+    changed = settings_flag.apply(loaded.config, only="sas.")
+    loaded = loaded._replace(config=changed)
     algorithm = learners.get(loaded.config.algo)
     config = EvaluationConfig(
         variants=tuple(_VARIANTS.value or algorithm.default_variants),

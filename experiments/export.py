@@ -19,6 +19,8 @@ _CRITIC = cli.define_path("critic", None, "File of experiments.critic, if needed
 _PLATFORMS = flags.DEFINE_list("platforms", None, "E.g. cpu,cuda (default: this one).")
 _OUT = cli.define_path("out", None, "File (default: CHECKPOINT/policy.zip).")
 
+cli.answer_help(__name__, __doc__)
+
 
 def main(argv):
     """Exports and says where the file is."""

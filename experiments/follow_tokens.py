@@ -7,15 +7,8 @@ Run again with the same flags to resume.
 from absl import flags
 from tqdm import tqdm
 
-from experiments import cli
-from sas_jax import checkpoint, learners
-from sas_jax.envs.tasks import get_task
+from experiments import cli, settings_flag
 from sas_jax.errors import UserError
-from sas_jax.evaluation.token_following import TokenConfig, follow_tokens, grid_of
-from sas_jax.files import atomic
-from sas_jax.files.places import as_path
-from sas_jax.report import tokens
-from sas_jax.report.token_figure import token_figure
 
 _CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
 _STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
@@ -29,7 +22,16 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of the agents' draws.")
 _TRAIN_SEED = flags.DEFINE_integer("train_seed", 0, "Index of the training seed.")
 _WORKERS = flags.DEFINE_integer("workers", None, "Environment processes (all cores).")
 _OUT = cli.define_path("out", None, "CSV (default: CHECKPOINT/tokens.csv).")
-_SET = flags.DEFINE_multi_string("set", [], "E.g. --set=sas.sample_actions=false.")
+
+cli.answer_help(__name__, __doc__)
+
+from sas_jax import checkpoint
+from sas_jax.envs.tasks import get_task
+from sas_jax.evaluation.token_following import TokenConfig, follow_tokens, grid_of
+from sas_jax.files import atomic
+from sas_jax.files.places import as_path
+from sas_jax.report import tokens
+from sas_jax.report.token_figure import token_figure
 
 
 def numbers(flag: str, texts: list[str] | None, default) -> tuple[float, ...]:
@@ -45,11 +47,9 @@ def main(argv):
     del argv
     if not _CHECKPOINT.value:
         raise UserError("--checkpoint: expected a workdir of experiments.train")
-    changed = [s for s in _SET.value if not s.startswith("sas.")]
-    if changed:
-        raise UserError(f"--set={changed[0]}: only sas.* can change after training")
     loaded = checkpoint.load(_CHECKPOINT.value, _STEP.value)
-    loaded = loaded._replace(config=learners.override(loaded.config, _SET.value))
+    changed = settings_flag.apply(loaded.config, only="sas.")
+    loaded = loaded._replace(config=changed)
     name, best = loaded.config.task, loaded.spec.target_return
     shares = [round(share * best, 2) for share in (0.25, 0.5, 0.75, 1.0)]
     config = TokenConfig(

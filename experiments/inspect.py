@@ -11,16 +11,19 @@ import warnings
 from absl import flags
 
 from experiments import cli, data_flag
-from sas_jax import checkpoint, data
-from sas_jax.data import findings
 from sas_jax.errors import UserError
-from sas_jax.files.places import as_path, fetched
-from sas_jax.report import data_page
 
 _CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
 _TASK = flags.DEFINE_string("task", None, "Task, where the file does not tell.")
 _OUT = cli.define_path("out", None, "Folder (default runs/inspect/NAME).")
 _REFERENCE = cli.define_path("reference", None, "Data that coverage is related to.")
+
+cli.answer_help(__name__, __doc__)
+
+from sas_jax import checkpoint, data
+from sas_jax.data import findings
+from sas_jax.files.places import as_path, fetched
+from sas_jax.report import data_page
 
 
 def list_checkpoints(workdir: str) -> str:

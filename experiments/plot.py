@@ -7,9 +7,6 @@ from absl import flags
 
 from experiments import cli, data_flag
 from sas_jax.errors import UserError, nearest
-from sas_jax.files import atomic, results
-from sas_jax.files.places import as_path
-from sas_jax.report import figures, matched, tables, tokens
 
 _RESULTS = cli.define_path("results", None, "CSV of episodes (required).")
 _OUT = cli.define_path("out", None, "Folder to write (default: beside the CSV).")
@@ -17,6 +14,12 @@ _REFERENCE = flags.DEFINE_string("reference", "none", "Variant to compare with."
 _TOKENS = cli.define_path(
     "tokens", None, "CSV of experiments.follow_tokens: the matched-return baseline."
 )
+
+cli.answer_help(__name__, __doc__)
+
+from sas_jax.files import atomic, results
+from sas_jax.files.places import as_path
+from sas_jax.report import figures, matched, tables, tokens
 
 
 def main(argv):

@@ -9,22 +9,15 @@ Run again with the same flags to resume.
 import shlex
 import sys
 
-import numpy as np
 from absl import flags
 
-from experiments import cli, data_flag
+from experiments import cli, data_flag, settings_flag
 from experiments.progress import work_bar
-from experiments.reproductions import FIGURES, NEED_DATA, Request
-from sas_jax import checkpoint, learners
 from sas_jax.errors import UserError, nearest
-from sas_jax.files import atomic
-from sas_jax.files.places import as_path
-from sas_jax.studies import landscape
-from sas_jax.studies.probe import make_probe
 
 _CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
 _STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
-_FIGURE = flags.DEFINE_string("figure", None, f"One of {', '.join(FIGURES)}.")
+_FIGURE = flags.DEFINE_string("figure", None, "One of bound, signals and 3.")
 _OUT = cli.define_path("out", None, "Folder (default: CHECKPOINT/reproduce).")
 _LAYOUTS = flags.DEFINE_integer("layouts", 64, "Layouts; figure 3 shows one.")
 _FIRST_SEED = flags.DEFINE_integer("first_seed", 1_000_000, "Seed of the first layout.")
@@ -39,7 +32,17 @@ _REPEATS = flags.DEFINE_integer("repeats", 8, "Draws per candidate segment (sign
 _GRID = flags.DEFINE_integer("resolution", 41, "Places along a side (3).")
 _YAW = flags.DEFINE_float("yaw", None, "Where the agent looks; none averages (3).")
 _WORKERS = flags.DEFINE_integer("workers", None, "Environment processes (all cores).")
-_SET = flags.DEFINE_multi_string("set", [], "E.g. --set=sas.horizon=200.")
+
+cli.answer_help(__name__, __doc__)
+
+import numpy as np
+
+from experiments.reproductions import FIGURES, NEED_DATA, Request
+from sas_jax import checkpoint
+from sas_jax.files import atomic
+from sas_jax.files.places import as_path
+from sas_jax.studies import landscape
+from sas_jax.studies.probe import make_probe
 
 
 def _counts(flag: str, texts: list[str]) -> tuple[int, ...]:
@@ -64,8 +67,6 @@ def _checked() -> str:
             raise UserError(f"--{flag.name}: {flag.value}; expected at least {least}")
     if not 0 <= _FIRST_SEED.value < 2**32 - _LAYOUTS.value:
         raise UserError(f"--first_seed: {_FIRST_SEED.value}; expected in [0, 2**32)")
-    if changed := [s for s in _SET.value if not s.startswith("sas.")]:
-        raise UserError(f"--set={changed[0]}: only sas.* can change after training")
     return figure
 
 
@@ -76,7 +77,8 @@ def main(argv):
     num_firsts = _counts("num_first", _FIRSTS.value)
     num_seconds = _counts("num_second", _SECONDS.value)
     loaded = checkpoint.load(_CHECKPOINT.value, _STEP.value)
-    loaded = loaded._replace(config=learners.override(loaded.config, _SET.value))
+    changed = settings_flag.apply(loaded.config, only="sas.")
+    loaded = loaded._replace(config=changed)
     probe = make_probe(
         loaded,
         cost_limit=_LIMIT.value,

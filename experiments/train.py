@@ -7,25 +7,23 @@ On several hosts, the same command on each, with --hosts where the cluster can b
 of them read the same data and see the same workdir.
 """
 
+import json
+
 from absl import flags
 
-from experiments import cli, data_flag
+from experiments import cli, data_flag, settings_flag
 from experiments.progress import describe_card, progress_bar
-from sas_jax import learners
-from sas_jax.card import measure
-from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
-from sas_jax.training import devices
-from sas_jax.training import fit as training_fit
 
 _TASK = flags.DEFINE_string(
     "task", None, "Task (default: what --data says; without it, whose file to get)."
 )
-_ALGO = flags.DEFINE_string("algo", "dt", f"One of {', '.join(learners.names())}.")
-_WORKDIR = cli.define_path("workdir", None, "Folder of the run (required).")
-_SET = flags.DEFINE_multi_string(
-    "set", [], "Dotted setting, e.g. --set=train.num_steps=1000. May be repeated."
+_ALGO = flags.DEFINE_string(
+    "algo",
+    None,
+    "Such as cdt or bc; a wrong one lists all (default: --config's, or dt).",
 )
+_WORKDIR = cli.define_path("workdir", None, "Folder of the run (required).")
 _HOSTS = flags.DEFINE_bool("hosts", False, "Join the hosts that the cluster names.")
 _COORDINATOR = flags.DEFINE_string(
     "coordinator_address", None, "host:port of process 0, to join hosts by hand."
@@ -34,24 +32,41 @@ _PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes on all hosts
 _PROCESS = flags.DEFINE_integer("process_id", None, "This process, from 0.")
 _CARD = flags.DEFINE_bool("card", True, "End by measuring the world-model card.")
 
+cli.answer_help(__name__, __doc__)
+
+from sas_jax import config as config_lib
+from sas_jax import learners
+from sas_jax.card import measure
+from sas_jax.envs.tasks import get_task
+from sas_jax.files import atomic
+from sas_jax.files.places import as_path
+from sas_jax.training import devices
+from sas_jax.training import fit as training_fit
+
 
 def main(argv):
     """Trains and prints where the results lie."""
     del argv
+    task = get_task(_TASK.value).name if _TASK.value else None
+    algorithm = learners.get(_ALGO.value or settings_flag.from_file().get("algo", "dt"))
+    if settings_flag.is_listing():
+        settings_flag.apply(algorithm.default_config(task or "PointGoal1"))
     if not _WORKDIR.value:
         raise UserError("--workdir: expected a folder for the run")
-    task = get_task(_TASK.value).name if _TASK.value else None
-    algorithm = learners.get(_ALGO.value)
     hosts = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     if _HOSTS.value or any(x is not None for x in hosts):
         devices.start_hosts(*hosts)
     first = devices.is_first_host()
     episodes = data_flag.load(task, default=task, is_shown=first)
-    config = learners.override(algorithm.default_config(episodes.task), _SET.value)
+    default = algorithm.default_config(episodes.task)
+    config = settings_flag.apply(default)
     if config.task != episodes.task:
         raise UserError(
             f"--set=task={config.task}: expected {episodes.task}, as the data say"
         )
+    if first:
+        changed = settings_flag.changes(config, default) or "  none"
+        print(f"settings that are not {config.algo}'s defaults:\n{changed}")
     has_card = _CARD.value and algorithm.has_world_model
     make_card = measure.make_card if has_card else None
     name = f"train {config.algo} on {config.task}"
@@ -66,6 +81,8 @@ def main(argv):
         )
     if not first:
         return
+    path = as_path(_WORKDIR.value) / "config.json"
+    atomic.write_text(path, json.dumps(config_lib.to_dict(config), indent=1))
     for index, steps in sorted(result.run.get("failed", {}).items()):
         print(
             f"warning: training seed {config.train.lanes[int(index)]} failed after "
@@ -73,7 +90,10 @@ def main(argv):
         )
     if result.card:
         print(describe_card(result.card))
-    print(f"step {result.step}; checkpoints and metrics.csv in {_WORKDIR.value}")
+    print(
+        f"step {result.step}; checkpoints, metrics.csv and config.json in "
+        f"{_WORKDIR.value}"
+    )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import typing
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
+from sas_jax import setting_names
 from sas_jax.errors import UserError, nearest
 
 T = TypeVar("T")
@@ -224,20 +225,38 @@ def override(config: T, settings: list[str]) -> T:
         path, separator, value = setting.partition("=")
         if not separator or not path.strip():
             raise UserError(f"setting {setting!r}: expected name=value")
-        group = values
-        *parents, leaf = path.strip().split(".")
-        for depth, name in enumerate(parents):
-            if not isinstance(group.get(name), dict):
-                known = [k for k, v in group.items() if isinstance(v, dict)]
-                here = ".".join(parents[: depth + 1])
-                raise UserError(f"{here}: no such group{nearest(name, known)}")
-            group = group[name]
-        if leaf not in group:
-            raise UserError(f"{path}: no such setting{nearest(leaf, group)}")
-        if isinstance(group[leaf], dict):
-            raise UserError(f"{path}: is a group of settings; set {path}.<name>")
-        group[leaf] = value.strip()
+        _put(values, path.strip(), value.strip(), values)
     return from_dict(type(config), values, like=config)
+
+
+def merge(config: T, given: Mapping[str, Any]) -> T:
+    """Applies nested values, as a file has them; dotted names may stand in them.
+
+    Raises:
+      UserError: an unknown name, or a value of the wrong type.
+    """
+    values = to_dict(config)
+    for path, value in setting_names.paths(given):
+        _put(values, path, value, values)
+    return from_dict(type(config), values, like=config)
+
+
+def _put(group: dict[str, Any], path: str, value: Any, root: dict[str, Any]) -> None:
+    """Sets one value by its dotted path; UserError where there is none of that name."""
+    *parents, leaf = path.split(".")
+    for depth, name in enumerate(parents):
+        if not isinstance(group.get(name), dict):
+            known = [k for k, v in group.items() if isinstance(v, dict)]
+            here = ".".join(parents[: depth + 1])
+            near = nearest(name, known) or setting_names.hint(path, root, {})
+            raise UserError(f"{here}: no such group{near}")
+        group = group[name]
+    if leaf not in group:
+        near = setting_names.hint(path, root, group)
+        raise UserError(f"{path}: no such setting{near}")
+    if isinstance(group[leaf], dict):
+        raise UserError(f"{path}: is a group of settings; set {path}.<name>")
+    group[leaf] = value
 
 
 def first_difference(left: Any, right: Any, where: str = "") -> str:

@@ -13,12 +13,23 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, settings_flag
+from sas_jax.errors import UserError
+
+_TASK = flags.DEFINE_string("task", "PointGoal1", "Task to run.")
+_OUT = cli.define_path("out", "runs/demo", "Folder of the run.", is_local=True)
+_EPISODES = flags.DEFINE_integer("episodes", 300, "Behaviour episodes to record.")
+_STEPS = flags.DEFINE_integer("steps", 3000, "Training steps.")
+_LAYOUTS = flags.DEFINE_integer("layouts", 96, "Layouts per variant to evaluate.")
+_VARIANTS = flags.DEFINE_list("variants", ["none", "rand", "sas"], "What to compare.")
+_SEED = cli.define_seed("seed", 0, "Seed of data, training and evaluation.")
+
+cli.answer_help(__name__, __doc__)
+
 from experiments.demo import page as demo_page
 from experiments.demo import stages
 from sas_jax import learners
 from sas_jax.envs.tasks import get_task
-from sas_jax.errors import UserError
 from sas_jax.evaluation.evaluate import EvaluationConfig
 from sas_jax.experiment import (
     ExperimentConfig,
@@ -29,15 +40,6 @@ from sas_jax.experiment import (
 from sas_jax.models.transformer import DecoderConfig
 from sas_jax.models.world_model import WorldModelConfig
 from sas_jax.report import tables
-
-_TASK = flags.DEFINE_string("task", "PointGoal1", "Task to run.")
-_OUT = cli.define_path("out", "runs/demo", "Folder of the run.", is_local=True)
-_EPISODES = flags.DEFINE_integer("episodes", 300, "Behaviour episodes to record.")
-_STEPS = flags.DEFINE_integer("steps", 3000, "Training steps.")
-_LAYOUTS = flags.DEFINE_integer("layouts", 96, "Layouts per variant to evaluate.")
-_VARIANTS = flags.DEFINE_list("variants", ["none", "rand", "sas"], "What to compare.")
-_SEED = cli.define_seed("seed", 0, "Seed of data, training and evaluation.")
-_SET = flags.DEFINE_multi_string("set", [], "Setting, e.g. --set=sas.num_first=10.")
 
 
 def demo_config(task: str, steps: int, seed: int) -> ExperimentConfig:
@@ -68,7 +70,7 @@ def demo_config(task: str, steps: int, seed: int) -> ExperimentConfig:
         ),
         policy=PolicyConfig(prompt_prob=0.5),
     )
-    return learners.override(config, _SET.value)
+    return settings_flag.apply(config)
 
 
 def main(argv):

@@ -5,6 +5,7 @@ algorithm of one's own needs one call of `register`, before it is asked for.
 """
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from sas_jax import config as config_lib
@@ -113,7 +114,22 @@ def override(config: ExperimentConfig, settings: list[str]) -> ExperimentConfig:
     Raises:
       UserError: as `from_dict`; another algorithm, which has other settings.
     """
-    changed = config_lib.override(config, settings)
+    return _same_algorithm(config, config_lib.override(config, settings))
+
+
+def merge(config: ExperimentConfig, values: Mapping[str, Any]) -> ExperimentConfig:
+    """Applies nested values, as a file has them; see `config.merge`.
+
+    Raises:
+      UserError: as `override`.
+    """
+    return _same_algorithm(config, config_lib.merge(config, values))
+
+
+def _same_algorithm(
+    config: ExperimentConfig, changed: ExperimentConfig
+) -> ExperimentConfig:
+    """The changed settings, once they have been checked."""
     if get(changed.algo).name != config.algo:
         raise UserError(
             f"algo={changed.algo}: expected {config.algo!r}, whose settings these are; "

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # from a neighbour. Everything in sas_jax has its place here.
 LEVELS = (
     {"errors"},
+    {"setting_names"},
     {"types", "config", "progress", "shapes"},
     {"envs", "files", "gaussian"},
     {"stats", "models"},
@@ -30,7 +31,7 @@ LEVELS = (
     {"report"},
     {"evaluation"},
     {"studies", "api"},
-    {"exporting"},
+    {"exporting", "command"},
 )
 # What these must not reach besides, directly or through others, though it is lower.
 NETWORKS = {"sas_jax.models.transformer", "sas_jax.models.world_model"}

@@ -1,6 +1,9 @@
 """The lock, the metadata and what goes into the wheel."""
 
+import os
 import re
+import subprocess
+import sys
 import tarfile
 import tomllib
 import zipfile
@@ -12,11 +15,12 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 import sas_jax
+from sas_jax import command
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "requirements"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCKED_EXTRAS = ("env", "tensorboard", "docs", "dev")
+LOCKED_EXTRAS = ("env", "export", "minari", "tensorboard", "docs", "dev")
 LOCK_FILES = ("lock.txt", "uv.txt", "pip.txt")
 
 
@@ -90,19 +94,68 @@ def test_sdist_says_that_the_package_has_types(tmp_path, monkeypatch):
     }
 
 
-def test_wheel_holds_the_library_alone(tmp_path, monkeypatch):
-    buildapi = pytest.importorskip("flit_core.buildapi", reason="needs the dev extra")
-    monkeypatch.chdir(ROOT)
-    with zipfile.ZipFile(tmp_path / buildapi.build_wheel(str(tmp_path))) as wheel:
-        names = wheel.namelist()
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built by the project's own backend."""
+    pytest.importorskip("flit_core.buildapi", reason="needs the dev extra")
+    folder = tmp_path_factory.mktemp("wheel")
+    script = (
+        "import sys; sys.path.insert(0, 'scripts'); import build_backend\n"
+        "print(build_backend.build_wheel(sys.argv[1]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not (ROOT / "sas_jax" / "_commands").exists()
+    return folder / done.stdout.strip()
+
+
+def test_wheel_holds_the_library_and_the_commands(wheel):
+    with zipfile.ZipFile(wheel) as file:
+        names = file.namelist()
         info = f"sas_jax-{sas_jax.__version__}.dist-info"
-        metadata = wheel.read(f"{info}/METADATA").decode()
+        metadata = file.read(f"{info}/METADATA").decode()
+        scripts = file.read(f"{info}/entry_points.txt").decode()
     assert {name.split("/")[0] for name in names} == {"sas_jax", info}
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "sas_jax").rglob("*.py")}
     assert sources <= set(names)
     assert "sas_jax/py.typed" in names  # PEP 561: users see our types
     assert f"\nVersion: {sas_jax.__version__}\n" in metadata
     assert "\nLicense-Expression: Apache-2.0\n" in metadata
+    assert "sas-jax=sas_jax.command:main" in scripts.replace(" ", "")
+    inside = "sas_jax/_commands/experiments/"
+    assert {f"{inside}{name}.py" for name in command.COMMANDS if name != "demo"} <= {
+        *names
+    }
+    assert not [n for n in names if n.startswith(f"{inside}results")]
+
+
+def test_the_command_runs_from_the_wheel_alone(wheel, tmp_path):
+    """From another folder, with the wheel's content as all that there is of ours."""
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(tmp_path / "site")
+    run = "import sys; from sas_jax.command import main; main()"
+    for arguments, status, words in [
+        (["--help"], 0, ["collect", "sas-jax COMMAND --help"]),
+        (["collect", "--help"], 0, ["--policy", "--task"]),
+        (["colect"], 2, ["did you mean 'collect'"]),
+        (["collect", "--task=PointGaol1"], 2, ["error: unknown task", "'PointGoal1'"]),
+    ]:
+        done = subprocess.run(
+            [sys.executable, "-c", run, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == status, done.stderr[-2000:]
+        for word in words:
+            assert word in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_citation_names_this_version():
