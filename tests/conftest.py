@@ -37,6 +37,7 @@ COSTLY = (
     "package/test_docs.py",
     "alignment/test_companions.py",
     "alignment/test_gate.py",
+    "learners/test_offline.py",
     "learners/test_bc.py",
     "studies/test_signals.py",
     "alignment/test_plan.py",

@@ -101,7 +101,8 @@ def evaluate(
     algorithm.check_variants(config.variants)
     if config.target_return is not None and not algorithm.has_return_token:
         raise UserError(f"target_return: algo {experiment.algo!r} acts on none")
-    if algorithm.sees_cost_limit:
+    # A budget that is counted down is no target that must have been seen.
+    if algorithm.sees_cost_limit and algorithm.has_return_token:
         warn_outside(spec, config.cost_limits)
     named = critic_of(config.variants)
     if critic is None and named is not None:

@@ -31,7 +31,7 @@ def test_weights_go_from_reward_to_cost():
 def test_the_losses_against_numpy():
     config = make_config(heads=3)
     learner = caps.make_learner(config, SPEC)
-    state, batch = learner.init(jax.random.key(0), jnp.nan), make_batch()
+    state, batch = jax.jit(learner.init)(jax.random.key(0), jnp.nan), make_batch()
     params = oracle_nets.lively(state.params)
     targets = oracle_nets.lively(state.extra["targets"], 1)
     state = state.replace(params=params, extra=state.extra | {"targets": targets})
@@ -81,7 +81,7 @@ def test_what_is_spent_makes_the_policy_careful():
     """Head 0 is worth more and costs more; it acts while the budget lasts."""
     config = make_config()
     learner = caps.make_learner(config, SPEC)
-    params = learner.init(jax.random.key(0), jnp.nan).params
+    params = jax.jit(learner.init)(jax.random.key(0), jnp.nan).params
     zero = jax.tree.map(lambda x: np.zeros_like(x), params)
     # Head 0 moves the first action to tanh(1), head 1 to -tanh(1).
     zero["actor"]["MLP_0"]["Dense_1"]["bias"][:] = [1, 0, -1, 0]
@@ -91,6 +91,7 @@ def test_what_is_spent_makes_the_policy_careful():
         layers["Dense_0"]["bias"][:, 0] = 1.0
         layers["Dense_1"]["kernel"][:, 0, 0] = slope
     policy = caps.make_policy(config, SPEC)
+    act = jax.jit(policy.act)
     known = {"params": zero}
     rows = Rows(jnp.array([40.0, 40.0, 1.0]), jnp.arange(3, dtype=jnp.uint32))
     carry = policy.initial_carry(known, rows, jax.random.key(0))
@@ -100,7 +101,7 @@ def test_what_is_spent_makes_the_policy_careful():
     signs = []
     for cost in ([0.0, 0.0, 0.0], [0.0, 39.5, 0.0], [0.0, 0.5, 0.0]):
         ts = TimeStep(obs, zeros, jnp.array(cost), zeros > 0)
-        action, carry = policy.act(known, carry, ts, jax.random.key(0))
+        action, carry = act(known, carry, ts, jax.random.key(0))
         signs.append(np.sign(action[:, 0]).tolist())
     assert signs == [[1, 1, -1], [1, -1, -1], [1, -1, -1]]
     np.testing.assert_allclose(carry["spent"], [0, 40, 0])

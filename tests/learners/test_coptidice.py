@@ -43,7 +43,7 @@ def train(world, *, limit, steps, rate=0.03, actor_rate=1e-9, **model):
             lambda state, _: learner.update(state, batch), state, length=steps
         )
 
-    state, metrics = run(learner.init(jax.random.key(0), limit * STEPS))
+    state, metrics = run(jax.jit(learner.init)(jax.random.key(0), limit * STEPS))
     return config, state, jax.tree.map(np.asarray, metrics)
 
 

@@ -35,7 +35,7 @@ def trained(algo, frozen, steps=1000, **model):
         train=dataclasses.replace(config.train, learning_rate=3e-3),
     )
     learner = learners.get(algo).make_learner(config, WORLD.spec())
-    state = learner.init(jax.random.key(0), 50.0)
+    state = jax.jit(learner.init)(jax.random.key(0), 50.0)
     params, extra = frozen(state)
     batch = WORLD.batch()
 
@@ -72,6 +72,7 @@ def point_actor(state):
     return {"MLP_0": oracle_nets.table(state.params["actor"]["MLP_0"], rows)}
 
 
+@pytest.mark.slow
 def test_of_cpq():
     """The term of actions off the data is as small as it gets."""
 
@@ -110,10 +111,9 @@ def test_of_bcq_lag(monkeypatch):
     check(state, "critic", WORLD.reward)
 
 
-@pytest.mark.slow
 def test_of_caps():
     """At the expectile 1/2 its values are the mean over the recorded actions."""
-    state = trained("caps", lambda state: ({}, {}), steps=1500)
+    state = trained("caps", lambda state: ({}, {}))
     alike = np.full((50, 4), 0.25)
     check(state, "cost_critic", WORLD.cost, alike)
     check(state, "critic", WORLD.reward, alike)

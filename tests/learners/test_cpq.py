@@ -40,7 +40,7 @@ def make_batch(count=12):
 
 def make_state(learner, *, log_std=None):
     """Parameters and targets all different; with a policy of that spread."""
-    state = learner.init(jax.random.key(0), LIMIT)
+    state = jax.jit(learner.init)(jax.random.key(0), LIMIT)
     params = oracle_nets.lively(state.params)
     if log_std is not None:
         last = params["actor"]["MLP_0"]["Dense_1"]

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from sas_jax import learners
 from sas_jax.learners import fisor
@@ -35,7 +36,7 @@ def test_the_weight_of_each_case_by_hand():
 def test_the_losses_against_numpy():
     config = make_config()
     learner = fisor.make_learner(config, SPEC)
-    state, batch = learner.init(jax.random.key(0), jnp.nan), make_batch()
+    state, batch = jax.jit(learner.init)(jax.random.key(0), jnp.nan), make_batch()
     params = oracle_nets.lively(state.params)
     targets = oracle_nets.lively(state.extra["targets"], 1)
     state = state.replace(params=params, extra=state.extra | {"targets": targets})
@@ -71,10 +72,11 @@ def test_the_losses_against_numpy():
         np.testing.assert_allclose(found[name], value, rtol=1e-4, err_msg=name)
 
 
-def test_the_policy_acts_by_the_moving_average_and_the_least_unsafe():
+@pytest.mark.slow
+def test_the_actor_has_a_moving_average():
     config = make_config(average_rate=0.25)
     learner = fisor.make_learner(config, SPEC)
-    state, batch = learner.init(jax.random.key(0), jnp.nan), make_batch()
+    state, batch = jax.jit(learner.init)(jax.random.key(0), jnp.nan), make_batch()
     new, _ = jax.jit(learner.update)(state, batch)
     old = state.extra["average"]["actor"]
     expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, old, new.params["actor"])

@@ -1,6 +1,7 @@
 """O3SRL: the bandit by hand, TD3+BC's losses in numpy, its delayed actor."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +25,8 @@ def make_learner():
 def test_a_round_of_the_bandit_by_hand():
     """Two arms of chance 1/2; seen 3 between 1 and 5: the gain is 1/2, doubled."""
     bandit = o3srl.initial_bandit(2) | {"low": 1.0, "high": 5.0}
-    found = o3srl.play(
-        bandit, jnp.float32(3.0), jax.random.key(0), exploration=0.2, rate=0.3
-    )
+    play = jax.jit(functools.partial(o3srl.play, exploration=0.2, rate=0.3))
+    found = play(bandit, jnp.float32(3.0), jax.random.key(0))
     np.testing.assert_allclose(found["log_weight"], [0.3 * 0.5 / 0.5, 0], rtol=1e-5)
     assert (found["low"], found["high"]) == (1, 5)
     # 0.8 softmax + 0.2 / 2
@@ -35,9 +35,7 @@ def test_a_round_of_the_bandit_by_hand():
         o3srl.chances(found["log_weight"], 0.2),
         0.1 + 0.8 * np.array([share, 1 - share]),
     )
-    first = o3srl.play(
-        o3srl.initial_bandit(2), 3.0, jax.random.key(0), exploration=0.2, rate=0.3
-    )
+    first = play(o3srl.initial_bandit(2), jnp.float32(3.0), jax.random.key(0))
     assert first["low"] == first["high"] == 3 and not first["log_weight"].any()
 
 
@@ -60,7 +58,7 @@ def test_the_losses_against_numpy(monkeypatch):
     """Without noise on the next action. The arm in play is the second one, 1.25."""
     monkeypatch.setattr(o3srl, "_NOISE", 0.0)
     learner, batch = make_learner(), make_batch()
-    state = learner.init(jax.random.key(0), jnp.float32(8.0))
+    state = jax.jit(learner.init)(jax.random.key(0), jnp.float32(8.0))
     params = oracle_nets.lively(state.params)
     targets = oracle_nets.lively(state.extra["targets"], 1)
     bandit = state.extra["bandit"] | {"arm": jnp.int32(1)}
@@ -94,7 +92,7 @@ def test_the_losses_against_numpy(monkeypatch):
 def test_actor_and_targets_step_every_second_time_the_bandit_every_fourth():
     learner, batch = make_learner(), make_batch()
     update = jax.jit(learner.update)
-    states = [learner.init(jax.random.key(0), jnp.float32(8.0))]
+    states = [jax.jit(learner.init)(jax.random.key(0), jnp.float32(8.0))]
     for _ in range(4):
         states.append(update(states[-1], batch)[0])
 

@@ -122,9 +122,9 @@ def test_every_parameter_is_trained_for_one_action_under_a_threshold_of_zero(alg
         key = jax.random.fold_in(state.key, 2 * state.step)
         return learner.update(state, learner.sample(data, key, state))
 
-    key = jax.random.key(0)
-    _, strict = step(learner.init(key, jnp.float32(0.0)))
-    before = learner.init(key, jnp.float32(60.0))
+    key, init = jax.random.key(0), jax.jit(learner.init)
+    _, strict = step(init(key, jnp.float32(0.0)))
+    before = init(key, jnp.float32(60.0))
     # Some actors step every second time.
     after, metrics = step(step(before)[0])
     for value in (*strict.values(), *metrics.values()):
@@ -137,18 +137,14 @@ def test_every_parameter_is_trained_for_one_action_under_a_threshold_of_zero(alg
             )
         ]
         assert all(moved), name
-    # What the optimiser holds moments of is what the state calls parameters.
-    for name, group in before.params.items():
-        moments = [x for x in jax.tree.leaves(before.opt_state[name]) if np.ndim(x)]
-        count = sum(np.size(x) for x in jax.tree.leaves(group) if np.ndim(x))
-        assert sum(np.size(x) for x in moments) == 2 * count
     policy = algorithm.make_policy(config, spec, variants=("none",))
     rows = Rows(jnp.zeros(3), jnp.arange(3, dtype=jnp.uint32))
     zeros = jnp.zeros(3)
     ts = TimeStep(jnp.asarray(episodes.observations[:3]), zeros, zeros, zeros == 0)
     variables = algorithm.variables_of(after)
     carry = policy.initial_carry(variables, rows, key)
-    action, _ = policy.act(variables, policy.begin(variables, carry, ts, key), ts, key)
+    carry = policy.begin(variables, carry, ts, key)
+    action, _ = jax.jit(policy.act)(variables, carry, ts, key)
     assert action.shape == (3, 1) and np.abs(action).max() <= 1
 
 
@@ -219,3 +215,63 @@ def test_settings_that_do_not_fit(algo, setting, message):
     with pytest.raises(UserError) as error:
         learners.override(learners.default_config("PointGoal1", algo), [setting])
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def mlp(*sizes):
+    """Number of parameters of a chain of layers."""
+    return sum((a + 1) * b for a, b in zip(sizes, sizes[1:], strict=False))
+
+
+# Observations of 5, 2 actions; layers of 8; see SMALL.
+CRITICS, VALUE, ACTOR = 2 * mlp(7, 8, 1), mlp(5, 8, 1), mlp(5, 8, 4)
+VAE = mlp(7, 8, 8) + mlp(9, 8, 2)
+COUNTS = {
+    "cpq": {"critic": CRITICS, "cost_critic": CRITICS, "vae": VAE, "actor": ACTOR},
+    "coptidice": {"nu": VALUE, "chi": VALUE, "multiplier": 1, "tau": 1, "actor": ACTOR},
+    "bcq_lag": {
+        "critic": CRITICS,
+        "cost_critic": CRITICS,
+        "vae": VAE,
+        "actor": mlp(7, 8, 2),
+    },
+    # Two heads, each with a mean and, for each action, a deviation of its own.
+    "caps": {
+        "critic": CRITICS,
+        "cost_critic": CRITICS,
+        "value": VALUE,
+        "cost_value": VALUE,
+        "actor": mlp(5, 8, 4) + 4,
+    },
+    "o3srl": {"critic": CRITICS, "cost_critic": CRITICS, "actor": mlp(5, 8, 2)},
+    # 32 waves, their layers; the inputs' layer, one block with its norm, the output.
+    "fisor": {
+        "critic": CRITICS,
+        "cost_critic": CRITICS,
+        "value": VALUE,
+        "cost_value": VALUE,
+        "actor": 32
+        + mlp(64, 128, 128)
+        + mlp(2 + 128 + 5, 8)
+        + 16
+        + mlp(8, 32, 8)
+        + mlp(8, 2),
+    },
+    "sac_n": {"critic": 3 * mlp(7, 8, 1), "actor": ACTOR, "entropy": 1},
+}
+COUNTS |= {"bear_lag": COUNTS["cpq"], "cql": COUNTS["sac_n"]}
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+def test_what_is_trained_is_what_the_configuration_says(algo):
+    """The number of parameters of each group, and of what its optimiser follows."""
+    spec = spec_lib.from_episodes(make_episodes(LENGTHS))
+    learner = learners.get(algo).make_learner(make_config(algo), spec)
+    state = jax.eval_shape(learner.init, jax.random.key(0), jnp.float32(6.0))
+
+    def count(tree):
+        return sum(x.size for x in jax.tree.leaves(tree))
+
+    assert {k: count(v) for k, v in state.params.items()} == COUNTS[algo]
+    for name, number in COUNTS[algo].items():
+        # Adam's two moments and its counter.
+        assert count(state.opt_state[name]) == 2 * number + 1

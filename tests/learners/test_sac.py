@@ -20,7 +20,7 @@ def make_state(algo, **model):
     config = learners.default_config("PointGoal1", algo)
     small = dataclasses.replace(config.model, hidden=(8,), critics=3, **model)
     learner = sac.make_learner(dataclasses.replace(config, model=small), SPEC)
-    state = learner.init(jax.random.key(0), jnp.nan)
+    state = jax.jit(learner.init)(jax.random.key(0), jnp.nan)
     params = oracle_nets.lively(state.params)
     params["entropy"] = {"log_price": jnp.float32(-0.5)}
     targets = oracle_nets.lively(state.extra["targets"], 1)

@@ -22,7 +22,7 @@ def test_the_loss_is_reconstruction_and_divergence():
     obs, action = rng.normal(size=(6, 3)), rng.uniform(-1, 1, (6, 2))
     params = random_params(VAE, np.zeros((1, 3)), np.zeros((1, 2)))
     key = jax.random.key(3)
-    found = action_vae.loss(VAE, params, obs, action, key, 0.5)
+    found = jax.jit(lambda p: action_vae.loss(VAE, p, obs, action, key, 0.5))(params)
     out = layers(params["encoder"], np.concatenate([obs, action], -1))
     mean, log_std = out[:, :4], np.clip(out[:, 4:], -4, 15)
     z = mean + np.exp(log_std) * jax.random.normal(key, (6, 4))
@@ -41,7 +41,7 @@ def test_actions_off_the_data_diverge_more():
     obs = rng.uniform(-1, 1, (256, 2)).astype(np.float32)
     action = 0.5 * obs + 0.05 * rng.normal(size=(256, 2))
     vae = action_vae.ActionVAE((32,), 2)
-    params = vae.init(jax.random.key(0), obs, action)["params"]
+    params = jax.jit(vae.init)(jax.random.key(0), obs, action)["params"]
     adam = optax.adam(1e-2)
 
     def step(carry, key):
