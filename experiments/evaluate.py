@@ -13,9 +13,9 @@ import shlex
 import sys
 
 from absl import flags
-from tqdm import tqdm
 
 from experiments import cli, settings_flag
+from experiments.progress import evaluation_bar
 from sas_jax.errors import UserError
 
 _CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
@@ -129,13 +129,15 @@ def main(argv):
 
     total = sum(part.num_groups * len(seeds) for part, seeds in work)
     total *= task.episode_steps
-    with tqdm(total=total, desc=f"evaluate {task.name}", mininterval=0.5) as bar:
+    bar, on_step, on_stage = evaluation_bar(f"evaluate {task.name}", total)
+    with bar:
         run = evaluate(
             loaded,
             config,
             critic=critic,
             done=out.rows,
-            on_step=bar.update,
+            on_step=on_step,
+            on_stage=on_stage,
             on_rows=keep,
         )
     rows = run.results

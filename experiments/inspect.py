@@ -4,7 +4,6 @@ python -m experiments.inspect --data=data/pg1.hdf5 --out=runs/inspect/pg1
 python -m experiments.inspect --checkpoint=runs/pg1_dt
 """
 
-import csv
 import pathlib
 import warnings
 
@@ -22,7 +21,8 @@ cli.answer_help(__name__, __doc__)
 
 from sas_jax import checkpoint, data
 from sas_jax.data import findings
-from sas_jax.files.places import as_path, fetched
+from sas_jax.files.log_table import read_log
+from sas_jax.files.places import as_path
 from sas_jax.report import data_page
 
 
@@ -31,14 +31,13 @@ def list_checkpoints(workdir: str) -> str:
     losses: dict[int, list[str]] = {}
     path = as_path(workdir) / "metrics.csv"
     if path.exists():
-        with fetched(path) as copy, open(copy, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if row.get("val_loss"):
-                    lane = f"seed {row['seed']}"
-                    if row.get("cost_limit"):
-                        lane += f", cost limit {float(row['cost_limit']):g}"
-                    text = f"{float(row['val_loss']):.3f} ({lane})"
-                    losses.setdefault(int(row["step"]), []).append(text)
+        for row in read_log(path):
+            if row.get("val_loss"):
+                lane = f"seed {row['seed']}"
+                if row.get("cost_limit"):
+                    lane += f", cost limit {float(row['cost_limit']):g}"
+                text = f"{float(row['val_loss']):.3f} ({lane})"
+                losses.setdefault(int(row["step"]), []).append(text)
     lines = []
     for step, config in checkpoint.list_steps(workdir):
         train = config.train

@@ -1,23 +1,95 @@
 """What long runs show while they last, and training when it ends."""
 
+import time
+
 from tqdm import tqdm
 
 from sas_jax.progress import Progress
 
+# No estimate of tqdm's own: it would count compilation into the speed.
+_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+
+
+def left(seconds: float) -> str:
+    """What is left, in words."""
+    hours, rest = divmod(int(seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    clock = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
+    return f"{clock}:{seconds:02d} left"
+
 
 def progress_bar(description: str, *, is_shown: bool = True):
-    """A tqdm bar over training steps, and the callback that moves it."""
-    bar = tqdm(desc=description, unit="step", mininterval=0.5, disable=not is_shown)
+    """A tqdm bar over training steps, and the callbacks that move it and say what goes
+    on.
+
+    What is left is estimated once programs are compiled, from the speed since then.
+    """
+    bar = tqdm(
+        desc=description,
+        unit="step",
+        mininterval=0.5,
+        disable=not is_shown,
+        bar_format=_FORMAT,
+    )
+    since: list[tuple[float, int]] = []  # when the first chunk was done, and its step
+
+    def say(words):
+        bar.set_postfix_str(words)
 
     def show(step, num_steps, metrics):
         if bar.total is None:
-            bar.total, bar.initial = num_steps, 0
-        bar.update(step - bar.n)
+            bar.total = num_steps
         names = ("loss", "action_nll", "transition_elbo", "cost_bce")
-        shown = {n: f"{metrics[n]:.3f}" for n in names if n in metrics}
-        bar.set_postfix(shown, refresh=False)
+        shown = [f"{n}={metrics[n]:.3f}" for n in names if n in metrics]
+        now = time.monotonic()
+        if not since:
+            since.append((now, step))
+        elif step > since[0][1]:
+            pace = (now - since[0][0]) / (step - since[0][1])
+            shown.append(left((num_steps - step) * pace))
+        bar.set_postfix_str(", ".join(shown), refresh=False)
+        bar.update(step - bar.n)
 
-    return bar, show
+    return bar, show, say
+
+
+def evaluation_bar(description: str, total: int):
+    """A tqdm bar over environment steps, and the callbacks that move it and say what
+    goes on.
+
+    Alignment comes before the steps that it is for, block by block, and both count into
+    what is left; compilation does not.
+
+    total: steps of all episodes, if none ends early.
+    """
+    bar = tqdm(
+        desc=description,
+        total=total,
+        unit="step",
+        unit_scale=True,
+        mininterval=0.5,
+        bar_format=_FORMAT,
+    )
+    spent, stage, started, blocks = {}, "", time.monotonic(), 0
+
+    def say(words):
+        nonlocal stage, started, blocks
+        now = time.monotonic()
+        spent[stage] = spent.get(stage, 0.0) + now - started
+        stage, started, blocks = words, now, blocks + (words == "aligning")
+        bar.set_postfix_str(words)
+
+    def show(count):
+        bar.update(count)
+        acting = spent.get("acting", 0.0) + time.monotonic() - started
+        if stage == "acting" and acting > 1.0:
+            each = bar.n / blocks if blocks > 1 else None
+            ahead = acting / bar.n * (total - bar.n)
+            if each is not None:
+                ahead += spent.get("aligning", 0.0) / blocks * (total - bar.n) / each
+            bar.set_postfix_str(f"acting, {left(ahead)}", refresh=False)
+
+    return bar, show, say
 
 
 def work_bar(description: str):

@@ -30,6 +30,9 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes on all hosts.")
 _PROCESS = flags.DEFINE_integer("process_id", None, "This process, from 0.")
+_SINKS = flags.DEFINE_list(
+    "sinks", [], "Where curves go besides metrics.csv: tensorboard, wandb."
+)
 _CARD = flags.DEFINE_bool("card", True, "End by measuring the world-model card.")
 
 cli.answer_help(__name__, __doc__)
@@ -70,7 +73,7 @@ def main(argv):
     has_card = _CARD.value and algorithm.has_world_model
     make_card = measure.make_card if has_card else None
     name = f"train {config.algo} on {config.task}"
-    bar, show = progress_bar(name, is_shown=first)
+    bar, show, stage = progress_bar(name, is_shown=first)
     with bar:
         result = training_fit.fit(
             config,
@@ -78,6 +81,8 @@ def main(argv):
             _WORKDIR.value,
             make_card=make_card,
             progress=show,
+            sinks=_SINKS.value,
+            on_stage=stage,
         )
     if not first:
         return

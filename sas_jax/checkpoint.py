@@ -25,6 +25,7 @@ from sas_jax.experiment import ExperimentConfig, TrainConfig
 from sas_jax.files import atomic
 from sas_jax.files.lock import FolderLock
 from sas_jax.files.places import as_path, is_url
+from sas_jax.learners import longer
 from sas_jax.types import TrainState
 
 # Raised whenever a field that loading relies on changes its meaning, or the networks
@@ -155,6 +156,9 @@ class Writer:
         has_card, run = meta["card"] is not None, meta["run"]
         meta = _comparable(config, spec)
         mine = _comparable(self._config, self._spec)
+        if longer.is_longer(self._config, config, step, run, str(self._workdir)):
+            meta["config"]["train"]["num_steps"] = self._config.train.num_steps
+            run = {k: v for k, v in run.items() if k != "is_finished"}
         # A statistic that was not known yet says nothing.
         mine["spec"] |= {k: None for k, v in meta["spec"].items() if v is None}
         for name in ("config", "spec"):

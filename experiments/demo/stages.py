@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from experiments.progress import progress_bar
+from experiments.progress import evaluation_bar, progress_bar
 from sas_jax import learners
 from sas_jax.alignment import beginning
 from sas_jax.card import measure
@@ -45,10 +45,15 @@ def train_stage(
     config: ExperimentConfig, episodes: Episodes, workdir: Path
 ) -> Checkpoint:
     """Trains in `workdir`; resumes, and returns at once when it is done."""
-    bar, show = progress_bar("[2/4] train")
+    bar, show, stage = progress_bar("[2/4] train")
     with bar:
         return training_fit.fit(
-            config, episodes, workdir, make_card=measure.make_card, progress=show
+            config,
+            episodes,
+            workdir,
+            make_card=measure.make_card,
+            progress=show,
+            on_stage=stage,
         )
 
 
@@ -73,8 +78,12 @@ def evaluate_stage(
     marker.unlink(missing_ok=True)
     steps = get_task(loaded.config.task).episode_steps
     total = len(config.variants) * config.num_episodes * steps
-    with tqdm(total=total, desc="[3/4] align, act", mininterval=0.5) as bar:
-        run = evaluate(loaded, config, on_step=bar.update)
+    bar, on_step, on_stage = evaluation_bar("[3/4] align, act", total)
+    with bar:
+        # The median layout is that of all of them.
+        run = evaluate(
+            loaded, config, on_step=on_step, on_stage=on_stage, all_paths=True
+        )
     results.write_results(table, run.results)
     save_paths(folder, run.paths)
     atomic.write_text(marker, json.dumps(settings, indent=1))
@@ -82,7 +91,7 @@ def evaluate_stage(
 
 
 def save_paths(folder: Path, paths: Paths) -> None:
-    """Writes the first wave's paths to paths.npz, atomically."""
+    """Writes the paths to paths.npz, atomically."""
     arrays = paths._asdict()
     layouts = {
         seed: {name: rows.tolist() for name, rows in layout.items()}

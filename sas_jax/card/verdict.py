@@ -215,7 +215,7 @@ def _one_step_lines(card: Mapping) -> Iterable[CardLine]:
         name = "transition log-likelihood a step, nats"
         yield CardLine(name, transition["log_likelihood"])
     if (latents := card.get("latents")) and latents["total"]:
-        name = f"active latents of {latents['total']}"
+        name = f"active units of {latents['total']}"
         least = _LATENT_SHARE * latents["total"]
         yield CardLine(name, float(latents["active"]), least)
     if next_return := card.get("next_return"):

@@ -102,6 +102,7 @@ class BlockRunner:
         self._initial_carry = jax.jit(policy.initial_carry)
         self._begin = jax.jit(policy.begin, donate_argnums=1)
         self._begin_compiled = []
+        self._has_acted = False
         self._act = jax.jit(policy.act, donate_argnums=1)
         self._split = jax.jit(self._by_variant)
 
@@ -158,10 +159,10 @@ class BlockRunner:
         )
         return variables, self._initial_carry(variables, rows, key), first, key
 
-    def _start(self, seeds, obs):
+    def _start(self, seeds, obs, say):
         """Begins the episodes of D blocks at their first observations.
 
-        seeds: `[D, BLOCK]`. obs: `[D, BLOCK, O]`.
+        seeds: `[D, BLOCK]`. obs: `[D, BLOCK, O]`. say: see `run`.
 
         Returns carries `[D][G]`, diagnostics name -> `[G, D * BLOCK, ...]`, seconds of
         `begin`.
@@ -174,8 +175,11 @@ class BlockRunner:
             ]
             for block in range(len(seeds))
         ]
+        if len(self._begin_compiled) < len(given):
+            say("compiling")
         for calls in given[len(self._begin_compiled) :]:
             self._begin_compiled.append(self._begin.lower(*calls[0]).compile())
+        say("aligning")
         started = time.perf_counter()
         begun = [
             [begin(*arguments) for arguments in calls]
@@ -208,6 +212,7 @@ class BlockRunner:
         envs: VectorEnv,
         seeds: np.ndarray,
         on_step: Callable[[int], None] | None = None,
+        on_stage: Callable[[str], None] | None = None,
     ) -> BlockRun:
         """Runs as many blocks as `seeds` need to their end, each on its own device.
 
@@ -215,8 +220,11 @@ class BlockRunner:
           envs: slots for `num_groups` x at least as many episodes as `seeds`, grouped.
           seeds: `[E]` episode seeds, at most `num_episodes`.
           on_step: called with the number of environment steps just made.
+          on_stage: called with what begins: "compiling", "aligning" (or whatever else
+            episodes begin with), "acting".
         """
         groups, count = self.num_groups, len(seeds)
+        say = on_stage or (lambda words: None)
         slots = envs.num_envs // groups
         in_use = np.tile(np.arange(slots) < count, groups)
         blocks = -(-count // BLOCK)
@@ -233,11 +241,12 @@ class BlockRunner:
         batch = envs.reset(slot_seeds, in_use)
         first_obs = by_group(batch.obs)[0, :count].copy()
         layouts = {int(seed): envs.layout(i) for i, seed in enumerate(seeds)}
-        carries, diagnostics, seconds = self._start(seeds[fill], first_obs[fill])
+        carries, diagnostics, seconds = self._start(seeds[fill], first_obs[fill], say)
         actions = np.zeros((groups, slots, envs.action_dim), np.float32)
         poses, rewards, costs = [], [], []
         length = np.zeros(envs.num_envs, np.int64)
         running = in_use.copy()
+        say("acting" if self._has_acted else "compiling")
         while running.any():
             poses.append(batch.pose)
             obs, reward = padded(batch.obs), padded(batch.reward)
@@ -264,6 +273,9 @@ class BlockRunner:
             rewards.append(np.where(running, batch.reward, 0.0))
             costs.append(np.where(running, batch.cost, 0.0))
             length += running
+            if not self._has_acted:
+                say("acting")
+            self._has_acted = True
             if on_step:
                 on_step(int(running.sum()))
             running &= ~batch.is_last

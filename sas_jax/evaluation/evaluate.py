@@ -28,10 +28,10 @@ from sas_jax.files.results import EpisodeResult
 
 
 class Paths(NamedTuple):
-    """What happened step by step in the first block, for pictures.
+    """What happened step by step, for pictures: in the first block, or in all.
 
-    first_obs: `[R, O]`. pose: `[R, T, 6]`. reward, cost: `[R, T]`. length: `[R]`.
-    variant, episode_seed: `[R]`. layouts: episode seed -> layout at the start.
+    first_obs: `[R, O]`. pose: `[R, T, 6]` float32. reward, cost: `[R, T]`.
+    length, variant, episode_seed: `[R]`. layouts: episode seed -> layout at the start.
     """
 
     first_obs: np.ndarray
@@ -45,7 +45,7 @@ class Paths(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Result rows; the paths of the first block, None where rows were there before."""
+    """Result rows; paths, None where rows were there before."""
 
     results: list[EpisodeResult]
     paths: Paths | None
@@ -77,6 +77,8 @@ def evaluate(
     done: Sequence[EpisodeResult] = (),
     on_step: Callable[[int], None] | None = None,
     on_rows: Callable[[list[EpisodeResult]], None] | None = None,
+    on_stage: Callable[[str], None] | None = None,
+    all_paths: bool = False,
 ) -> Evaluation:
     """Runs a checkpoint's policy under every variant and threshold.
 
@@ -91,6 +93,9 @@ def evaluate(
         what they say is not run again.
       on_step: called with the number of environment steps just made.
       on_rows: called with all rows so far, those of `done` included, after each block.
+      on_stage: called with what begins; see `blocks.BlockRunner.run`.
+      all_paths: keep the paths of all blocks, not of the first one only: 24 bytes a
+        step.
 
     Raises:
       UserError: settings that do not fit the checkpoint.
@@ -113,9 +118,10 @@ def evaluate(
         warn_short_sight(loaded.card, experiment.sas.plan.horizon)
     rows, found = {key_of(row): row for row in done}, []
     for part, seeds in work_of(experiment, config, done):
-        for out in _blocks_of(loaded, config, task, part, seeds, critic, on_step):
+        calls = on_step, on_stage
+        for out in _blocks_of(loaded, config, task, part, seeds, critic, calls):
             rows |= {key_of(r): r for r in _results(loaded, config, task, part, out)}
-            if out.seeds[0] == seeds[0]:
+            if all_paths or out.seeds[0] == seeds[0]:
                 found.append(_paths(part, out))
             if on_rows:
                 on_rows(_sorted(rows.values(), config.variants))
@@ -145,9 +151,12 @@ def _blocks_of(
     part: Pass,
     seeds: np.ndarray,
     critic: Critic | None,
-    on_step: Callable[[int], None] | None,
+    calls: tuple[Callable | None, Callable | None],
 ) -> Iterator[blocks.BlockRun]:
-    """Runs the episodes of a pass, as many blocks at a time as there are devices."""
+    """Runs the episodes of a pass, as many blocks at a time as there are devices.
+
+    calls: `on_step` and `on_stage` of `evaluate`.
+    """
     algorithm = learners.get(loaded.config.algo)
     policy = algorithm.make_policy(
         loaded.config,
@@ -180,7 +189,7 @@ def _blocks_of(
         obs_std=np.where(loaded.spec.obs_active, loaded.spec.obs_std, 0.0),
     ) as envs:
         for first in range(0, len(seeds), size):
-            yield runner.run(envs, seeds[first : first + size], on_step)
+            yield runner.run(envs, seeds[first : first + size], *calls)
 
 
 def _paths(part: Pass, out: blocks.BlockRun) -> Paths:
@@ -192,7 +201,7 @@ def _paths(part: Pass, out: blocks.BlockRun) -> Paths:
 
     return Paths(
         first_obs=np.tile(out.first_obs, (groups, 1)),
-        pose=rows(out.pose),
+        pose=rows(out.pose).astype(np.float32),
         reward=rows(out.reward),
         cost=rows(out.cost),
         length=rows(out.length),
@@ -203,15 +212,31 @@ def _paths(part: Pass, out: blocks.BlockRun) -> Paths:
 
 
 def _joined(parts: list[Paths]) -> Paths:
-    """The rows of several passes, which ran on the same layouts."""
+    """The rows of several passes or blocks; shorter ones are filled up at their ends.
+
+    Poses after an episode's last step are of no use, and so are zeros.
+    """
     if len(parts) == 1:
         return parts[0]
-    rows = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("first_obs", "pose", "reward", "cost", "length", "episode_seed")
-    }
-    variants = [name for part in parts for name in part.variant]
-    return Paths(**rows, variant=variants, layouts=parts[0].layouts)
+    longest = max(part.reward.shape[1] for part in parts)
+
+    def rows(name):
+        arrays = [getattr(part, name) for part in parts]
+        if name in ("pose", "reward", "cost"):
+            room = [(0, 0)] + [(0, 0)] * (arrays[0].ndim - 1)
+            arrays = [
+                np.pad(x, [room[0], (0, longest - x.shape[1]), *room[2:]])
+                for x in arrays
+            ]
+        return np.concatenate(arrays)
+
+    names = ("first_obs", "pose", "reward", "cost", "length", "episode_seed")
+    layouts = {seed: found for part in parts for seed, found in part.layouts.items()}
+    return Paths(
+        **{name: rows(name) for name in names},
+        variant=[name for part in parts for name in part.variant],
+        layouts=layouts,
+    )
 
 
 def _results(

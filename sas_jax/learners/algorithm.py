@@ -44,6 +44,7 @@ class Algorithm:
     has_return_token: the policy acts on a target return.
     sees_cost_limit: the policy acts on the threshold of its row.
     by_threshold: it trains a lane of its own for each of `train.cost_limits`.
+    is_extensible: a step does not depend on how many are to come; see `longer`.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Algorithm:
     has_return_token: bool = False
     sees_cost_limit: bool = False
     by_threshold: bool = False
+    is_extensible: bool = True
 
     def __post_init__(self) -> None:
         # What was written elsewhere says so where it returns another shape.

@@ -208,5 +208,6 @@ ALGORITHMS = (
         check=memoryless.check,
         check_data=ac.check_has_costs,
         by_threshold=True,
+        is_extensible=False,
     ),
 )

@@ -1,6 +1,6 @@
 """Training curves from the CSV log of a run."""
 
-import csv
+import contextlib
 import math
 import os
 from pathlib import Path
@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from sas_jax.errors import UserError
+from sas_jax.files.log_table import read_log
 from sas_jax.report import style
 
 _MAX_PANELS = 12
@@ -80,30 +81,20 @@ def _draw_metric(ax: Axes, step, seeds, lines: dict[str, np.ndarray]) -> None:
 
 def _read_log(log: str | os.PathLike) -> dict[str, np.ndarray]:
     """Columns of a numeric CSV, blanks as NaN, text columns left out."""
-    try:
-        with open(log, newline="", encoding="utf-8") as f:
-            lines = [cells for cells in csv.reader(f) if cells]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(
-            f"cannot read training log {str(log)!r} ({error}); expected a CSV"
-        ) from error
-    if len(lines) < 2 or "step" not in lines[0] or len(lines[0]) < 2:
+    rows = read_log(log)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if len(names) < 2:
         raise UserError(
             f"training log {str(log)!r} has no curves; expected a header with 'step' "
             "and a metric, and at least one row"
         )
     columns = {}
-    for i, name in enumerate(lines[0]):
-        try:
-            cells = [line[i] for line in lines[1:]]
+    for name in names:
+        cells = [row.get(name) for row in rows]
+        with contextlib.suppress(ValueError):  # a column of words
             columns[name] = np.array(
                 [float(cell) if cell else np.nan for cell in cells]
             )
-        except (ValueError, IndexError):
-            if name == "step":
-                raise UserError(
-                    f"training log {str(log)!r} has a 'step' that is not a number"
-                ) from None
     if len(columns) - ("seed" in columns) < 2:
         raise UserError(
             f"training log {str(log)!r} has no numeric metric beside 'step'"

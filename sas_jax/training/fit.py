@@ -7,7 +7,7 @@ size, so a run that was killed and resumed ends with the same bits as one that w
 import functools
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sas_jax import checkpoint, learners
+from sas_jax import config as config_lib
 from sas_jax.data import checks
 from sas_jax.data import spec as spec_lib
 from sas_jax.data.episodes import Episodes
@@ -24,6 +25,7 @@ from sas_jax.experiment import ExperimentConfig, TrainConfig
 from sas_jax.files.places import as_path
 from sas_jax.training import devices, failed_seeds
 from sas_jax.training.curves import Curve
+from sas_jax.training.sinks import open_sinks
 from sas_jax.types import Learner, TrainState
 
 # Fixed batches on which validation losses are computed, so that curves are comparable.
@@ -152,6 +154,7 @@ class _Run(NamedTuple):
     mesh: Any
     progress: Callable | None
     curve: Curve | None
+    on_stage: Callable[[str], None]
 
 
 def fit(
@@ -161,6 +164,8 @@ def fit(
     *,
     make_card: Callable | None = None,
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
+    sinks: Sequence[str] = (),
+    on_stage: Callable[[str], None] | None = None,
 ) -> checkpoint.Checkpoint:
     """Trains, or resumes, the run of `workdir`, and returns its last checkpoint.
 
@@ -174,6 +179,8 @@ def fit(
         dict`, the world-model card. It goes into the last checkpoint once that is
         written; a finished run without one gets one.
       progress: called after each chunk with (step, num_steps, metrics).
+      sinks: where the curves go besides metrics.csv; names of `sinks.SINKS`.
+      on_stage: called with words for what begins: compiling, training, the card.
 
     Raises:
       UserError: settings that do not fit one another, unusable data, a folder of
@@ -215,12 +222,21 @@ def fit(
                 validate=make_validate(learner, mesh),
                 mesh=mesh,
                 progress=progress if first_host else None,
-                curve=_curve(workdir, saved.step, train) if first_host else None,
+                curve=_curve(workdir, saved.step, config, sinks)
+                if first_host
+                else None,
+                on_stage=on_stage or (lambda words: None),
             )
             del data, validation
-            saved = _finish(run, saved)
+            try:
+                saved = _finish(run, saved)
+            finally:
+                if run.curve:
+                    run.curve.close()
             del run
         if make_card and not saved.has_card:
+            if on_stage:
+                on_stage("measuring the card")
             _add_card(writer, make_card, config, spec, saved, held_out, mesh)
     finally:
         writer.close()
@@ -275,10 +291,14 @@ def _initial_states(train: TrainConfig, learner: Learner, sharding: Any) -> Trai
     return init(seeds, limits.astype(np.float32))
 
 
-def _curve(workdir: str | Path, step: int, train: TrainConfig) -> Curve:
+def _curve(
+    workdir: str | Path, step: int, config: ExperimentConfig, names: Sequence[str]
+) -> Curve:
     """The curves of a run that stands at `step`."""
-    path = as_path(workdir) / "metrics.csv"
-    return Curve(path, step, tensorboard=train.tensorboard)
+    folder = as_path(workdir)
+    names = [*names, *(["tensorboard"] if config.train.tensorboard else [])]
+    opened = open_sinks(names, folder, config_lib.to_dict(config))
+    return Curve(folder / "metrics.csv", step, sinks=opened)
 
 
 def _loop(
@@ -296,6 +316,7 @@ def _loop(
         best = jax.tree.map(jnp.copy, states) if best is None else best
     chunk = make_train_chunk(run.config, run.learner, train.chunk, run.mesh)
     started, first_step = time.monotonic(), step
+    run.on_stage("compiling")
     while step < train.num_steps and tracker.learning().any():
         size = min(train.chunk, train.num_steps - step)
         if size < train.chunk:
@@ -304,6 +325,8 @@ def _loop(
         step += size
         metrics, made = jax.device_get((metrics, states.step))
         _report_failures(train, tracker, tracker.note_steps(made, step))
+        if step - size == first_step:
+            run.on_stage("training")
         if run.progress:
             lead = tracker.first_good()
             shown = {k: float(v[lead]) for k, v in metrics.items()}

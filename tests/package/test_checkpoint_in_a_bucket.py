@@ -43,7 +43,7 @@ with bucket.serving() as content:
     writer.close()
     for step in (20, 30):
         path = as_path(URL) / "metrics.csv"
-        Curve(path, step, tensorboard=False).add([{"step": step, "seed": 0, "x": 1}])
+        Curve(path, step).add([{"step": step, "seed": 0, "x": 1}])
     assert content["bucket/runs/pg1/metrics.csv"][0].count(b"\\n") == 3
     try:
         checkpoint.load("gs://bucket/none")

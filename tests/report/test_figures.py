@@ -227,11 +227,11 @@ def test_every_seed_and_threshold_has_a_curve_of_its_own(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("loss\n1\n", "has no curves"),
+        ("loss\n1\n", "no column 'step'"),
         ("step,loss\n", "has no curves"),
-        ("step,loss\nx,1\n", "'step' that is not a number"),
+        ("step,loss\nx,1\n", "step 'x'; expected a whole number"),
         ("step,note\n1,a\n", "no numeric metric"),
-        (None, "cannot read training log"),
+        (None, "cannot be read"),
     ],
 )
 def test_bad_training_logs(tmp_path, text, message):

@@ -175,7 +175,7 @@ def test_card_lines_come_from_the_parts():
     # 1.36 / sqrt(5000) = 0.0192.
     pit = values["transition calibration, distance of PIT from uniform"]
     assert pit.high == pytest.approx(0.01923, abs=1e-4) and pit.mark == "poor"
-    assert values["active latents of 16"].mark == "poor"
+    assert values["active units of 16"].mark == "poor"
     assert values["spread ratio at step 99"].mark == "ok"  # a line of `metrics`
     poor = verdict.poor_lines(card())
     table = card_table.card_table(card())

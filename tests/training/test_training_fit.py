@@ -15,7 +15,7 @@ from sas_jax import checkpoint, learners
 from sas_jax.data import device_rows
 from sas_jax.errors import UserError
 from sas_jax.experiment import TrainConfig
-from sas_jax.learners import sequence
+from sas_jax.learners import longer, sequence
 from sas_jax.training import fit as training_fit
 from sas_jax.types import Learner, TrainState
 from tests.helpers.model_fixtures import make_config, make_episodes, make_spec
@@ -189,6 +189,44 @@ def test_a_killed_run_resumes_bit_for_bit(whole_run, same_programs, tmp_path):
     for row in (*curves[0], *curves[1]):
         del row["steps_per_second"]
     assert curves[0] == curves[1]
+
+
+def test_a_finished_run_can_be_extended(whole_run, same_programs, tmp_path):
+    """With the bits of a run that was meant to be so long from the start."""
+    half = dataclasses.replace(CONFIG.train, num_steps=CONFIG.train.num_steps // 2)
+    half = dataclasses.replace(CONFIG, train=half)
+    training_fit.fit(half, make_episodes(LENGTHS), tmp_path)
+    found = training_fit.fit(CONFIG, make_episodes(LENGTHS), tmp_path)
+    assert found.step == CONFIG.train.num_steps
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        values_of(found.state),
+        values_of(whole_run[1].state),
+    )
+    with pytest.raises(UserError, match="first difference: train.num_steps"):
+        training_fit.fit(half, make_episodes(LENGTHS), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes, run, step, message",
+    [
+        ({"schedule": "cosine"}, {}, 20, "learning rates of train.schedule=cosine"),
+        ({"keep_fractions": (0.5,)}, {}, 20, "train.keep_fractions are shares"),
+        ({}, {}, 7, "step 7 is no multiple of train.chunk"),
+        ({"stop_on": "val_loss"}, {"is_finished": True}, 20, "kept the best states"),
+    ],
+)
+def test_a_run_that_would_have_been_another_is_not_extended(
+    changes, run, step, message
+):
+    old = dataclasses.replace(
+        CONFIG, train=dataclasses.replace(CONFIG.train, **changes)
+    )
+    new = dataclasses.replace(old, train=dataclasses.replace(old.train, num_steps=900))
+    with pytest.raises(UserError, match=f"cannot go on to 900: .*{message}"):
+        longer.is_longer(new, old, step, run, "runs/x")
+    assert not longer.is_longer(old, new, step, run, "runs/x")
+    assert not longer.is_longer(old, old, step, run, "runs/x")
 
 
 def test_a_loss_that_is_not_finite_names_seed_and_step(
