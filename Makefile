@@ -5,7 +5,9 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 # Named after the folder: a moved or copied checkout is set up anew.
 STAMP := $(VENV)/.ready-$(shell pwd | cksum | cut -d' ' -f1)
-SETUP = PYTHON="$(PYTHON)" sh scripts/setup.sh --stamp $(STAMP)
+# EXTRA=cuda or EXTRA=tpu adds JAX for that machine; it stays until .venv is removed.
+EXTRA ?=
+SETUP = PYTHON="$(PYTHON)" sh scripts/setup.sh --stamp $(STAMP) --extra "$(EXTRA)"
 TEST_FLAGS ?=
 # Test files run in this many processes; a file's fixtures stay in one.
 TEST_WORKERS ?= 2
@@ -22,7 +24,8 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
 		while IFS='|' read -r name text; do printf '%-15s %s\n' "$$name" "$$text"; done
 
-setup: $(STAMP) ## create or update .venv from requirements/lock.txt
+setup: $(STAMP) ## create or update .venv from requirements/lock.txt (EXTRA=cuda or tpu)
+	@test -z "$(EXTRA)" || $(SETUP)
 	@echo "ready: $(RUN)"
 
 test: $(STAMP) ## run the tests (TEST_FLAGS="-k cache" passes flags to pytest)

@@ -93,6 +93,16 @@ _IMPORT = flags.DEFINE_list(
 _format_warning = warnings.formatwarning
 
 
+def _show(message, category, filename, lineno, file=None, line=None) -> None:
+    """A warning on a line of its own, whatever bars are being drawn."""
+    text = warnings.formatwarning(message, category, filename, lineno, line)
+    bars = sys.modules.get("tqdm")
+    if bars is None or file is not None:
+        print(text, end="", file=file or sys.stderr)
+    else:
+        bars.tqdm.write(text, file=sys.stderr, end="")
+
+
 def _parse(argv: list[str]) -> list[str]:
     """Parses flags as absl does, with errors in our form."""
     _print_anything()
@@ -183,7 +193,7 @@ def run(main: Callable[[list[str]], object], *, resumes: bool = False) -> None:
     def guarded(argv):
         # JAX tells at level INFO of every accelerator that is not there.
         logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
-        warnings.formatwarning = _one_line
+        warnings.formatwarning, warnings.showwarning = _one_line, _show
         if len(argv) > 1:
             _fail(f"unexpected argument {argv[1]!r}; use --flag=value")
         try:

@@ -1,11 +1,14 @@
 """What long runs show while they last, and training when it ends."""
 
+import sys
 import time
 
 from tqdm import tqdm
 
 from sas_jax.progress import Progress
 
+# Seconds that nobody expects who has only started a command.
+_LONG = 3600.0
 # No estimate of tqdm's own: it would count compilation into the speed.
 _FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 
@@ -31,6 +34,7 @@ def progress_bar(description: str, *, is_shown: bool = True):
         disable=not is_shown,
         bar_format=_FORMAT,
     )
+    told: list[float] = []
     since: list[tuple[float, int]] = []  # when the first chunk was done, and its step
 
     def say(words):
@@ -46,7 +50,17 @@ def progress_bar(description: str, *, is_shown: bool = True):
             since.append((now, step))
         elif step > since[0][1]:
             pace = (now - since[0][0]) / (step - since[0][1])
-            shown.append(left((num_steps - step) * pace))
+            ahead = (num_steps - step) * pace
+            shown.append(left(ahead))
+            if ahead > _LONG and not told:
+                told.append(ahead)
+                bar.write(
+                    f"note: about {ahead / 3600:.1f} hours are left at {1 / pace:.1f} "
+                    "steps/s; fewer steps (--set=train.num_steps=...) or a smaller "
+                    "model (--set=model.decoder.width=64) end sooner; a run that is "
+                    "stopped goes on with the same command",
+                    file=sys.stderr,
+                )
         bar.set_postfix_str(", ".join(shown), refresh=False)
         bar.update(step - bar.n)
 

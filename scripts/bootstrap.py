@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,10 @@ MIN_FREE_BYTES = 1_500_000_000
 MIN_UV = (0, 5)
 # `pip --python`, with which pip serves an environment that has no pip of its own.
 MIN_PIP = (22, 3)
+
+# What can be added to the locked packages: extras of JAX at its locked version. Their
+# own packages are not in the lock, as they are of one kind of machine.
+EXTRAS = {"cuda": "cuda12", "tpu": "tpu"}
 
 # What an installer says on stderr or stdout that shows where it has got to.
 PROGRESS = ("Downloading", "Downloaded", "Prepared", "Installed", "Installing")
@@ -176,8 +181,11 @@ def venv_python_version() -> tuple[int, ...]:
     return version_of([VENV / "bin/python"], "Python")
 
 
-def install(uv: Path | None) -> None:
-    """Fills .venv from the lock, creating it where there is none; then adds sas_jax."""
+def install(uv: Path | None, extra: str = "") -> None:
+    """Fills .venv from the lock, creating it where there is none; then adds sas_jax.
+
+    extra: of `EXTRAS`, added at last; "" adds none.
+    """
     python = VENV / "bin/python"
     fresh = not venv_python_version()
     if fresh:
@@ -198,6 +206,28 @@ def install(uv: Path | None) -> None:
         **env,
     )  # fmt: skip
     run([*command, "--no-deps", "--no-build-isolation", "-e", ROOT], **env)
+    if extra:
+        run([*command, extra_requirement(extra)], **env)
+
+
+def extra_requirement(extra: str) -> str:
+    """JAX with an extra, at the version that the lock has, e.g. jax[cuda12]==0.10.2."""
+    lock = (REQUIREMENTS / "lock.txt").read_text()
+    (version,) = re.findall(r"^jax==(\S+)", lock, re.M)
+    return f"jax[{EXTRAS[extra]}]=={version}"
+
+
+def chosen_extra(given: str) -> str:
+    """What was asked for now, else what the environment was set up with; "" for none.
+
+    Raises:
+        SetupError: no such extra.
+    """
+    if given and given not in EXTRAS:
+        raise SetupError(f"EXTRA={given}; expected one of {', '.join(EXTRAS)}")
+    with contextlib.suppress(OSError):
+        return given or (VENV / ".extra").read_text().strip()
+    return given
 
 
 def uv_index() -> dict[str, str]:
@@ -208,18 +238,22 @@ def uv_index() -> dict[str, str]:
     return {"UV_DEFAULT_INDEX": url} if url else {}
 
 
-def digest() -> str:
-    """Returns a hash of what .venv depends on: lock, metadata, place and machine."""
-    parts = hashlib.sha256(f"{ROOT} {platform.machine()}".encode())
+def digest(extra: str = "") -> str:
+    """A hash of what .venv depends on: lock, metadata, place, machine and extra."""
+    parts = hashlib.sha256(f"{ROOT} {platform.machine()}{extra}".encode())
     for path in (REQUIREMENTS / "lock.txt", ROOT / "pyproject.toml"):
         parts.update(path.read_bytes())
     return parts.hexdigest()
 
 
-def set_up(stamp: Path) -> None:
-    """Makes .venv match the lock and touches `stamp`; does nothing where it does."""
+def set_up(stamp: Path, extra: str = "") -> None:
+    """Makes .venv match the lock and touches `stamp`; does nothing where it does.
+
+    extra: of `EXTRAS`; "" keeps what is there.
+    """
+    extra = chosen_extra(extra)
     if stamp.exists() and not INSTALLING.exists() and venv_python_version():
-        if stamp.read_text() == digest():
+        if stamp.read_text() == digest(extra):
             stamp.touch()
             return
     started = time.monotonic()
@@ -238,11 +272,13 @@ def set_up(stamp: Path) -> None:
     uv = find_uv()
     INSTALLING.touch()
     try:
-        install(uv)
+        install(uv, extra)
     except NetworkError:
         INSTALLING.unlink()  # .venv is as it was
         raise
-    stamp.write_text(digest())
+    stamp.write_text(digest(extra))
+    if extra:
+        (VENV / ".extra").write_text(extra)
     INSTALLING.unlink()
     print(f"set up in {time.monotonic() - started:.0f} s", flush=True)
 
@@ -251,7 +287,9 @@ def main() -> int:
     """Parses the command line and sets up; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stamp", type=Path, default=VENV / ".ready")
-    stamp = parser.parse_args().stamp.absolute()
+    parser.add_argument("--extra", default="", help=f"one of {', '.join(EXTRAS)}")
+    arguments = parser.parse_args()
+    stamp = arguments.stamp.absolute()
     try:
         if not (3, 11) <= sys.version_info[:2] <= (3, 12):
             raise SetupError(
@@ -261,7 +299,7 @@ def main() -> int:
         with open(WORK / "lock", "w") as lock:
             # `make test` and `make demo` at once: the second waits for the first.
             fcntl.flock(lock, fcntl.LOCK_EX)
-            set_up(stamp)
+            set_up(stamp, arguments.extra)
     except SetupError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -56,8 +56,22 @@ def test_training_is_estimated_without_its_compilation(monkeypatch):
         assert "20/110" in written.getvalue() and "loss=0.500, 0:09 left" in (
             written.getvalue()
         )
+        assert "hours" not in written.getvalue()
         say("measuring the card")
         assert "measuring the card" in written.getvalue()
+
+
+def test_a_training_of_hours_is_told_once(monkeypatch, capsys):
+    clock = [0.0]
+    shown(monkeypatch, clock)
+    bar, show, _ = bars.progress_bar("train")
+    with bar:
+        for step in range(10, 50, 10):
+            clock[0] += 10.0
+            show(step, 100_000, {})
+    assert (
+        capsys.readouterr().err.count("about 27.8 hours are left at 1.0 steps/s") == 1
+    )
 
 
 def test_evaluation_is_estimated_from_alignment_and_acting(monkeypatch):
@@ -81,3 +95,22 @@ def test_evaluation_is_estimated_from_alignment_and_acting(monkeypatch):
         bar.refresh()
         # 500 steps at 0.1 s, and the alignment of as many: 40 s for 2 blocks of 750.
         assert "acting, 1:03 left" in written.getvalue()
+
+
+def test_warnings_stand_on_lines_of_their_own(monkeypatch, capsys):
+    import sys
+    import warnings
+
+    from experiments import cli
+    from sas_jax.data.dsrl import DataWarning
+
+    monkeypatch.setattr(warnings, "formatwarning", cli._one_line)
+    monkeypatch.setattr(warnings, "showwarning", cli._show)
+    with bars.tqdm(total=5, desc="train", file=sys.stderr, mininterval=0) as bar:
+        bar.update(2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("two-costs: twice", DataWarning, stacklevel=1)
+        bar.update(3)
+    pieces = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    assert "warning: two-costs: twice" in [piece.strip() for piece in pieces]

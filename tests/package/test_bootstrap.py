@@ -176,7 +176,7 @@ class Installer:
         self.error: BaseException | None = None
         self.found: list[list[str]] = []  # what lay in .venv at each call
 
-    def __call__(self, uv):
+    def __call__(self, uv, extra=""):
         venv = self.root / ".venv"
         self.found.append(sorted(path.name for path in venv.glob("call*")))
         (venv / "bin").mkdir(parents=True, exist_ok=True)
@@ -278,3 +278,29 @@ def test_make_lists_its_targets():
     assert done.returncode == 0
     for target in ("setup", "test", "demo", "lint", "lock", "clean"):
         assert f"make {target} " in done.stdout
+
+
+def test_an_extra_is_jax_at_its_locked_version(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(bootstrap, "VENV", tmp_path)
+    monkeypatch.setattr(bootstrap, "venv_python_version", lambda: (3, 11))
+    monkeypatch.setattr(bootstrap, "run", lambda command, **_: commands.append(command))
+    monkeypatch.setattr(bootstrap, "uv_index", dict)
+    bootstrap.install(Path("uv"), "cuda")
+    lock = (ROOT / "requirements/lock.txt").read_text()
+    last = str(commands[-1][-1])
+    assert last.startswith("jax[cuda12]==")
+    assert f"\n{last.replace('[cuda12]', '')} " in lock
+    bootstrap.install(Path("uv"))
+    assert commands[-1][-1] == bootstrap.ROOT
+
+
+def test_an_extra_stays_until_another_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(bootstrap, "VENV", tmp_path)
+    assert bootstrap.chosen_extra("") == ""
+    (tmp_path / ".extra").write_text("tpu")
+    assert bootstrap.chosen_extra("") == "tpu"
+    assert bootstrap.chosen_extra("cuda") == "cuda"
+    assert bootstrap.digest("tpu") != bootstrap.digest()
+    with pytest.raises(bootstrap.SetupError, match="EXTRA=gpu; expected one of cuda"):
+        bootstrap.chosen_extra("gpu")
