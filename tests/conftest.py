@@ -4,10 +4,7 @@ Tests run on the CPU, and arrays of different rank never broadcast silently. Tes
 need several devices start a subprocess that sees more of them.
 """
 
-import atexit
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from tests.helpers import xla_flags
@@ -20,12 +17,13 @@ if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":
 os.environ.setdefault("MPLBACKEND", "agg")
 
 # What one test has compiled, another one and its subprocesses need not compile again.
-# All processes of one run share the folder.
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    _CACHE = tempfile.mkdtemp(prefix="sas_jax_tests_")
-    atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+# Nor need the next run: JAX knows a program by all that it depends on. `make clean`
+# removes the folder, which never grows beyond this many bytes.
+_CACHE = Path(__file__).resolve().parents[1] / ".cache" / "tests"
+if os.access(_CACHE.parents[1], os.W_OK):
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE)
+    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(500 * 1024**2)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 # More than ten seconds of CPU each, the costliest first. Begun last, one of them would
 # keep a process busy while the other has nothing left to do.

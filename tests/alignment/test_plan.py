@@ -30,6 +30,11 @@ def start(count, obs=(0.0, 0.0)):
 
 def imagined(config, count=3, plan=None):
     plan = plan or plan_lib.empty(count, config, corridor.OBS, corridor.ACTIONS)
+    return _imagined(plan, config, count)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _imagined(plan, config, count):
     keys = jax.random.split(jax.random.key(1), count)
     return plan_lib.imagine_candidates(
         corridor.MODEL, corridor.VARIABLES, keys, start(count), None, plan, config

@@ -11,6 +11,7 @@ import pytest
 
 from experiments.benchmarks.child import Child
 from sas_jax.errors import UserError
+from tests.helpers import entry_points
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = [
@@ -149,6 +150,6 @@ FLAGS = [
     [FLAGS[0], *(pytest.param(*x, marks=pytest.mark.slow) for x in FLAGS[1:])],
 )
 def test_bad_flags_are_one_line(name, flag, culprit):
-    done = run(name, flag)
+    done = entry_points.run(f"benchmarks.{name}", flag)
     assert done.returncode == 2
     assert culprit in done.stderr and done.stderr.count("\n") == 1

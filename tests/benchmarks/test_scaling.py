@@ -15,6 +15,7 @@ from sas_jax.alignment.imagination import imagine
 from sas_jax.gaussian import split_keys
 from sas_jax.learners import sequence
 from tests.benchmarks.test_benchmarks import ROOT, SMALL
+from tests.helpers import entry_points
 from tests.helpers.model_fixtures import make_config
 
 
@@ -129,7 +130,7 @@ def test_growth_and_figure(tmp_path):
 
 
 def test_bad_base_is_one_line():
-    done = _run("--base=5,5")
+    done = entry_points.run("benchmarks.scaling", "--base=5,5")
     assert done.returncode == 2
     assert "--base" in done.stderr and done.stderr.count("\n") == 1
 

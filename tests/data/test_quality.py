@@ -12,6 +12,7 @@ import pytest
 from sas_jax.data import dsrl, quality
 from sas_jax.report import data_page
 from tests.helpers.dsrl_samples import make_sound as make
+from tests.helpers.entry_points import run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -99,20 +100,12 @@ def test_bars_of_costs_near_zero_can_be_seen():
 
 def test_the_command(tmp_path):
     dsrl.write(tmp_path / "a.hdf5", make(costs=np.zeros(300, np.float32)))
-    command = [sys.executable, "-m", "experiments.inspect"]
-    done = subprocess.run(
-        [*command, f"--data={tmp_path}/a.hdf5", f"--out={tmp_path}/page"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run("inspect", f"--data={tmp_path}/a.hdf5", f"--out={tmp_path}/page")
+    assert done.returncode == 0, done.stderr
     assert "warning: all-episodes-safe: the largest cost" in done.stdout
     assert f"data: {tmp_path}/a.hdf5: 6 episodes of PointGoal1" in done.stdout
     assert (tmp_path / "page/index.md").is_file()
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = run("inspect")
     assert done.returncode == 2 and "--data is missing" in done.stderr
 
 

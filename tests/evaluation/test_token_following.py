@@ -2,10 +2,7 @@
 
 import dataclasses
 import math
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +19,7 @@ from sas_jax.evaluation.token_following import TokenConfig, follow_tokens
 from sas_jax.report import tokens
 from sas_jax.types import Policy
 from tests.evaluation.test_evaluate import make_checkpoint
+from tests.helpers.entry_points import run
 
 STEPS = 5
 
@@ -240,18 +238,8 @@ def test_bad_settings_are_one_line(settings, message):
 
 
 def test_the_entry_point_refuses_settings_of_the_training():
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "experiments.follow_tokens",
-            "--checkpoint=runs/absent",
-            "--set=train.seed=1",
-        ],
-        cwd=Path(__file__).resolve().parents[2],
-        capture_output=True,
-        text=True,
-    )
+    flags = ("--checkpoint=runs/absent", "--set=train.seed=1")
+    done = run("follow_tokens", *flags)
     assert done.returncode == 2
     assert done.stderr == (
         "error: --set=train.seed=1: only sas.* can change after training\n"

@@ -1,7 +1,5 @@
 """Every entry point as a user starts it: a smoke run of two steps."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,11 +7,12 @@ import pytest
 from experiments.benchmarks import model_cases
 from sas_jax import learners
 from sas_jax.files import results
+from tests.helpers.entry_points import run
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = (
     "--set=model.decoder.width=16",
-    "--set=model.decoder.depth=2",
+    "--set=model.decoder.depth=1",
+    "--set=model.decoder.context=8",
     "--set=model.vae_hidden=16",
     "--set=model.latent_dim=4",
     "--set=model.marginal_latent_dim=4",
@@ -24,15 +23,12 @@ TINY = (
 )
 
 
-def run(name: str, *flags: str) -> subprocess.CompletedProcess:
-    """Runs `python -m experiments.NAME FLAGS` in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", f"experiments.{name}", *map(str, flags)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+DEMO = (
+    "--variants=none,sas",
+    "--set=sas.horizon=8",
+    "--set=sas.num_first=2",
+    "--set=sas.num_second=2",
+)
 
 
 def succeeds(name: str, *flags: str) -> str:
@@ -52,7 +48,7 @@ def demo(tmp_path_factory) -> Path:
         "--episodes=3",
         "--steps=2",
         "--layouts=2",
-        "--set=sas.horizon=8",
+        *DEMO,
         *TINY,
     )
     assert str(folder / "report.md") in out.splitlines()[-1]
@@ -71,8 +67,8 @@ def test_demo_writes_its_page_and_every_picture(demo):
 
 def test_demo_rows_cover_variants_and_thresholds(demo):
     rows = results.read_results(demo / "results.csv")
-    assert len(rows) == 3 * 3 * 2
-    assert {row.variant for row in rows} == {"none", "rand", "sas"}
+    assert len(rows) == 2 * 3 * 2
+    assert {row.variant for row in rows} == {"none", "sas"}
     assert all(row.length == 1000 for row in rows)
     assert all((row.prompt_start >= 0) == (row.variant != "none") for row in rows)
 
@@ -86,7 +82,7 @@ def test_demo_run_again_repeats_nothing(demo):
         "--episodes=3",
         "--steps=2",
         "--layouts=2",
-        "--set=sas.horizon=8",
+        *DEMO,
         *TINY,
     )
     assert (demo / "results.csv").read_bytes() == before

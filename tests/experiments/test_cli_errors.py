@@ -1,8 +1,11 @@
 """What a user sees who starts an entry point with bad input."""
 
+import subprocess
+import sys
+
 import pytest
 
-from tests.experiments.test_cli import run
+from tests.helpers.entry_points import ROOT, run
 
 
 @pytest.mark.parametrize(
@@ -25,3 +28,12 @@ def test_bad_input_is_one_line_and_status_2(name, flags, culprit, tmp_path):
     assert len(lines) == 1 and culprit in lines[0]
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_process_of_its_own_says_the_same():
+    flags = ["-m", "experiments.train", "--nosuchflag=1"]
+    done = subprocess.run([sys.executable, *flags], cwd=ROOT, capture_output=True)
+    forked = run("train", "--nosuchflag=1")
+    assert done.returncode == forked.returncode == 2
+    assert done.stderr.decode() == forked.stderr
+    assert done.stdout.decode() == forked.stdout == ""

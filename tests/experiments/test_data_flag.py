@@ -1,16 +1,12 @@
 """--data says the task: a contradiction is one line at every entry point."""
 
-import json
-import subprocess
-import sys
-
 import pytest
 
 from sas_jax.data import dsrl
 from sas_jax.files import results
 from tests.data.test_row_order import shuffled
-from tests.experiments.test_cli import ROOT
 from tests.helpers.dsrl_samples import as_dsrl, make, save
+from tests.helpers.entry_points import run
 from tests.helpers.report_samples import make_row
 
 OTHER = "expected data of PointGoal1, but these are of PointGoal2 by its attribute"
@@ -27,19 +23,6 @@ CALLS = {
 }
 
 
-def start_all(calls, folder):
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.helpers.entry_points", json.dumps(calls)],
-        cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "HOME": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
     """What every entry point says to data of PointGoal2, and to shuffled rows."""
@@ -47,12 +30,14 @@ def said(tmp_path_factory):
     save(folder / "two.hdf5", as_dsrl(make()), task="PointGoal2")
     save(folder / "odd.hdf5", shuffled(as_dsrl(make(lengths=(25, 25)))))
     results.write_results(folder / "r.csv", [make_row()])
-    calls = [[name, ["--data=two.hdf5", *flags]] for name, (flags, _) in CALLS.items()]
-    calls += [[name, ["--data=odd.hdf5", *flags]] for name, (flags, _) in CALLS.items()]
-    answers = start_all(calls, folder)
+    answers = {}
+    for name, (flags, _) in CALLS.items():
+        for data in ("two", "odd"):
+            given = (f"--data={data}.hdf5", *flags)
+            done = run(name, *given, cwd=folder, any_checkpoint=True)
+            answers[name, data] = done.returncode, done.stderr
     assert not (folder / "w").exists()
-    names = [(name, "two") for name in CALLS] + [(name, "odd") for name in CALLS]
-    return dict(zip(names, answers, strict=True))
+    return answers
 
 
 @pytest.mark.parametrize("name", CALLS)

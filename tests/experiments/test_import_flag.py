@@ -6,7 +6,7 @@ import sys
 
 from sas_jax.data import dsrl
 from sas_jax.envs import tasks
-from tests.experiments.test_cli import ROOT
+from tests.helpers.entry_points import ROOT
 
 MY_TASKS = """
 import sas_jax

@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 
 from experiments import cli
-from tests.experiments.test_cli import ROOT
+from tests.helpers.entry_points import ROOT
 
 SCRIPT = """
 import sys

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.entry_points import run
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -20,7 +22,7 @@ def reproduce(*arguments, timeout=120):
 
 
 def test_missing_data_is_one_line():
-    done = reproduce("--figure=bound", "--checkpoint=nowhere")
+    done = run("reproduce", "--figure=bound", "--checkpoint=nowhere")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: --data is missing")
     assert "Traceback" not in done.stderr

@@ -27,10 +27,14 @@ def test_replay_of_an_imagination_finds_its_own_probabilities():
     first = np.random.default_rng(0).normal(size=(24, spec.obs_dim)).astype(np.float32)
     first[:, 4] = 7.0  # a constant column
     tokens = jnp.full(24, 5.0), jnp.zeros(24)
-    state = model.start(variables, keys, jnp.asarray(first), *tokens, model.context)
-    out, _ = jax.jit(
-        lambda: imagine(model.step, variables, keys, state, None, horizon=12)
-    )()
+
+    @jax.jit
+    def imagined():
+        given = (variables, keys, jnp.asarray(first), *tokens, model.context)
+        state = model.start(*given)
+        return imagine(model.step, variables, keys, state, None, horizon=12)
+
+    out, _ = imagined()
     steps = Steps(
         out.obs,
         out.action,
