@@ -11,7 +11,8 @@ from experiments import settings_flag
 from sas_jax import learners, setting_names
 from sas_jax.config import to_dict
 from sas_jax.errors import UserError
-from tests.experiments.test_cli import ROOT, run, succeeds
+from tests.experiments.test_cli import succeeds
+from tests.helpers.entry_points import ROOT, run
 
 NAMES = sorted(
     path.stem
