@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.benchmarks.model_cases import make_spec as case_spec
 from sas_jax import learners
 from sas_jax.learners import cpq
-from sas_jax.types import TransitionBatch
+from sas_jax.types import TimeStep, TransitionBatch
 from tests.helpers import oracle_nets
 from tests.helpers.model_fixtures import make_spec
 
@@ -143,3 +144,21 @@ def test_targets_follow_and_alpha_climbs_while_the_penalty_is_short():
     short = 1.5 * theta - metrics["cost_off_data"]
     np.testing.assert_allclose(new.extra["log_alpha"], 1e-4 * short, rtol=1e-4)
     assert short > 0 and int(new.step) == 1
+
+
+def test_the_actor_is_kept_from_groups_of_observations():
+    """Its actions do not change with them; others do matter."""
+    config = make_config(policy_blind=("accelerometer", "gyro"))
+    spec = case_spec(config)
+    learner = cpq.make_learner(config, spec)
+    state = jax.eval_shape(learner.init, jax.random.key(0), jnp.float32(LIMIT))
+    actor = oracle_nets.lively(state.params["actor"])
+    policy = learners.get("cpq").make_policy(config, spec, variants=("none",))
+    # Each row has one observation of its own.
+    zeros = jnp.zeros(spec.obs_dim + 1)
+    obs = jnp.concatenate([jnp.zeros((1, spec.obs_dim)), jnp.eye(spec.obs_dim)])
+    ts = TimeStep(obs, zeros, zeros, zeros > 0)
+    action, _ = jax.jit(policy.act)({"params": {"actor": actor}}, (), ts, None)
+    moved = np.any(np.asarray(action[1:] != action[:1]), axis=1)
+    hidden = np.r_[0:3, 6:9]  # as in the task's observations
+    assert not moved[hidden].any() and np.delete(moved, hidden).all()

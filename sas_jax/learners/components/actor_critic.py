@@ -48,7 +48,8 @@ class ActorCriticConfig:
     target_rate: share of the parameters that a step gives to the target networks.
     actor_rate: the actor's learning rate; `train.learning_rate` is all others'.
     reward_scale: factor of the rewards. policy_blind: groups of observations that the
-    policy does not see, as in the world model; see `experiment.action_sensors`.
+    actor does not see (critics do), as in the world model; see
+    `experiment.action_sensors`.
     """
 
     hidden: tuple[int, ...] = (256, 256)
