@@ -308,8 +308,9 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
 
 def test_ctrl_c_is_one_line_and_keeps_what_is_done(tmp_path):
     out = tmp_path / "a.hdf5"
+    # More episodes than can be done before the first one is noticed.
     process = subprocess.Popen(
-        command(out, "--workers=2"),
+        command(out, "--workers=2", "--episodes=1000"),
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,

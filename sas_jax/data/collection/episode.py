@@ -3,6 +3,7 @@
 import os
 import pathlib
 import zipfile
+from collections.abc import Callable
 
 import numpy as np
 
@@ -13,10 +14,13 @@ from sas_jax.data.collection.plan import Plan
 _ARRAYS = ("observations", "actions", "rewards", "costs", "terminated")
 
 
-def record(env, plan: Plan, episode: int) -> dict[str, np.ndarray]:
+def record(
+    env, plan: Plan, episode: int, *, on_step: Callable[[], None] = lambda: None
+) -> dict[str, np.ndarray]:
     """Runs one episode.
 
-    env: of the plan's task, in the world that the plan has for the episode.
+    env: of the plan's task, in the world that the plan has for the episode. on_step:
+    called before every action.
 
     Returns:
       observations `[T + 1, O]`, actions `[T, A]`, rewards `[T]`, costs `[T]` (float32)
@@ -30,6 +34,7 @@ def record(env, plan: Plan, episode: int) -> dict[str, np.ndarray]:
         act = behaviours_dials.start(env, plan.task, dials, plan.seed, episode)
     observations, actions, rewards, costs = [observation], [], [], []
     while True:
+        on_step()
         action = act(observation)
         observation, reward, cost, terminated, truncated = env.step(action)
         observations.append(observation)

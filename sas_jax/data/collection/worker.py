@@ -1,13 +1,15 @@
 """The process that records episodes for `data.collect`. Numpy and a simulator, no JAX.
 
 Started by path, ``python worker.py '<json>'``. It records the episodes whose numbers it
-is sent, until its pipe closes or its parent is gone.
+is sent, until its pipe closes or its parent is gone. On the way it tells that it gets
+on, so that a long episode is not taken for a hanging worker.
 """
 
 import json
 import pathlib
 import signal
 import sys
+import time
 
 
 def serve(config: dict) -> None:
@@ -15,7 +17,7 @@ def serve(config: dict) -> None:
 
     config: the plan's fields, what `make.registration` said of its task, modules and
     folders to import, the folder of parts, the descriptors commands and
-    replies, and the parent's process id.
+    replies, the parent's process id, and the seconds after which it is told of a step.
     """
     from sas_jax.data.collection import episode as episodes
     from sas_jax.data.collection.plan import Plan
@@ -49,9 +51,18 @@ def serve(config: dict) -> None:
             envs[world] = make(plan.task, shift=world)
         return envs[world]
 
+    said = time.monotonic()
+
+    def beat():
+        nonlocal said
+        if time.monotonic() - said > config["beat"]:
+            said = time.monotonic()
+            shared.send(replies, shared.BEAT)
+
     def record(number):
         env = env_in(plan.world(number))
-        episodes.write_part(parts, number, episodes.record(env, plan, number))
+        arrays = episodes.record(env, plan, number, on_step=beat)
+        episodes.write_part(parts, number, arrays)
 
     def begin():
         nonlocal plan

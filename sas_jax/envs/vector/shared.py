@@ -20,7 +20,7 @@ _HEADER = struct.Struct("<cI")
 _ALIGNMENT = 64  # a cache line
 _ORPHAN_CHECK_SECONDS = 1.0
 
-READY, OK, FAILED = b"R", b"K", b"E"  # worker -> parent
+READY, OK, FAILED, BEAT = b"R", b"K", b"E", b"B"  # worker -> parent
 RESET, STEP, REPLAY, LAYOUT = b"r", b"s", b"p", b"l"  # parent -> worker
 
 
