@@ -4,7 +4,7 @@ Shape letters used in all docstrings: `B` batch, `N` first-loop candidates, `M`
 second-loop candidates, `P` parallel trajectories (any of them), `T` time steps, `W` row
 length in steps, `K` context in steps, `L` prompt length in steps, `O` observation size,
 `A` action size, `D` model width, `H` attention heads, `h` head size, `E` episodes, `S`
-steps of a data set.
+steps of a data set, `R` rows of any table, `U` lanes of a training.
 """
 
 from collections.abc import Callable

@@ -116,48 +116,57 @@ def measure(
         samples = common.interleave(peaks | children, repeats, "training")
     rows = []
     for name, config in configs.items():
-        process = children[name]
-        facts = process.facts
-        seeds, train = config.train.num_seeds, config.train
-        parts = flops.training_step(
-            config,
-            facts["obs_dim"],
-            facts["action_dim"],
-            rows=train.batch_rows,
-            length=train.row_length,
-            num_bins=facts["num_bins"],
-        )
-        total, runs = sum(parts.values()), samples[name]
-        count, dtype = steps[name], config.model.decoder.dtype
-        share = common.ratio(samples[dtype], runs, clock)
-        wall = common.spread([1e3 * run.wall / count for run in runs])
-        rows.append(
-            {
-                "case": name,
-                "seeds": seeds,
-                "batch_rows": train.batch_rows,
-                "row_length": train.row_length,
-                "dtype": dtype,
-                "steps": count,
-                "milliseconds": common.spread(
-                    [1e3 * getattr(run, clock) / count for run in runs]
-                ),
-                "wall_milliseconds": wall,
-                "minutes_of_100k_steps": wall["median"] * 100_000 / 60_000,
-                "flops": parts,
-                "model_flops": total,
-                "share_of_peak": share * total * seeds * count / work[dtype],
-                "peak_bytes": process.peak_bytes(),
-                "base_bytes": process.base_bytes,
-                **facts,
-            }
-        )
+        process, dtype = children[name], config.model.decoder.dtype
+        share = common.ratio(samples[dtype], samples[name], clock) / work[dtype]
+        row = _row(config, process.facts, samples[name], steps[name], clock)
+        row["share_of_peak"] = share * row["model_flops"] * row["seeds"] * row["steps"]
+        row["peak_bytes"] = process.peak_bytes()
+        row["base_bytes"] = process.base_bytes
+        rows.append({"case": name} | row)
         process.close()
     rates = {
         dtype: work[dtype] / common.seconds(samples[dtype])[clock]["median"]
         for dtype in work
     }
     return rows + whole, rates
+
+
+def _row(
+    config: ExperimentConfig,
+    facts: dict,
+    runs: list[common.Sample],
+    steps: int,
+    clock: str,
+) -> dict:
+    """What a configuration's row says of itself, of its calls and of their work.
+
+    facts: of `build_steps`. runs: its calls, of `steps` training steps each.
+    """
+    train = config.train
+    parts = flops.training_step(
+        config,
+        facts["obs_dim"],
+        facts["action_dim"],
+        rows=train.batch_rows,
+        length=train.row_length,
+        num_bins=facts["num_bins"],
+    )
+    wall = common.spread([1e3 * run.wall / steps for run in runs])
+    return {
+        "seeds": train.num_seeds,
+        "batch_rows": train.batch_rows,
+        "row_length": train.row_length,
+        "dtype": config.model.decoder.dtype,
+        "steps": steps,
+        "milliseconds": common.spread(
+            [1e3 * getattr(run, clock) / steps for run in runs]
+        ),
+        "wall_milliseconds": wall,
+        "minutes_of_100k_steps": wall["median"] * 100_000 / 60_000,
+        "flops": parts,
+        "model_flops": sum(parts.values()),
+        **facts,
+    }
 
 
 def _measure_fit(name, **kwargs):

@@ -28,7 +28,7 @@ def work_off(
     """What `held` becomes where rows are due. No row due, no work.
 
     Args:
-      function: (index `[S]`, is_real `[S]`, held) -> new rows `[S, ...]`, and `[S]`
+      function: (index `[R]`, is_real `[R]`, held) -> new rows `[R, ...]`, and `[R]`
         bool, which of them are kept. Rows that are not real fill a sub-block up.
       is_due: `[B]` bool. held: pytree, leading axis B.
     """

@@ -13,6 +13,7 @@ were put on a device decide where a call runs, and calls return before they are 
 all devices work at a time.
 """
 
+import operator
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -207,6 +208,27 @@ class BlockRunner:
             for block in carries
         ]
 
+    def _act_all(self, carries, steps):
+        """Actions `[G, D * BLOCK, A]` for steps `[G, D, BLOCK, ...]`.
+
+        carries: `[D][G]`; the new ones take their places.
+        """
+        pending = []
+        for group in range(self.num_groups):
+            for block, held in enumerate(carries):
+                ts = jax.tree.map(operator.itemgetter((group, block)), steps)
+                variables, key = self._shared[block]
+                action, held[group] = self._act(variables, held[group], ts, key)
+                pending.append(action)
+        # Only now: all devices are at work by then.
+        blocks = len(carries)
+        return np.stack(
+            [
+                np.concatenate(pending[group : group + blocks])
+                for group in range(0, len(pending), blocks)
+            ]
+        )
+
     def run(
         self,
         envs: VectorEnv,
@@ -249,26 +271,16 @@ class BlockRunner:
         say("acting" if self._has_acted else "compiling")
         while running.any():
             poses.append(batch.pose)
-            obs, reward = padded(batch.obs), padded(batch.reward)
-            cost, is_first = padded(batch.cost), padded(batch.is_first, bool)
-            is_running = padded(running, bool)
-            pending = []
-            for group, block in np.ndindex(groups, blocks):
-                ts = TimeStep(
-                    obs[group, block],
-                    reward[group, block],
-                    cost[group, block],
-                    is_first[group, block],
-                    is_running[group, block],
-                )
-                variables, key = self._shared[block]
-                action, carries[block][group] = self._act(
-                    variables, carries[block][group], ts, key
-                )
-                pending.append(action)
-            for group in range(groups):
-                found = pending[group * blocks : (group + 1) * blocks]
-                actions[group, :count] = np.concatenate(found)[:count]
+            actions[:, :count] = self._act_all(
+                carries,
+                TimeStep(
+                    padded(batch.obs),
+                    padded(batch.reward),
+                    padded(batch.cost),
+                    padded(batch.is_first, bool),
+                    padded(running, bool),
+                ),
+            )[:, :count]
             batch = envs.step(actions.reshape(envs.num_envs, -1))
             rewards.append(np.where(running, batch.reward, 0.0))
             costs.append(np.where(running, batch.cost, 0.0))

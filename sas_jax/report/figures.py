@@ -201,11 +201,7 @@ def return_cost_figure(
         if dataset_returns is not None:
             dataset_costs = np.asarray(dataset_costs)
             for ax in axes[0]:
-                ax.plot(
-                    dataset_costs, dataset_returns, "o", ms=4, mec="none",
-                    color=style.LIGHT_GREY, alpha=0.8, zorder=1,
-                    label=f"dataset ({len(dataset_costs)} episodes)",
-                )  # fmt: skip
+                _draw_dataset(ax, dataset_costs, dataset_returns)
             hidden += int((dataset_costs > edge).sum())
         box = []
         for variant in variants:
@@ -240,18 +236,28 @@ def return_cost_figure(
         if hidden:
             style.panel_note(everything, f"{hidden} points beyond the right edge")
             everything.texts[-1].set_y(1.06)
-        handles, labels = enlarged.get_legend_handles_labels()
-        if several:
-            for limit, marker in zip(limits, _LIMIT_MARKERS, strict=False):
-                handles.append(
-                    Line2D([], [], ls="", marker=marker, ms=7, color=style.GREY)
-                )
-                labels.append(f"run at κ={limit:g}")
-        figure.legend(handles, labels, loc="outside lower center", ncols=5)
+        _draw_legend(figure, enlarged, limits if several else ())
         return style.save_png(figure, path)
 
 
 _LIMIT_MARKERS = "osD^vP*X"
+
+
+def _draw_dataset(ax, costs, returns):
+    """The training episodes behind everything else."""
+    ax.plot(
+        costs, returns, "o", ms=4, mec="none", color=style.LIGHT_GREY, alpha=0.8,
+        zorder=1, label=f"dataset ({len(costs)} episodes)",
+    )  # fmt: skip
+
+
+def _draw_legend(figure, ax, limits):
+    """What `ax` shows, below the figure, and a marker for each of the thresholds."""
+    handles, labels = ax.get_legend_handles_labels()
+    for limit, marker in zip(limits, _LIMIT_MARKERS, strict=False):
+        handles.append(Line2D([], [], ls="", marker=marker, ms=7, color=style.GREY))
+        labels.append(f"run at κ={limit:g}")
+    figure.legend(handles, labels, loc="outside lower center", ncols=5)
 
 
 def _means_per_limit(rows) -> list[tuple[str, Interval, Interval]]:

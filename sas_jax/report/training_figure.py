@@ -66,7 +66,7 @@ _COLORS = {"training": style.BLUE, "held out": style.VERMILION}
 
 
 def _draw_metric(ax: Axes, step, seeds, lines: dict[str, np.ndarray]) -> None:
-    """One panel. step, seeds: [S]; lines: split -> [S], NaN where not measured."""
+    """One panel. step, seeds: [R]; lines: split -> [R], NaN where not measured."""
     for split, values in lines.items():
         for i, seed in enumerate(np.unique(seeds)):
             keep = (seeds == seed) & np.isfinite(values)

@@ -101,7 +101,7 @@ def mean_interval(
 ) -> Interval:
     """Mean of `values` with a percentile bootstrap interval.
 
-    values: [S] finite numbers. clusters: [S] hashable labels of what is resampled
+    values: [R] finite numbers. clusters: [R] hashable labels of what is resampled
     together (None: every value by itself). The mean weighs every value alike. The
     result does not depend on the order of the values and is reproducible from `seed`.
     Raises `UserError` if there is no value or one is not finite.
@@ -109,7 +109,7 @@ def mean_interval(
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or not values.size:
         raise UserError(
-            f"no values to average; expected a [S] array, got {values.shape}"
+            f"no values to average; expected an array [R], got {values.shape}"
         )
     if not np.isfinite(values).all():
         bad = int(np.flatnonzero(~np.isfinite(values))[0])
@@ -205,7 +205,7 @@ def metric_function(metric: str) -> Callable[[EpisodeResult], float]:
 
 
 def layouts_of(rows: Sequence[EpisodeResult]) -> list[tuple[str, int]]:
-    """[S] the layout each row was played on: what the bootstrap resamples."""
+    """[R] the layout each row was played on: what the bootstrap resamples."""
     return [(row.task, row.episode_seed) for row in rows]
 
 

@@ -24,7 +24,7 @@ def ranks(x) -> np.ndarray:
 def spearman(x, y) -> float:
     """Spearman's rank correlation, ties at their mean rank; NaN where one is constant.
 
-    x, y: `[S]`.
+    x, y: `[R]`.
     """
     x, y = ranks(x), ranks(y)
     if np.ptp(x) == 0 or np.ptp(y) == 0:
@@ -35,7 +35,7 @@ def spearman(x, y) -> float:
 def auc(score, label) -> float:
     """Area under the ROC curve: the chance that a positive's score is the larger one.
 
-    Ties count half. score, label: `[S]`, label 0 or 1. NaN when only one class occurs.
+    Ties count half. score, label: `[R]`, label 0 or 1. NaN when only one class occurs.
     """
     is_positive = np.asarray(label) > 0
     positives = int(is_positive.sum())

@@ -113,20 +113,7 @@ def landscape(
       UserError: a probe of another density, data of other sizes, or a task without
         places.
     """
-    if probe.config.density != DENSITY:
-        raise UserError(
-            f"sas.density: {probe.config.density!r}; expected {DENSITY!r}, a place has "
-            "no history"
-        )
-    if episodes.obs_dim != probe.loaded.spec.obs_dim:
-        raise UserError(
-            f"data of {episodes.task}: observations of size {episodes.obs_dim}; "
-            f"expected {probe.loaded.spec.obs_dim} as in the checkpoint"
-        )
-    if resolution < 2 or num_yaws < 1:
-        raise UserError(
-            f"resolution {resolution}, {num_yaws} directions: expected >= 2 and >= 1"
-        )
+    _check_request(probe, episodes, resolution, num_yaws)
     env = make_env(probe.task.name)
     try:
         env.reset(seed)
@@ -171,6 +158,26 @@ def landscape(
         layout=run.layouts[seed],
         paths=paths,
     )
+
+
+def _check_request(
+    probe: Probe, episodes: Episodes, resolution: int, num_yaws: int
+) -> None:
+    """UserError for what `landscape` cannot look at."""
+    if probe.config.density != DENSITY:
+        raise UserError(
+            f"sas.density: {probe.config.density!r}; expected {DENSITY!r}, a place has "
+            "no history"
+        )
+    if episodes.obs_dim != probe.loaded.spec.obs_dim:
+        raise UserError(
+            f"data of {episodes.task}: observations of size {episodes.obs_dim}; "
+            f"expected {probe.loaded.spec.obs_dim} as in the checkpoint"
+        )
+    if resolution < 2 or num_yaws < 1:
+        raise UserError(
+            f"resolution {resolution}, {num_yaws} directions: expected >= 2 and >= 1"
+        )
 
 
 def path_of(run: Recording, variant: int) -> EpisodePath:

@@ -19,7 +19,7 @@ class Tracker:
     """Failures, and the best validation value, of every lane.
 
     failed: index of the lane -> the step whose loss or gradient was not finite.
-    best, best_step, stale: `[S]` the least value of train.stop_on so far (negated where
+    best, best_step, stale: `[U]` the least value of train.stop_on so far (negated where
       a leading - asks for the largest), its step, and validations since.
     """
 
@@ -46,7 +46,7 @@ class Tracker:
     def note_steps(self, steps: np.ndarray, expected: int) -> list[int]:
         """Notes lanes that stand at an earlier step than `expected`; the new ones.
 
-        steps: `[S]` of the states. A lane's state stays at the last good step, which is
+        steps: `[U]` of the states. A lane's state stays at the last good step, which is
         also the number of the step that failed, counted from 0.
         """
         behind = [int(i) for i in np.flatnonzero(steps < expected)]
@@ -55,7 +55,7 @@ class Tracker:
         return new
 
     def learning(self) -> np.ndarray:
-        """`[S]` bool: neither failed nor out of patience."""
+        """`[U]` bool: neither failed nor out of patience."""
         out = np.ones(len(self._config.lanes), bool)
         out[list(self.failed)] = False
         if self._config.stop_on:
@@ -68,7 +68,7 @@ class Tracker:
         return next(good, 0)
 
     def note_validation(self, metrics: dict[str, np.ndarray], step: int) -> np.ndarray:
-        """Notes a validation, values `[S]`; returns `[S]` bool, lanes at a new best."""
+        """Notes a validation, values `[U]`; returns `[U]` bool, lanes at a new best."""
         name = self._config.stop_on
         value = np.asarray(metrics[plain_name(name)], np.float64)
         value = -value if name.startswith("-") else value
@@ -98,7 +98,7 @@ def check_name(config: TrainConfig, known: list[str]) -> None:
 
 @jax.jit
 def keep_best(improved: jax.Array, states: TrainState, best: TrainState) -> TrainState:
-    """`states` of the lanes that improved (`[S]` bool), `best` of the others."""
+    """`states` of the lanes that improved (`[U]` bool), `best` of the others."""
 
     def pick(new, old):
         return jnp.where(improved.reshape(-1, *(1,) * (new.ndim - 1)), new, old)

@@ -43,7 +43,7 @@ class CardWarning(UserWarning):
 def make_train_chunk(
     config: ExperimentConfig, learner: Learner, num_steps: int, mesh: Any = None
 ) -> Callable:
-    """`(states [S], data) -> (states, mean metrics [S])`, jitted, states donated.
+    """`(states [U], data) -> (states, mean metrics [U])`, jitted, states donated.
 
     S: lanes of `TrainConfig.lanes`. One whose loss or gradient is not finite stands
     still from that step on: its state is the last good one, and `state.step` says
@@ -96,7 +96,7 @@ def make_train_chunk(
 
 
 def make_validate(learner: Learner, mesh: Any = None) -> Callable:
-    """`(states [S], held-out data) -> metrics [S]` on fixed batches."""
+    """`(states [U], held-out data) -> metrics [U]` on fixed batches."""
 
     @functools.partial(jax.jit, out_shardings=devices.whole(mesh))
     def validate(states, data):

@@ -1,6 +1,7 @@
 """The training loss term by term against numpy, and what it must not depend on."""
 
 import dataclasses
+import functools
 import math
 import types
 
@@ -382,3 +383,33 @@ class TestEverywhere(chex.TestCase):
         np.testing.assert_allclose(negative, 0.4 * 0.5 - likelihood, rtol=1e-5)
         np.testing.assert_allclose(elbo, likelihood - 0.5, rtol=1e-5)
         np.testing.assert_array_equal(variance, [9, 9])
+
+
+@functools.cache
+def small_problem():
+    """A model of one narrow layer, and what its loss is where it is jitted."""
+    config = make_config(decoder={"depth": 1, "width": 8, "dropout": 0.0})
+    spec = make_spec()
+    model, variables = make_model(config, spec), make_variables(config, spec)
+
+    def run(params, variances, batch, key):
+        key = jax.random.wrap_key_data(jnp.asarray(key))
+        return losses.loss(model, params, variances, batch, key, WARMUP_STEP)
+
+    given = (*(variables[k] for k in ("params", "variances")), draw_batch(spec))
+    given = (*given, np.uint32([0, 5]))
+    return run, given, jax.device_get(jax.jit(run)(*given))
+
+
+@pytest.mark.slow
+class TestWholeLossEverywhere(chex.TestCase):
+    """The whole loss, its metrics and new variances, wherever and however it runs."""
+
+    @chex.variants(
+        with_jit=True, without_jit=True, with_device=True, without_device=True
+    )
+    def test_the_loss_is_the_jitted_one(self):
+        run, given, expected = small_problem()
+        found = jax.device_get(self.variant(run)(*given))
+        chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
+        assert np.isfinite(found[0]) and len(found[1][1]) > 5

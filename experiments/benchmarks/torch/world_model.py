@@ -160,6 +160,20 @@ class TorchWorldModel(nn.Module):
 
 
 @torch.inference_mode()
+def _empty(count, horizon, obs_dim, action_dim, truncations):
+    """What `imagine` fills in: one entry more of what a step leads to."""
+    sizes = {
+        "obs": (horizon + 1, obs_dim),
+        "action": (horizon, action_dim),
+        "return_to_go": (horizon + 1,),
+        "log_density": (horizon + 1,),
+        "log_prob": (horizon,),
+        "cost": (horizon,),
+        "truncated": (horizon, truncations),
+    }
+    return {name: torch.zeros(count, *size) for name, size in sizes.items()}
+
+
 def imagine(
     model: TorchWorldModel,
     obs: torch.Tensor,
@@ -190,15 +204,7 @@ def imagine(
     def noise(*shape):
         return torch.randn(*shape, generator=generator)
 
-    out = {
-        "obs": torch.zeros(count, horizon + 1, obs.shape[1]),
-        "action": torch.zeros(count, horizon, action_dim),
-        "return_to_go": torch.zeros(count, horizon + 1),
-        "log_density": torch.zeros(count, horizon + 1),
-        "log_prob": torch.zeros(count, horizon),
-        "cost": torch.zeros(count, horizon),
-        "truncated": torch.zeros(count, horizon, truncations),
-    }
+    out = _empty(count, horizon, obs.shape[1], action_dim, truncations)
     out["obs"][:, 0], out["return_to_go"][:, 0] = obs, return_to_go
     first = noise(num_importance, count, config.marginal_latent_dim)
     out["log_density"][:, 0] = model.first_log_density(obs, first)
