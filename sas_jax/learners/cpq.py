@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sas_jax.config import Number
+from sas_jax.config import Many, Number
 from sas_jax.data.spec import DataSpec
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.learners import memoryless
@@ -52,6 +52,7 @@ class CPQConfig(osrl.ConstrainedConfig):
     def rules(self) -> dict[str, Any]:
         """One rule a field."""
         return super().rules() | {
+            "vae_hidden": Many(Number(least=1, whole=True)),
             "vae_beta": Number(above=0),
             "num_draws": Number(least=1, whole=True),
             "ood_share": Number(above=0, below=1),

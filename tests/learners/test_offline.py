@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -275,3 +276,17 @@ def test_what_is_trained_is_what_the_configuration_says(algo):
     for name, number in COUNTS[algo].items():
         # Adam's two moments and its counter.
         assert count(state.opt_state[name]) == 2 * number + 1
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+def test_every_number_of_the_settings_has_a_rule(algo):
+    """Whatever is no number there is named."""
+    kind = learners.get(algo).config_class
+    numbers = {int, float, tuple[int, ...], tuple[float, ...]}
+    hints = typing.get_type_hints(kind).items()
+    names = [name for name, hint in hints if hint in numbers]
+    assert len(names) >= 5
+    for name in names:
+        for value in (np.nan, True, None, "4", (np.nan,)):
+            with pytest.raises(UserError, match=rf"^model\.{name} must "):
+                kind(**{name: value})

@@ -89,7 +89,7 @@ REFUSED = {
             "warmup": (-1, 1.5, None),
             "schedule": ("linear", None),
             "weight_decay": SIZES,
-            "clip_norm": (0.0, *SIZES),
+            "clip_norm": (0.0, -1.0, NAN, INF, "none"),
             "chunk": COUNTS,
             "checkpoint_every": (*COUNTS, 75),  # not a multiple of the chunk
             "keep_checkpoints": COUNTS,

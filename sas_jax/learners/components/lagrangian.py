@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sas_jax.config import Number
+from sas_jax.config import Many, Number
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.learners.components import multipliers, osrl
 from sas_jax.learners.components.critics import at_best, least_and_most
@@ -43,6 +43,7 @@ class LagrangianConfig(osrl.ConstrainedConfig):
     def rules(self) -> dict[str, Any]:
         """One rule a field."""
         return super().rules() | {
+            "vae_hidden": Many(Number(least=1, whole=True)),
             "vae_beta": Number(above=0),
             "num_candidates": Number(least=1, whole=True),
             "mix_weight": Number(least=0, most=1),
