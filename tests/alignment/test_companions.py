@@ -69,7 +69,12 @@ def act_program(*given, **settings):
 
 @pytest.mark.parametrize(
     "variant, sas",
-    [("none", PLAIN), ("none", ALL), ("sas", ALL), ("gate", ALL)],
+    [
+        pytest.param("none", PLAIN, marks=pytest.mark.slow),
+        ("none", ALL),
+        ("sas", ALL),
+        ("gate", ALL),
+    ],
     ids=["none-plain", "none-all", "sas-all", "gate-all"],
 )
 def test_a_variant_acts_in_a_program_of_its_own(variant, sas):

@@ -212,6 +212,7 @@ def test_mean_actions_have_no_noise(runner):
     assert np.abs(actions - sampled).max() > 1e-3
 
 
+@pytest.mark.slow  # `align_batch` in tiles: test_align
 def test_a_policy_that_aligns_in_tiles_chooses_the_same_prompts(runner, result):
     """Up to rounding: its products have other shapes."""
     learner = sequence.make_policy(

@@ -148,7 +148,9 @@ def test_every_family_acts(task):
     np.testing.assert_array_equal(actions, again)
 
 
-@pytest.mark.parametrize("task", ["PointGoal1", "CarGoal1"])
+@pytest.mark.parametrize(
+    "task", ["PointGoal1", pytest.param("CarGoal1", marks=pytest.mark.slow)]
+)
 def test_careful_and_fast_is_the_hard_corner(task):
     """High return at (almost) no cost: what simple behaviours do not reach."""
     env = make_env(task)

@@ -1,4 +1,8 @@
-"""Workers that die, hang, refuse or lose their parent, on real PointGoal1."""
+"""Workers that die, hang, refuse or lose their parent.
+
+Most of them run a toy that starts at once; what must hold of a simulator is also shown
+on PointGoal1.
+"""
 
 import json
 import os
@@ -11,9 +15,12 @@ import time
 import numpy as np
 import pytest
 
+from sas_jax.envs import make as makers
+from sas_jax.envs import tasks
 from sas_jax.envs.vector import pool, process
 from sas_jax.envs.vector.env import VectorEnv
 from sas_jax.envs.vector.pool import WorkerError
+from tests.helpers import toy_suite
 from tests.helpers.vector_runs import (
     ROOT,
     SEEDS,
@@ -24,18 +31,41 @@ from tests.helpers.vector_runs import (
     wait_until_gone,
 )
 
+TOY = "ToyLong"
+REGISTER = (
+    "from sas_jax.envs.make import register_suite\n"
+    "from tests.helpers import toy_suite\n"
+    "register_suite('toys', toy_suite.ENTRY, [toy_suite.long_task()])\n"
+)
 
-@pytest.fixture(scope="module")
-def reference():
+
+@pytest.fixture(scope="module", autouse=True)
+def toy():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(makers, "SUITES", dict(makers.SUITES))
+        patch.setattr(tasks, "TASKS", dict(tasks.TASKS))
+        makers.register_suite("toys", toy_suite.ENTRY, [toy_suite.long_task()])
+        yield
+
+
+def undisturbed(task):
     """40 steps of workers that nothing happens to."""
-    with VectorEnv("PointGoal1", len(SEEDS), num_workers=1) as env:
+    with VectorEnv(task, len(SEEDS), num_workers=1) as env:
         return rollout(env, 40)
 
 
-@pytest.mark.parametrize("victim, delay", [(0, 0.0), (1, 0.0003)])
-def test_killed_worker_changes_no_result(reference, victim, delay):
+@pytest.fixture(scope="module")
+def reference(toy):
+    return undisturbed(TOY)
+
+
+@pytest.mark.parametrize(
+    "task, victim, delay", [(TOY, 0, 0.0), ("PointGoal1", 1, 0.0003)]
+)
+def test_killed_worker_changes_no_result(task, victim, delay):
     """Killed while idle, and (most likely) in the midst of a step."""
-    with VectorEnv("PointGoal1", len(SEEDS), num_workers=2) as env:
+    reference = undisturbed(task)
+    with VectorEnv(task, len(SEEDS), num_workers=2) as env:
         before = env.worker_pids
 
         def kill_once(step):
@@ -52,7 +82,7 @@ def test_killed_worker_changes_no_result(reference, victim, delay):
 
 
 def test_worker_killed_before_a_masked_reset(reference):
-    with VectorEnv("PointGoal1", len(SEEDS), num_workers=1) as env:
+    with VectorEnv(TOY, len(SEEDS), num_workers=1) as env:
         rollout(env, 10)
         os.kill(env.worker_pids[0], signal.SIGKILL)
         batch = env.reset([0, 3, 0, 0], mask=np.array([False, True, False, False]))
@@ -119,12 +149,12 @@ def interpreter(folder, *, on_reset="pass", in_step="pass"):
 
 def test_worker_that_keeps_dying_is_reported_with_task_and_seed(tmp_path):
     python = interpreter(tmp_path, in_step="os._exit(1)")
-    env = VectorEnv("PointGoal1", len(SEEDS), num_workers=2, python=python)
+    env = VectorEnv(TOY, len(SEEDS), num_workers=2, python=python)
     env.reset(SEEDS)
     env.step(actions_at(0))
     env.step(actions_at(1))
     pids = env.worker_pids
-    with pytest.raises(WorkerError, match="task PointGoal1, seed 92") as error:
+    with pytest.raises(WorkerError, match="task ToyLong, seed 92") as error:
         env.step(actions_at(2))
     assert "\n" not in str(error.value)
     assert wait_until_gone(pids)
@@ -140,7 +170,7 @@ def test_hanging_worker_is_replaced_and_changes_no_result(
     tmp_path, reference, impatient
 ):
     python = interpreter(tmp_path, in_step="if is_first(): time.sleep(3600)")
-    with VectorEnv("PointGoal1", len(SEEDS), num_workers=2, python=python) as env:
+    with VectorEnv(TOY, len(SEEDS), num_workers=2, python=python) as env:
         before = env.worker_pids
         assert_same(rollout(env, 10), reference[:11])
         assert (tmp_path / "mark").exists()
@@ -151,7 +181,7 @@ def test_hanging_worker_is_replaced_and_changes_no_result(
 
 def test_worker_that_keeps_hanging_is_reported_with_task_and_seed(tmp_path, impatient):
     python = interpreter(tmp_path, in_step="time.sleep(3600)")
-    env = VectorEnv("PointGoal1", len(SEEDS), num_workers=2, python=python)
+    env = VectorEnv(TOY, len(SEEDS), num_workers=2, python=python)
     env.reset(SEEDS)
     env.step(actions_at(0))
     env.step(actions_at(1))
@@ -167,10 +197,8 @@ def test_worker_that_keeps_hanging_is_reported_with_task_and_seed(tmp_path, impa
 def test_refused_seed_is_reported_and_others_go_on(tmp_path, reference):
     refuse = "assert seed != 13, 'World has starting cost!'"
     python = interpreter(tmp_path, on_reset=refuse)
-    with VectorEnv("PointGoal1", len(SEEDS), num_workers=2, python=python) as env:
-        with pytest.raises(
-            WorkerError, match="task PointGoal1, seed 13.*starting cost"
-        ):
+    with VectorEnv(TOY, len(SEEDS), num_workers=2, python=python) as env:
+        with pytest.raises(WorkerError, match="task ToyLong, seed 13.*starting cost"):
             env.reset([3, 14, 15, 13])
         batch = env.step(actions_at(0))
         assert batch.is_last.all() and not batch.reward.any()
@@ -209,7 +237,7 @@ def test_layout_of_a_slot_survives_its_worker():
 
 
 def test_close_leaves_no_process():
-    env = VectorEnv("PointGoal1", 2, num_workers=2)
+    env = VectorEnv(TOY, 2, num_workers=2)
     pids = env.worker_pids
     assert all(map(is_running, pids))
     env.close()
@@ -223,7 +251,7 @@ def test_close_leaves_no_process():
 def test_no_orphans_however_the_parent_ends(ending):
     script = (
         "import os, sys, json; from sas_jax.envs.vector.env import VectorEnv\n"
-        "env = VectorEnv('PointGoal1', 2, num_workers=2); env.reset([0, 1])\n"
+        f"{REGISTER}env = VectorEnv({TOY!r}, 2, num_workers=2); env.reset([0, 1])\n"
         "print(json.dumps(env.worker_pids), flush=True)\n" + ending
     )
     done = subprocess.run(
@@ -241,7 +269,7 @@ def test_no_orphan_in_the_midst_of_a_step(tmp_path):
     python = interpreter(tmp_path, in_step="time.sleep(3600)")
     script = (
         "import sys, json; from sas_jax.envs.vector.env import VectorEnv\n"
-        f"env = VectorEnv('PointGoal1', 1, num_workers=1, python={python!r})\n"
+        f"{REGISTER}env = VectorEnv({TOY!r}, 1, num_workers=1, python={python!r})\n"
         "env.reset([92]); print(json.dumps(env.worker_pids), flush=True)\n"
         "for _ in range(3): env.step([[0, 0]]); print(flush=True)"
     )
@@ -262,7 +290,7 @@ def test_no_orphan_in_the_midst_of_a_step(tmp_path):
 
 
 def test_interrupt_during_an_exchange_closes_the_workers():
-    env = VectorEnv("PointGoal1", 2, num_workers=2)
+    env = VectorEnv(TOY, 2, num_workers=2)
     pids = env.worker_pids
     env.reset([0, 1])
 

@@ -21,8 +21,16 @@ def task(name="ToyLine", **changes) -> Task:
     return Task(**fields | changes)
 
 
+def long_task() -> Task:
+    """Episodes of a thousand steps; the second of two actions does nothing."""
+    return task("ToyLong", episode_steps=1000, action_dim=2)
+
+
 class ToyEnv:
     """Observation: place, speed, time. Cost where the place is beyond 1."""
+
+    def __init__(self, episode_steps=5):
+        self.episode_steps = episode_steps
 
     def reset(self, seed):
         self.place = float(np.random.default_rng(seed).normal())
@@ -34,7 +42,7 @@ class ToyEnv:
         self.place += self.speed
         self.time += 1
         cost = float(abs(self.place) > 1)
-        return self._look(), self.speed, cost, False, self.time >= 5
+        return self._look(), self.speed, cost, False, self.time >= self.episode_steps
 
     def close(self):
         pass
@@ -55,4 +63,5 @@ class SpoiltEnv(ToyEnv):
 
 def make(task, lean):
     del lean
-    return SpoiltEnv() if task.name == "ToySpoilt" else ToyEnv()
+    kind = SpoiltEnv if task.name == "ToySpoilt" else ToyEnv
+    return kind(task.episode_steps)

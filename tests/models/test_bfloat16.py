@@ -16,12 +16,12 @@ from tests.helpers.model_fixtures import (
     make_variables,
 )
 
-# Relative to 1 + |value|: eight bits of mantissa through two layers.
+# Relative to 1 + |value|: eight bits of mantissa through the layers.
 TOLERANCE = 0.02
 
 
 def case_of(dtype):
-    config = make_config(decoder={"dtype": dtype, "dropout": 0.0})
+    config = make_config(decoder={"depth": 1, "dtype": dtype, "dropout": 0.0})
     episodes = make_episodes()
     spec = make_spec(episodes)
     batch = device_rows.sample(

@@ -112,7 +112,11 @@ def train(size):
     return log_density
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["1-D", "2-D"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(1, marks=pytest.mark.slow), 2],
+    ids=["1-D", "2-D"],
+)
 def density(request):
     return request.param, train(request.param)
 
