@@ -12,7 +12,7 @@ from experiments.demo import stages
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.data.episodes import Episodes
 from sas_jax.evaluation.evaluate import Evaluation, EvaluationConfig, Paths
-from sas_jax.report import clip, figures, page
+from sas_jax.report import clip, figures, html, page
 from sas_jax.report.scene import EpisodePath
 
 
@@ -35,10 +35,11 @@ def peak_memory() -> str:
     return f"{own:.2f} GiB (without the environment workers)"
 
 
-def telling_layout(run: Evaluation, left: str, right: str) -> int:
-    """Seed of the layout to show: the median cost difference among the paired ones.
+def telling_layouts(run: Evaluation, left: str, right: str) -> dict[str, int]:
+    """Seeds of the layouts to show, by the cost of `left` minus that of `right`.
 
-    Not the best and not the worst: a picture should not argue against the table.
+    "median" is what pictures argue with: neither the best nor the worst should. Those
+    are shown as what they are.
     """
     paths = run.paths
     cost = {
@@ -49,7 +50,9 @@ def telling_layout(run: Evaluation, left: str, right: str) -> int:
     }
     seeds = sorted({int(s) for s in paths.episode_seed})
     difference = [cost[left, s] - cost[right, s] for s in seeds]
-    return seeds[int(np.argsort(difference, kind="stable")[len(seeds) // 2])]
+    order = np.argsort(difference, kind="stable")
+    places = {"median": len(seeds) // 2, "best": -1, "worst": 0}
+    return {name: seeds[int(order[place])] for name, place in places.items()}
 
 
 def episode_path(paths: Paths, variant: str, seed: int) -> EpisodePath:
@@ -73,7 +76,8 @@ def _draw(folder, loaded, evaluation, run, episodes) -> tuple[list, dict[str, st
     drawn, facts = [], {}
     left = evaluation.variants[0]
     right = "sas" if "sas" in evaluation.variants else evaluation.variants[-1]
-    seed = telling_layout(run, left, right)
+    seeds = telling_layouts(run, left, right)
+    seed = seeds["median"]
     shown = {v: episode_path(run.paths, v, seed) for v in dict.fromkeys([left, right])}
     layout = run.paths.layouts[seed]
     jobs = [
@@ -88,7 +92,8 @@ def _draw(folder, loaded, evaluation, run, episodes) -> tuple[list, dict[str, st
             ),
         ),
         (
-            f"Layout {seed} (median cost difference) from above.",
+            f"Layout {seed} from above: the median of all {len(run.paths.layouts)} "
+            f"layouts by the cost of {left} minus that of {right}.",
             lambda: figures.map_figure(
                 folder / "map.png", layout=layout, paths=shown, title=f"layout {seed}"
             ),
@@ -110,6 +115,19 @@ def _draw(folder, loaded, evaluation, run, episodes) -> tuple[list, dict[str, st
             lambda: figures.card_figure(folder / "card.png", loaded.card),
         ),
     ]
+    for name in ("best", "worst"):
+        if left == right or seeds[name] == seed:
+            continue
+
+        def draw(name=name, extreme=seeds[name]):
+            return clip.write_clip(
+                folder / f"episode_{name}.gif",
+                layout=run.paths.layouts[extreme],
+                paths={v: episode_path(run.paths, v, extreme) for v in (left, right)},
+                title=f"{task}, {name} layout for {right}",
+            )
+
+        jobs.append((f"Layout {seeds[name]}, the {name} for {right} by cost.", draw))
     if "sas" in evaluation.variants:
         row = list(run.paths.episode_seed).index(seed)
         found = stages.align_one(loaded, evaluation, seed, run.paths.first_obs[row])
@@ -195,4 +213,6 @@ def write(
             "episodes are run once and judged at each.",
         ],
     }
-    return page.write_report(folder / "report.md", sections)
+    written = page.write_report(folder / "report.md", sections)
+    html.write_html(written, folder / "report.html")
+    return written

@@ -17,10 +17,13 @@ from sas_jax.stats.intervals import (
     PairedDifference,
     layouts_of,
     mean_interval,
+    num_episodes,
     paired_difference,
 )
 
 NO_VALUE = "-"
+# How tables and pictures call a metric; others have the name of their column.
+NAMES = {"failed": "any cost"}
 INTERVAL_NOTE = (
     f"[low, high]: {LEVEL:.0%} bootstrap intervals over layouts; single intervals, "
     "not corrected for their number."
@@ -85,11 +88,11 @@ def groups_of(
 def summary_tables(rows: Sequence[EpisodeResult]) -> list[Table]:
     """Per task and algorithm: one line per variant, thresholds pooled.
 
-    Columns: rows, layouts, return, cost, normalized return, failure share, share of
-    episodes with cost at or below the threshold of the row.
+    Columns: episodes, layouts, return, cost, normalized return, share with any cost,
+    share of rows with cost at or below the row's threshold.
     """
-    header = ("variant", "rows", "layouts", "return", "cost")
-    header += ("norm. return", "failed", "within limit")
+    header = ("variant", "episodes", "layouts", "return", "cost")
+    header += ("norm. return", NAMES["failed"], "within limit")
     metrics = ("return", "cost", "normalized_return", "failed", "within_limit")
     tables = []
     for task, algo, members in groups_of(rows):
@@ -99,7 +102,7 @@ def summary_tables(rows: Sequence[EpisodeResult]) -> list[Table]:
             means = {name: _interval(chosen, name) for name in metrics}
             counts = means["cost"]
             lines.append(
-                (variant, str(counts.num_values), str(counts.num_clusters))
+                (variant, str(num_episodes(chosen)), str(counts.num_clusters))
                 + tuple(interval_text(means[name], name) for name in metrics)
             )
         notes = (INTERVAL_NOTE, *_fallback_notes(members))
@@ -129,33 +132,43 @@ def _fallback_notes(rows: Sequence[EpisodeResult]) -> list[str]:
 def threshold_tables(rows: Sequence[EpisodeResult]) -> list[Table]:
     """Per task and algorithm: one line per variant and cost threshold.
 
-    Columns: threshold, rows, return, cost, normalized cost (at most 1 is the field's
-    "safe"), share of episodes within the threshold.
+    Columns: threshold, episodes, return, cost, normalized cost (at most 1 is the
+    field's "safe"), share of episodes within the threshold. What does not depend on the
+    threshold, as the policy does not see it, is said once.
     """
     metrics = ("return", "cost", "normalized_cost", "within_limit")
-    header = ("variant", "limit", "rows", "return", "cost", "norm. cost")
+    header = ("variant", "limit", "episodes", "return", "cost", "norm. cost")
     header += ("within limit", "mean safe")
     note = "mean safe: mean normalized cost <= 1 (DSRL's criterion)."
     tables = []
     for task, algo, members in groups_of(rows):
-        lines = []
+        lines, is_repeated = [], False
         for variant in variants_of(members):
             mine = [row for row in members if row.variant == variant]
-            for limit in sorted({row.cost_limit for row in mine}):
+            limits = sorted({row.cost_limit for row in mine})
+            seen = num_episodes(mine) * len(limits) == len(mine)
+            for limit in limits:
                 chosen = [row for row in mine if row.cost_limit == limit]
                 means = {name: _interval(chosen, name) for name in metrics}
                 safe = "yes" if means["normalized_cost"].mean <= 1 else "no"
-                lines.append(
-                    (variant, f"{limit:g}", str(len(chosen)))
-                    + tuple(interval_text(means[name], name) for name in metrics)
-                    + (safe,)
-                )
+                texts = [interval_text(means[name], name) for name in metrics]
+                count = str(len(chosen))
+                if seen and limit != limits[0]:
+                    count, texts[:2], is_repeated = SAME, [SAME, SAME], True
+                lines.append((variant, f"{limit:g}", count, *texts, safe))
         title = f"{task}, {algo}: by cost threshold"
         notes = (INTERVAL_NOTE, note, *_fallback_notes(members))
+        if is_repeated:
+            notes += (_SAME_NOTE,)
         tables.append(Table(title, header, tuple(lines), notes))
     return tables
 
 
+SAME = "same"
+_SAME_NOTE = (
+    f"{SAME}: as in the line above. The policy does not see the threshold: its "
+    "episodes were run once and are judged at each."
+)
 CONTRAST_METRICS = ("return", "cost", "failed")
 
 
@@ -188,8 +201,8 @@ def contrast_table(title: str, differences: Sequence[PairedDifference]) -> Table
         lines.append(
             (
                 d.variant,
-                d.metric,
-                str(interval.num_values),
+                NAMES.get(d.metric, d.metric),
+                str(d.num_pairs),
                 str(interval.num_clusters),
                 interval_text(interval, d.metric, signed=True),
                 "resolved" if d.resolved else "no",

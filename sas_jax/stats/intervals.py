@@ -74,6 +74,8 @@ class PairedDifference:
     metric: a name in `METRICS`; difference: its mean and interval over layouts.
     correlation: Pearson correlation of the pairs; NaN if a side is constant.
     reference_sd, difference_sd: spread of single episodes, and of single pairs.
+    num_pairs: pairs of episodes. One that was run once and is judged at several
+      thresholds is one.
     """
 
     variant: str
@@ -83,6 +85,7 @@ class PairedDifference:
     correlation: float
     reference_sd: float
     difference_sd: float
+    num_pairs: int
 
     @property
     def resolved(self) -> bool:
@@ -154,7 +157,23 @@ def paired_difference(
         correlation=_correlation(a, b),
         reference_sd=_standard_deviation(b),
         difference_sd=_standard_deviation(a - b),
+        num_pairs=len(
+            {(*_episode(a), *_episode(b)) for a, b in zip(ours, theirs, strict=True)}
+        ),
     )
+
+
+def num_episodes(rows: Sequence[EpisodeResult]) -> int:
+    """Episodes among rows: one that was run once and is judged at several thresholds
+    has a row for each.
+    """
+    return len({(row.variant, *_episode(row)) for row in rows})
+
+
+def _episode(row: EpisodeResult) -> tuple:
+    """What an episode is known by, whatever threshold it is judged at."""
+    known = row.task, row.algo, row.train_seed, row.episode_seed, row.shift
+    return *known, row.episode_return, row.cost, row.length
 
 
 def matched_rows(

@@ -1,12 +1,13 @@
 """The report page: complete, relative, atomic, and only as sure as its rows."""
 
 import re
+from html.parser import HTMLParser
 
 import pytest
 
 from sas_jax.errors import UserError
 from sas_jax.files import machine
-from sas_jax.report import figures, page
+from sas_jax.report import figures, html, page
 from tests.helpers.report_samples import card, results_of
 
 
@@ -33,12 +34,14 @@ def test_a_page_holds_every_section(tmp_path):
     headings = re.findall(r"^#+ .*", text, re.M)
     assert headings == [
         "# SAS on PointGoal1",
-        "## What was run",
-        "## Results",
+        "## Verdict",
         "## Paired differences",
+        "## Results",
         "## World model",
         "## Pictures",
-        "## What to make of it",
+        "## What was run",
+        "## Notes",
+        "## What the columns say",
     ]
     assert "```sh\npython -m experiments.demo --seed=0\n```" in text
     assert r"| data | 300 episodes \| scripted |" in text
@@ -47,7 +50,11 @@ def test_a_page_holds_every_section(tmp_path):
     assert "- Small on purpose." in text
     assert "The world model misses" in text
     assert str(tmp_path) not in text
-    assert [p.name for p in path.parent.iterdir()] == ["report.md"]
+    files = {p.name for p in path.parent.iterdir()}
+    assert files == {"report.md", "report_forest_0.png"}
+    first = text.index("![")
+    assert "(<report_forest_0.png>)" in text[first : first + 200]
+    assert first < text.index("|")
 
 
 def test_each_pair_is_compared_once(tmp_path):
@@ -89,6 +96,43 @@ def test_failure_leaves_the_old_page(tmp_path):
         page.write_report(path, {"title": "new", "resluts": []})
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["r.md"]
+
+
+def test_the_page_as_one_html_file(tmp_path):
+    picture = figures.card_figure(tmp_path / "card.png", card())
+    path = page.write_report(
+        tmp_path / "r.md",
+        sections(figures=[(picture, "The card.")], summary="A < B, `a*b*c` **bold**."),
+    )
+    text = html.write_html(path, tmp_path / "out" / "r.html").read_text()
+    assert text.count('src="data:image/png;base64,') == 2 and 'src="r' not in text
+    assert "<p>A &lt; B, <code>a*b*c</code> <strong>bold</strong>.</p>" in text
+    assert "<h1>SAS on PointGoal1</h1>" in text
+    assert "<td>300 episodes | scripted</td>" in text
+    assert text.count("<table>") == path.read_text().count("\n|:-")
+    assert "<pre><code>python -m experiments.demo --seed=0</code></pre>" in text
+    parser = Balanced()
+    parser.feed(text)
+    assert parser.open == []
+    (tmp_path / "card.png").unlink()
+    with pytest.raises(UserError, match="card.png: cannot be put into the page"):
+        html.write_html(path, tmp_path / "other.html")
+    assert not (tmp_path / "other.html").exists()
+
+
+class Balanced(HTMLParser):
+    """Elements that are open; every end must match."""
+
+    def __init__(self):
+        super().__init__()
+        self.open = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
 
 
 def test_machine_and_versions_are_filled_in():

@@ -42,20 +42,20 @@ def test_summary_of_constant_rows_is_exact():
     (table,) = tables.summary_tables(constant_rows({"sas": 30.0, "none": 0.0}))
     assert table.header == (
         "variant",
-        "rows",
+        "episodes",
         "layouts",
         "return",
         "cost",
         "norm. return",
-        "failed",
+        "any cost",
         "within limit",
     )
     ten, half = "10.0 [10.0, 10.0]", "0.50 [0.50, 0.50]"
     zero, one = "0.00 [0.00, 0.00]", "1.00 [1.00, 1.00]"
     assert table.rows == (
-        ("none", "20", "10", ten, "0.0 [0.0, 0.0]", half, zero, one),
+        ("none", "10", "10", ten, "0.0 [0.0, 0.0]", half, zero, one),
         # 30 exceeds the threshold 20 and not 40: half of the rows are within.
-        ("sas", "20", "10", ten, "30.0 [30.0, 30.0]", half, one, half),
+        ("sas", "10", "10", ten, "30.0 [30.0, 30.0]", half, one, half),
     )
 
 
@@ -64,8 +64,12 @@ def test_thresholds_are_judged_one_by_one():
     cost = "30.0 [30.0, 30.0]"
     assert [row[1:3] + row[4:] for row in table.rows] == [
         ("20", "10", cost, "1.50 [1.50, 1.50]", "0.00 [0.00, 0.00]", "no"),
-        ("40", "10", cost, "0.75 [0.75, 0.75]", "1.00 [1.00, 1.00]", "yes"),
+        ("40", "same", "same", "0.75 [0.75, 0.75]", "1.00 [1.00, 1.00]", "yes"),
     ]
+    assert table.notes[-1].startswith("same: as in the line above")
+    rows = results_of({"none": (0, 1)}, layouts=8, limits=(20.0, 40.0), obeys=True)
+    (table,) = tables.threshold_tables(rows)
+    assert "same" not in {cell for row in table.rows for cell in row}
 
 
 def test_contrasts_say_what_is_resolved():
@@ -136,6 +140,16 @@ def test_findings_follow_the_data():
     worse = results_of({"none": (0, 0.1), "sas": (0, 1)})
     (sentence,) = findings.contrast_sentences(tables.contrasts(worse))
     assert "cost +" in sentence and "higher (resolved)" in sentence
+
+
+def test_pairs_are_pairs_of_episodes():
+    """Judged at three thresholds, an episode that was run once is one."""
+    for obeys, expected in ((False, "40"), (True, "120")):
+        rows = results_of({"none": (0, 1), "sas": (-1, 0.5)}, obeys=obeys)
+        (table,) = tables.paired_tables(rows)
+        assert {row[2] for row in table.rows} == {expected}
+        (table,) = tables.summary_tables(rows)
+        assert {row[1] for row in table.rows} == {expected}
 
 
 def test_caveats_count_seeds_layouts_and_failed_alignments():
