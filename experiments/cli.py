@@ -80,6 +80,20 @@ def define_seed(name: str, default: int, text: str) -> flags.FlagHolder:
     )
 
 
+def parse_limits(
+    texts: list[str] | None, default: tuple[float, ...]
+) -> tuple[float, ...]:
+    """Cost thresholds from the parts of --cost_limits; None means the default."""
+    if texts is None:
+        return tuple(float(x) for x in default)
+    try:
+        return tuple(float(text) for text in texts)
+    except ValueError as error:
+        raise UserError(
+            f"--cost_limits: {error}; expected numbers, e.g. 20,40"
+        ) from error
+
+
 def _one_line(message, category, filename, lineno, line=None) -> str:
     """Our own warnings without the place in the code that they come from."""
     if category.__module__.startswith("sas_jax"):

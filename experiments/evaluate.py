@@ -57,18 +57,6 @@ from sas_jax.files.results_file import ResultsFile
 from sas_jax.report import tables
 
 
-def parse_limits(texts: list[str] | None, task: str) -> tuple[float, ...]:
-    """Thresholds from a flag's parts; None means the task's own."""
-    if texts is None:
-        return tuple(float(x) for x in get_task(task).cost_limits)
-    try:
-        return tuple(float(text) for text in texts)
-    except ValueError as error:
-        raise UserError(
-            f"--cost_limits: {error}; expected numbers, e.g. 20,40"
-        ) from error
-
-
 def settings_of(loaded: checkpoint.Checkpoint, config: EvaluationConfig) -> dict:
     """What rows of one file share, as plain values; the rest is in the rows."""
     critic = None
@@ -96,7 +84,9 @@ def main(argv):
     algorithm = learners.get(loaded.config.algo)
     config = EvaluationConfig(
         variants=tuple(_VARIANTS.value or algorithm.default_variants),
-        cost_limits=parse_limits(_LIMITS.value, loaded.config.task),
+        cost_limits=cli.parse_limits(
+            _LIMITS.value, get_task(loaded.config.task).cost_limits
+        ),
         target_return=_TARGET.value,
         num_episodes=_EPISODES.value,
         first_seed=_FIRST_SEED.value,

@@ -20,8 +20,11 @@ _TASK = flags.DEFINE_string("task", "PointGoal1", "Task to run.")
 _OUT = cli.define_path("out", "runs/demo", "Folder of the run.", is_local=True)
 _EPISODES = flags.DEFINE_integer("episodes", 300, "Behaviour episodes to record.")
 _STEPS = flags.DEFINE_integer("steps", 3000, "Training steps.")
-_LAYOUTS = flags.DEFINE_integer("layouts", 96, "Layouts per variant to evaluate.")
-_VARIANTS = flags.DEFINE_list("variants", ["none", "rand", "sas"], "What to compare.")
+_LAYOUTS = flags.DEFINE_integer("layouts", 64, "Layouts per variant to evaluate.")
+_LIMITS = flags.DEFINE_list(
+    "cost_limits", None, "Cost thresholds (default: the task's strictest)."
+)
+_VARIANTS = flags.DEFINE_list("variants", ["none", "sas", "plan"], "What to compare.")
 _SEED = cli.define_seed("seed", 0, "Seed of data, training and evaluation.")
 
 cli.answer_help(__name__, __doc__)
@@ -84,7 +87,7 @@ def main(argv):
     learners.get(config.algo).check_variants(tuple(_VARIANTS.value))
     evaluation = EvaluationConfig(
         variants=tuple(_VARIANTS.value),
-        cost_limits=tuple(float(x) for x in task.cost_limits),
+        cost_limits=cli.parse_limits(_LIMITS.value, task.cost_limits[:1]),
         num_episodes=_LAYOUTS.value,
         seed=_SEED.value,
     )

@@ -9,10 +9,13 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.demo import stages
+from sas_jax.alignment.variants import VARIANTS
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.data.episodes import Episodes
+from sas_jax.envs.tasks import get_task
+from sas_jax.evaluation import watching
 from sas_jax.evaluation.evaluate import Evaluation, EvaluationConfig, Paths
-from sas_jax.report import clip, figures, html, page
+from sas_jax.report import clip, figures, html, imagined_paths, page
 from sas_jax.report.scene import EpisodePath
 
 
@@ -55,6 +58,26 @@ def telling_layouts(run: Evaluation, left: str, right: str) -> dict[str, int]:
     return {name: seeds[int(order[place])] for name, place in places.items()}
 
 
+def shown_variant(variants: tuple[str, ...]) -> str:
+    """What the pictures show beside the first variant: plans, else SAS."""
+    return next((v for v in ("plan", "sas") if v in variants), variants[-1])
+
+
+def watched_path(
+    loaded: Checkpoint, evaluation: EvaluationConfig, variant: str, seed: int
+) -> EpisodePath:
+    """The episode once more, with what was imagined on the way."""
+    watched = watching.watch(
+        loaded,
+        variant,
+        seed,
+        cost_limit=evaluation.cost_limits[0],
+        seed=evaluation.seed,
+        train_seed=evaluation.train_seed,
+    )
+    return imagined_paths.episode_path(watched, get_task(loaded.config.task))
+
+
 def episode_path(paths: Paths, variant: str, seed: int) -> EpisodePath:
     """One episode, cut to its own length."""
     row = next(
@@ -74,12 +97,14 @@ def _draw(folder, loaded, evaluation, run, episodes) -> tuple[list, dict[str, st
     """All pictures as (path, caption), and facts of the alignment shown."""
     task = loaded.config.task
     drawn, facts = [], {}
-    left = evaluation.variants[0]
-    right = "sas" if "sas" in evaluation.variants else evaluation.variants[-1]
+    left, right = evaluation.variants[0], shown_variant(evaluation.variants)
     seeds = telling_layouts(run, left, right)
     seed = seeds["median"]
     shown = {v: episode_path(run.paths, v, seed) for v in dict.fromkeys([left, right])}
-    layout = run.paths.layouts[seed]
+    layout, alone = run.paths.layouts[seed], ""
+    if VARIANTS[right].plan is not None:
+        shown[right] = watched_path(loaded, evaluation, right, seed)
+        alone = f" {right} was played again by itself: its cost is not the table's."
     jobs = [
         (
             "Return against cost: the data's episodes, and every episode evaluated.",
@@ -93,7 +118,7 @@ def _draw(folder, loaded, evaluation, run, episodes) -> tuple[list, dict[str, st
         ),
         (
             f"Layout {seed} from above: the median of all {len(run.paths.layouts)} "
-            f"layouts by the cost of {left} minus that of {right}.",
+            f"layouts by the cost of {left} minus that of {right}.{alone}",
             lambda: figures.map_figure(
                 folder / "map.png", layout=layout, paths=shown, title=f"layout {seed}"
             ),

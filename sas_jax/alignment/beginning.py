@@ -53,7 +53,9 @@ def initial_carry(setup: Setup, variables, rows: Rows, key: Key, obs_dim: int) -
     plan = None
     if any(VARIANTS[v].plan for v in variants):
         sizes = (obs_dim, setup.plan_model.action_dim)
-        plan = plan_lib.empty(count, setup.config.plan, *sizes)
+        plan = plan_lib.empty(
+            count, setup.config.plan, *sizes, keeps_candidates=setup.keeps_candidates
+        )
     return Carry(
         state=state,
         prompt=None,

@@ -85,6 +85,7 @@ class Setup:
     tiling: Tiling | None
     keep: Callable[[Alignment], dict[str, jax.Array]] | None
     plan_model: SequenceModel | None = None
+    keeps_candidates: bool = False
 
     @property
     def num_limits(self) -> int:

@@ -37,10 +37,11 @@ class PlanConfig:
     num_reference: int = 2
     slack: float = 1.0
     cost_weight: float = 3.0
+    holds: int = 1
     margin: float | None = 10.0
     num_importance: int = 4
     world_noise: float = 0.0
-    max_error: float = 1.0
+    max_error: float = 0.5
     error_memory: float = 0.9
 
     def __post_init__(self) -> None:
@@ -55,9 +56,10 @@ class PlanConfig:
             "action_scale": Number(least=0),
             "slack": Number(least=0),
             "cost_weight": Number(least=0),
+            "holds": Number(least=1, most=3, whole=True),
             "margin": Number(optional=True),
             "world_noise": Number(least=0),
-            "max_error": Number(above=0),
+            "max_error": Number(above=0, most=1),
             "error_memory": Number(least=0, most=1),
         }
         check(self, "sas.plan", rules)

@@ -27,7 +27,13 @@ def planned(
     """
     config, timestep = setup.config.plan, carry.state.timestep
     count = timestep.shape[0]
-    fresh = plan_lib.empty(count, config, ts.obs.shape[1], carry.plan.action.shape[-1])
+    fresh = plan_lib.empty(
+        count,
+        config,
+        ts.obs.shape[1],
+        carry.plan.action.shape[-1],
+        keeps_candidates=setup.keeps_candidates,
+    )
     plan = jax.tree.map(
         lambda old, new: jnp.where(
             ts.is_first.reshape(-1, *(1,) * (old.ndim - 1)), new, old

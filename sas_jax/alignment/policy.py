@@ -88,6 +88,7 @@ def make_policy(
     tiling: Tiling | None = None,
     keep: Callable[[Alignment], dict[str, jax.Array]] | None = None,
     plan_model: SequenceModel | None = None,
+    keeps_candidates: bool = False,
 ) -> Policy:
     """Builds the policy of a sequence model under some variants.
 
@@ -109,6 +110,7 @@ def make_policy(
         episode began with, the same for all its variants; for measurements.
       plan_model: the model as plans are imagined with it, its `log_density` that of the
         data's states; None means `model`.
+      keeps_candidates: plans keep what they were chosen from, for pictures.
 
     Raises:
       UserError: an unknown variant, or one that needs a critic, without one; drift of a
@@ -132,6 +134,7 @@ def make_policy(
         tiling=tiling,
         keep=keep,
         plan_model=checked(plan_model) if planning_of(variants) else None,
+        keeps_candidates=keeps_candidates,
     )
 
     def sized(function):

@@ -40,8 +40,9 @@ class EpisodeResult:
     num_plans: plans that were made (`alignment.plan`). plan_own, plan_out: shares of
       plans that were the policy's own mean, and of candidates that had left the data.
       plan_expected, plan_realised: cost of the executed steps, imagined and real.
-      plan_error: errors at the ends of plans, as a share of what moved. plan_fallback:
-      share of steps on which the policy acted instead; above half there is no plan.
+      plan_error: mean share e / (e + moved) of the errors e at the ends of plans.
+      plan_fallback: share of steps on which the policy acted instead; above half there
+      is no plan.
     shift: the changed world that the episode ran in, as `envs.shift` writes it; "" for
       the task's own.
     extra: further CSV columns, kept as text.

@@ -211,6 +211,7 @@ def make_policy(
     report_limits: tuple[float, ...] | None = None,
     tiling: Tiling | None = None,
     keep: Callable[[Alignment], dict[str, jax.Array]] | None = None,
+    keeps_candidates: bool = False,
 ) -> Policy:
     """The aligned policy under the configuration's settings; see `alignment.policy`.
 
@@ -234,6 +235,7 @@ def make_policy(
         tiling=tiling,
         keep=keep,
         plan_model=make_plan_model(config, spec),
+        keeps_candidates=keeps_candidates,
     )
     start = functools.partial(policy.initial_carry, obs_dim=spec.obs_dim)
     return policy._replace(initial_carry=start)

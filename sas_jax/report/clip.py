@@ -16,7 +16,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from sas_jax.errors import UserError
 from sas_jax.files.atomic import replacing
 from sas_jax.report import scene, style
-from sas_jax.report.scene import EpisodePath, Kind
+from sas_jax.report.scene import EpisodePath, Fan, Kind
 
 _SCALE = 3
 _PANEL = 300  # pixels a side
@@ -39,7 +39,8 @@ def write_clip(
 
     layout: name -> [k, 3] x, y, radius at the start; paths: variant -> what it did.
     seconds: playing time up to 11 (an episode of any length is compressed into it); a
-    last second holds the end. Steps with a cost leave a mark and frame the panel.
+    last second holds the end. Steps with a cost leave a mark and frame the panel. Plans
+    are drawn while they are in hand: all candidates thin, the executed one bold.
     The file stays under 1.5 MB: frames are dropped, then the picture shrinks. Raises
     `UserError` if there is nothing to show or `seconds` is out of range.
     """
@@ -137,6 +138,8 @@ class _Panel:
         self._extend_trail(step)
         canvas = self._canvas.copy()
         draw = ImageDraw.Draw(canvas)
+        if fan := episode.fan_at(step):
+            self._draw_fan(draw, fan)
         x, y, yaw, goal_x, goal_y, _ = episode.pose[step]
         if math.isfinite(goal_x) and math.isfinite(goal_y):
             radius = self._goal_radius
@@ -175,6 +178,19 @@ class _Panel:
             (x + 92, y + 2), words, fill=style.VERMILION if hurt else _INK,
             font=_font(13),
         )  # fmt: skip
+
+    def _draw_fan(self, draw: ImageDraw.ImageDraw, fan: Fan) -> None:
+        """What was imagined: pale what was out, grey what could be, bold the choice."""
+        order = sorted(
+            range(len(fan.ways)), key=lambda i: (i == fan.chosen, fan.is_in[i])
+        )
+        for i in order:
+            points = [self._pixel(*place) for place in fan.ways[i]]
+            if i == fan.chosen:
+                draw.line(points, fill=self._color, width=2 * _SCALE, joint="curve")
+            else:
+                color = "#8A8A8A" if fan.is_in[i] else "#E3B7AE"
+                draw.line(points, fill=color, width=_SCALE, joint="curve")
 
     def _extend_trail(self, step: int) -> None:
         """Paints the path up to `step` onto the canvas, crosses where it cost."""

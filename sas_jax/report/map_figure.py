@@ -15,6 +15,10 @@ from sas_jax.errors import UserError
 from sas_jax.report import scene, style
 from sas_jax.report.scene import EpisodePath, Kind
 
+# Steps between two plans that are drawn, and how their candidates look.
+_FANS = 250
+_CANDIDATE, _OUT = "#6E6E6E", "#E08A76"
+
 
 def map_figure(
     path: str | os.PathLike,
@@ -27,7 +31,8 @@ def map_figure(
 
     layout: name -> [k, 3] x, y, radius at the start of the episode. paths: variant ->
     what it did. Paths darken as time passes; crosses mark steps with a cost; numbers
-    count the goals in the order of pursuit. Returns the path written.
+    count the goals in the order of pursuit. Of the plans, one in every `_FANS` steps is
+    drawn: its candidates thin, the executed one bold. Returns the path written.
     """
     if not paths:
         raise UserError("no paths to draw on the map; expected at least one episode")
@@ -50,6 +55,7 @@ def map_figure(
                 handles.setdefault(kind.label, legend_mark(kind))
             _draw_goals(ax, layout, episode, handles)
             draw_path(ax, episode, colors[variant], handles)
+            _draw_fans(ax, episode, colors[variant], handles)
             ax.set_xlim(*bounds[:2])
             ax.set_ylim(*bounds[2:])
             ax.set_xlabel("x (m)")
@@ -66,7 +72,7 @@ def map_figure(
         axes[0, 0].set_ylabel("y (m)")
         figure.legend(
             handles.values(), handles.keys(), loc="outside lower center",
-            ncols=min(len(handles), 3 * len(paths)),
+            ncols=min(len(handles), 5, 3 * len(paths)),
         )  # fmt: skip
         if title:
             figure.suptitle(title, fontsize=11)
@@ -123,6 +129,28 @@ def _draw_goals(ax: Axes, layout, episode: EpisodePath, handles: dict) -> None:
         )  # fmt: skip
     if len(goals):
         handles.setdefault("goals, in order", legend_mark(scene.GOAL))
+
+
+def _draw_fans(ax: Axes, episode: EpisodePath, color: str, handles: dict) -> None:
+    """Some plans: what was imagined there, and which of it was executed."""
+    after = 0
+    for fan in episode.fans:
+        if fan.step < after:
+            continue
+        after = fan.step + _FANS
+        for i, way in enumerate(fan.ways):
+            shade = _CANDIDATE if fan.is_in[i] else _OUT
+            if i != fan.chosen:
+                ax.plot(*way.T, color=shade, lw=0.7, zorder=4.5)
+        if fan.chosen >= 0:
+            ax.plot(*fan.ways[fan.chosen].T, color=color, lw=2.2, zorder=5)
+        ax.plot(*fan.ways[0, 0], "o", ms=3.5, color=color, mec="white", zorder=5.5)
+        for label, shade, width in (
+            ("imagined", _CANDIDATE, 0.9),
+            ("imagined, outside data", _OUT, 0.9),
+            ("executed plan", color, 2.2),
+        ):
+            handles.setdefault(label, Line2D([], [], color=shade, lw=width))
 
 
 # A slim triangle along +x: an equilateral one would not tell where the agent looks.

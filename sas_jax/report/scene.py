@@ -14,17 +14,33 @@ from sas_jax.report import style
 
 
 @dataclasses.dataclass(frozen=True)
+class Fan:
+    """The candidates of one plan, as ways on the map.
+
+    step: at which they were imagined. ways: [N, H, 2] metres. is_in: [N] bool, False
+    where the Lyapunov condition said no. chosen: index, -1 where none was.
+    """
+
+    step: int
+    ways: np.ndarray
+    is_in: np.ndarray
+    chosen: int
+
+
+@dataclasses.dataclass(frozen=True)
 class EpisodePath:
     """What one episode did.
 
     pose: [T, 6] agent x, y (metres), yaw (radians), goal x, y, 0; NaN where the task
-    has no goal. costs, rewards: [T] of the same steps (rewards may be None).
+    has no goal. costs, rewards: [T] of the same steps (rewards may be None). fans: what
+    was imagined on the way, in the order of steps.
     Raises `UserError` if the shapes disagree or the agent's position is not finite.
     """
 
     pose: np.ndarray
     costs: np.ndarray
     rewards: np.ndarray | None = None
+    fans: tuple[Fan, ...] = ()
 
     def __post_init__(self):
         for name in ("pose", "costs", "rewards"):
@@ -40,6 +56,11 @@ class EpisodePath:
                 )
         if not np.isfinite(self.pose[:, :3]).all():
             raise UserError("pose has a position or yaw that is not finite")
+
+    def fan_at(self, step: int) -> Fan | None:
+        """The plan in hand at a step; None where there is none yet."""
+        made = [fan for fan in self.fans if fan.step <= step]
+        return made[-1] if made else None
 
     def goals(self) -> np.ndarray:
         """[G, 2] goal positions in the order in which they were pursued."""

@@ -64,6 +64,16 @@ def test_a_push_is_one_draw_for_all_steps_and_noise_one_for_each():
     assert abs(along) < 0.15
 
 
+def test_pushes_last_for_all_steps_half_of_them_or_a_quarter():
+    config = dataclasses.replace(PLAN, persistence=1.0, action_scale=0.5, holds=3)
+    actions = np.asarray(imagined(config).outputs.action)
+    mean = actions[:, :1]
+    pushed = np.abs(actions - mean)[:, PLAN.num_reference + 1 :].max(axis=-1) > 1e-6
+    steps = [np.ceil(15 * (1.0, 0.5, 0.25)[i % 3]) for i in range(3, 12)]
+    np.testing.assert_array_equal(pushed.sum(axis=2), np.tile(steps, (3, 1)))
+    assert (np.diff(pushed.astype(int), axis=2) <= 0).all()  # first, then no more
+
+
 def test_candidates_differ_by_their_actions_alone():
     """The world's noise is one stream for all candidates of a row."""
     noisy = dataclasses.replace(PLAN, world_noise=1.0)
@@ -294,11 +304,40 @@ def test_a_model_of_nothing_but_nan_leaves_the_policy_alone():
 
 
 def test_a_model_that_foresees_worse_than_standing_still_is_not_followed():
-    """The world moves the other way."""
-    actions, _, known, _ = runner().run(gain=-1.0)
-    assert (known["plan_error"][1] > 1).all()
-    assert (known["plan_fallback"][1] == 27).all()  # all but the first plan
-    np.testing.assert_array_equal(actions[3:, 1], actions[3:, 0])
+    """The world moves the other way: it errs by twice of what moves, a share of 2/3.
+
+    The mean of shares is no longer trusted from 1/2 on.
+    """
+    keep = 0.4
+    plan = dataclasses.replace(PLAN, error_memory=keep)
+    run = Runner(("none", "plan"), dataclasses.replace(CONFIG, plan=plan))
+    actions, _, known, _ = run.run(gain=-1.0)
+    shares = [2 / 3 * (1 - keep**n) for n in (1, 2)]
+    assert shares[0] <= plan.max_error < shares[1]
+    np.testing.assert_allclose(known["plan_error"][1], shares[1], rtol=1e-4)
+    assert (known["plan_fallback"][1] == 24).all()  # all but the first two plans
+    np.testing.assert_array_equal(actions[6:, 1], actions[6:, 0])
+
+
+def test_one_jump_that_nobody_foresees_is_forgiven():
+    """However far it goes, it counts as one plan."""
+    plan = plan_lib.empty(1, PLAN, corridor.OBS, corridor.ACTIONS)
+    plan = plan.replace(is_kept=jnp.array([True]), age=jnp.array([PLAN.execute]))
+
+    def judged(plan, obs):
+        return plan_lib.judged(
+            plan,
+            jnp.float32([obs]),
+            jnp.zeros(1),
+            jnp.array([True]),
+            lambda x: x,
+            PLAN,
+        )
+
+    after = judged(plan, [1e6, 0.0])
+    np.testing.assert_allclose(after.error, 0.1 * 0.5, rtol=1e-5)
+    assert plan_lib.trusted(after, PLAN).all()
+    assert judged(plan, [0.0, 0.0]).error == 0  # nothing was expected to move
 
 
 def test_plans_are_executed_as_they_were_imagined():

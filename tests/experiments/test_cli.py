@@ -24,8 +24,11 @@ TINY = (
 
 
 DEMO = (
-    "--variants=none,sas",
+    "--variants=none,sas,plan",
     "--set=sas.horizon=8",
+    "--set=sas.plan.num_candidates=3",
+    "--set=sas.plan.horizon=10",
+    "--set=sas.plan.execute=10",
     "--set=sas.num_first=2",
     "--set=sas.num_second=2",
 )
@@ -67,10 +70,11 @@ def test_demo_writes_its_page_and_every_picture(demo):
 
 def test_demo_rows_cover_variants_and_thresholds(demo):
     rows = results.read_results(demo / "results.csv")
-    assert len(rows) == 2 * 3 * 2
-    assert {row.variant for row in rows} == {"none", "sas"}
+    assert len(rows) == 3 * 2 and {row.cost_limit for row in rows} == {20.0}
+    assert {row.variant for row in rows} == {"none", "sas", "plan"}
     assert all(row.length == 1000 for row in rows)
-    assert all((row.prompt_start >= 0) == (row.variant != "none") for row in rows)
+    assert all((row.prompt_start >= 0) == (row.variant == "sas") for row in rows)
+    assert all((row.num_plans > 0) == (row.variant == "plan") for row in rows)
 
 
 def test_demo_run_again_repeats_nothing(demo):

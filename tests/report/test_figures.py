@@ -1,5 +1,7 @@
 """Figures and the clip: they exist, are small, and refuse what they cannot draw."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -109,6 +111,35 @@ def test_map_of_two_paths(tmp_path):
     pixels = check_png(path)
     assert has_color(pixels, style.BLUE)
     assert has_color(pixels, "#BBDDF5", least=2000)  # hazards
+
+
+def test_map_and_clip_show_what_was_imagined(tmp_path):
+    """Plans add their colours; one in hand is drawn until the next one is made."""
+    bare = samples.episode(0)
+    rng = np.random.default_rng(0)
+    fans = tuple(
+        scene.Fan(
+            step,
+            bare.pose[step, :2] + np.cumsum(rng.normal(0, 0.05, (4, 20, 2)), axis=1),
+            np.array([True, True, False, True]),
+            chosen,
+        )
+        for step, chosen in ((0, 1), (300, -1))
+    )
+    planned = dataclasses.replace(bare, fans=fans)
+    assert planned.fan_at(299) is fans[0] and planned.fan_at(300) is fans[1]
+    assert bare.fan_at(5) is None
+    for name, write in (("m.png", figures.map_figure), ("c.gif", clip.write_clip)):
+        with_plans, without = (
+            write(tmp_path / f"{i}{name}", layout=samples.layout(), paths={"plan": x})
+            for i, x in enumerate((planned, bare))
+        )
+        first, second = (
+            np.asarray(Image.open(path).convert("RGB"), float)
+            for path in (with_plans, without)
+        )
+        # The legend has names for them, so that the map's size may differ.
+        assert first.shape != second.shape or np.abs(first - second).max() > 30
 
 
 def test_map_of_every_kind_of_object_and_no_goal(tmp_path):

@@ -1,0 +1,54 @@
+"""An episode played by itself, with what was imagined on the way."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sas_jax.errors import UserError
+from sas_jax.evaluation import watching
+from sas_jax.learners import override
+from tests.evaluation.test_evaluate import make_checkpoint
+
+EXECUTE = 100
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    loaded = make_checkpoint()
+    settings = ["num_candidates=3", "horizon=101", f"execute={EXECUTE}", "max_error=1"]
+    settings += ["margin=none", "num_reference=1"]
+    config = override(loaded.config, [f"sas.plan.{s}" for s in settings])
+    return loaded._replace(config=config)
+
+
+def test_plans_are_kept_and_executed(checkpoint):
+    found = watching.watch(checkpoint, "plan", 500, cost_limit=20.0)
+    assert found.obs.shape == (1000, 60) and found.pose.shape == (1000, 6)
+    assert {"hazards", "vases"} <= set(found.layout)
+    assert [plan.step for plan in found.plans] == list(range(0, 1000, EXECUTE))
+    for plan in found.plans:
+        assert plan.obs.shape == (3, 101, 60) and plan.cost.shape == (3, 101)
+        assert plan.is_in.all() and plan.chosen in range(3)
+        # Every candidate begins with what was seen.
+        np.testing.assert_allclose(
+            plan.obs[:, 0], np.tile(found.obs[plan.step], (3, 1)), atol=1e-3
+        )
+    again = watching.watch(checkpoint, "plan", 500, cost_limit=20.0)
+    np.testing.assert_array_equal(found.pose, again.pose)
+    np.testing.assert_array_equal(found.plans[-1].obs, again.plans[-1].obs)
+
+
+def test_variants_without_plans_have_none(checkpoint):
+    short = dataclasses.replace(checkpoint.config.sas, horizon=6)
+    config = dataclasses.replace(checkpoint.config, sas=short)
+    found = watching.watch(
+        checkpoint._replace(config=config), "none", 500, cost_limit=20.0
+    )
+    assert found.plans == [] and found.cost.shape == (1000,)
+
+
+def test_policies_without_a_world_model_cannot_be_watched(checkpoint):
+    config = dataclasses.replace(checkpoint.config, algo="bc")
+    with pytest.raises(UserError, match="no imagination to watch"):
+        watching.watch(checkpoint._replace(config=config), "none", 1, cost_limit=1.0)
