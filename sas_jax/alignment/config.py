@@ -37,7 +37,6 @@ class PlanConfig:
     num_reference: int = 2
     slack: float = 1.0
     cost_weight: float = 3.0
-    holds: int = 1
     margin: float | None = 10.0
     num_importance: int = 4
     world_noise: float = 0.0
@@ -56,7 +55,6 @@ class PlanConfig:
             "action_scale": Number(least=0),
             "slack": Number(least=0),
             "cost_weight": Number(least=0),
-            "holds": Number(least=1, most=3, whole=True),
             "margin": Number(optional=True),
             "world_noise": Number(least=0),
             "max_error": Number(above=0, most=1),

@@ -31,9 +31,6 @@ from sas_jax.gaussian import normal_rows
 from sas_jax.shapes import expect_shape
 from sas_jax.types import Key, Params, StepOutput
 
-# How long pushes last, as shares of the horizon: one candidate after the other.
-_HOLDS = (1.0, 0.5, 0.25)
-
 
 @struct.dataclass
 class Plan:
@@ -162,9 +159,6 @@ def imagine_candidates(
     loud = scale * (index > 0) * (1.0 - rho**2) ** 0.5
     pushed = scale * rho * ~(is_reference | (index == config.num_reference))
 
-    share = jnp.asarray(_HOLDS[: config.holds])[index % config.holds]
-    push_steps = jnp.ceil(config.horizon * share)
-
     def wide(tree):
         return jax.tree.map(
             lambda x: jnp.repeat(x, size, axis=0) if x.ndim else x, tree
@@ -186,9 +180,7 @@ def imagine_candidates(
         observed = model.observe(variables, state, wide_prompt)
         step_keys = jax.vmap(lambda key: jax.random.fold_in(key, t + 1))(candidates)
         noise = jnp.tile(loud, count)[:, None] * normal_rows(step_keys, (actions,))
-        lasts = jnp.tile(t < push_steps, count)[:, None]
-        noise = noise + jnp.where(lasts, push, 0.0)
-        sample = observed.mean + jnp.exp(observed.log_std) * noise
+        sample = observed.mean + jnp.exp(observed.log_std) * (push + noise)
         place = age + t
         planned = jnp.take_along_axis(
             held, jnp.minimum(place, config.horizon - 1)[:, None, None], axis=1

@@ -64,16 +64,6 @@ def test_a_push_is_one_draw_for_all_steps_and_noise_one_for_each():
     assert abs(along) < 0.15
 
 
-def test_pushes_last_for_all_steps_half_of_them_or_a_quarter():
-    config = dataclasses.replace(PLAN, persistence=1.0, action_scale=0.5, holds=3)
-    actions = np.asarray(imagined(config).outputs.action)
-    mean = actions[:, :1]
-    pushed = np.abs(actions - mean)[:, PLAN.num_reference + 1 :].max(axis=-1) > 1e-6
-    steps = [np.ceil(15 * (1.0, 0.5, 0.25)[i % 3]) for i in range(3, 12)]
-    np.testing.assert_array_equal(pushed.sum(axis=2), np.tile(steps, (3, 1)))
-    assert (np.diff(pushed.astype(int), axis=2) <= 0).all()  # first, then no more
-
-
 def test_candidates_differ_by_their_actions_alone():
     """The world's noise is one stream for all candidates of a row."""
     noisy = dataclasses.replace(PLAN, world_noise=1.0)
