@@ -9,26 +9,33 @@ from sas_jax.errors import UserError
 from sas_jax.evaluation import watching
 from sas_jax.learners import override
 from tests.evaluation.test_evaluate import make_checkpoint
+from tests.helpers import short_goal
 
-EXECUTE = 100
+EXECUTE, STEPS = 10, short_goal.STEPS
 
 
 @pytest.fixture(scope="module")
 def checkpoint():
-    loaded = make_checkpoint()
-    settings = ["num_candidates=3", "horizon=101", f"execute={EXECUTE}", "max_error=1"]
+    with short_goal.registered() as name:
+        yield _checkpoint(name)
+
+
+def _checkpoint(task):
+    loaded = make_checkpoint(task=task)
+    settings = ["num_candidates=3", "horizon=11", f"execute={EXECUTE}", "max_error=1"]
     settings += ["margin=none", "num_reference=1"]
     config = override(loaded.config, [f"sas.plan.{s}" for s in settings])
-    return loaded._replace(config=config)
+    short = dataclasses.replace(config.sas, horizon=6)
+    return loaded._replace(config=dataclasses.replace(config, sas=short))
 
 
 def test_plans_are_kept_and_executed(checkpoint):
     found = watching.watch(checkpoint, "plan", 500, cost_limit=20.0)
-    assert found.obs.shape == (1000, 60) and found.pose.shape == (1000, 6)
+    assert found.obs.shape == (STEPS, 60) and found.pose.shape == (STEPS, 6)
     assert {"hazards", "vases"} <= set(found.layout)
-    assert [plan.step for plan in found.plans] == list(range(0, 1000, EXECUTE))
+    assert [plan.step for plan in found.plans] == list(range(0, STEPS, EXECUTE))
     for plan in found.plans:
-        assert plan.obs.shape == (3, 101, 60) and plan.cost.shape == (3, 101)
+        assert plan.obs.shape == (3, 11, 60) and plan.cost.shape == (3, 11)
         assert plan.is_in.all() and plan.chosen in range(3)
         # Every candidate begins with what was seen.
         np.testing.assert_allclose(
@@ -37,12 +44,8 @@ def test_plans_are_kept_and_executed(checkpoint):
 
 
 def test_variants_without_plans_have_none(checkpoint):
-    short = dataclasses.replace(checkpoint.config.sas, horizon=6)
-    config = dataclasses.replace(checkpoint.config, sas=short)
-    found = watching.watch(
-        checkpoint._replace(config=config), "none", 500, cost_limit=20.0
-    )
-    assert found.plans == [] and found.cost.shape == (1000,)
+    found = watching.watch(checkpoint, "none", 500, cost_limit=20.0)
+    assert found.plans == [] and found.cost.shape == (STEPS,)
 
 
 def test_policies_without_a_world_model_cannot_be_watched(checkpoint):
