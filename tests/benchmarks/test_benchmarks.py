@@ -38,7 +38,7 @@ def run(name, *flags):
     )
 
 
-def measured(tmp_path, name, *flags):
+def measured(tmp_path, name, *flags, clock="cpu"):
     """Rows and the whole content of a benchmark's JSON, and its table's lines."""
     out = tmp_path / "deep" / f"{name}.json"
     done = run(name, *SMALL, *flags, f"--out={out}")
@@ -47,7 +47,7 @@ def measured(tmp_path, name, *flags):
     content = json.loads(out.read_text())
     for row in content["rows"]:
         assert any(line.startswith(row["case"]) for line in done.stdout.splitlines())
-    assert content["device"]["pinned_cores"] == 1 and content["clock"] == "cpu"
+    assert content["device"]["pinned_cores"] == 1 and content["clock"] == clock
     return content["rows"], content
 
 
@@ -87,6 +87,30 @@ def test_algorithm_and_density(tmp_path):
     (call,) = content["calls"]
     assert call["episodes"] == 2 and call["temporary_bytes"] > 0
     assert call["peak_bytes"] >= call["compiled_bytes"] > call["base_bytes"] > 0
+
+
+@pytest.mark.slow
+def test_planning(tmp_path):
+    """A row without plans and one with them for each number of robots."""
+    settings = ("num_candidates=3", "horizon=4", "execute=2")
+    rows, _ = measured(
+        tmp_path,
+        "planning",
+        "--sizes=1,3",
+        "--plans=1",
+        *(f"--set=sas.plan.{setting}" for setting in settings),
+        clock="wall",
+    )
+    assert [(row["rows"], row["variant"]) for row in rows] == [
+        (1, "none"),
+        (1, "plan"),
+        (3, "none"),
+        (3, "plan"),
+    ]
+    assert [row["trajectory_steps"] for row in rows] == [0, 6, 0, 6]
+    for row in rows:
+        mean, slowest = row["milliseconds"], row["slowest_milliseconds"]
+        assert 0 < mean["median"] <= slowest["median"]
 
 
 def test_acting(tmp_path):
@@ -141,6 +165,7 @@ def test_memory_of_fit(tmp_path):
 FLAGS = [
     ("imagination", "--densities=joint", "joint"),
     ("acting", "--sizes=0", "--sizes"),
+    ("planning", "--plans=0", "--plans"),
     ("training", "--threads=4096", "--threads"),
 ]
 
