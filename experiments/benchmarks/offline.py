@@ -60,7 +60,9 @@ def main(argv):
     print(f"matrix products in float32: {rate / 1e9:.0f} GFLOP/s")
     for name, value in differences.items():
         print(f"PyTorch's {name} differs by {value:.1e}")
-    settings = model_flags.settings(updates=updates, lanes=_LANES.value)
+    settings = model_flags.settings(
+        updates=updates, lanes=_LANES.value, torch=offline_timing.torch_version()
+    )
     measured = {"rows": rows, "differences": differences, "peak_flops": rate}
     common.finish(_OUT.value, settings, clock, measured)
 

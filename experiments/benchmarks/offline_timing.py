@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 import time
 
 import jax
@@ -29,6 +30,12 @@ ALGOS = (
 TORCH = "cpq in PyTorch, 1 lane"
 # Of the made-up data: enough that a batch is no repetition.
 _EPISODES = 20
+
+
+def torch_version() -> str | None:
+    """PyTorch's, None where it was not used."""
+    torch = sys.modules.get("torch")
+    return torch.__version__ if torch else None
 
 
 def with_lanes(config: ExperimentConfig, count: int) -> ExperimentConfig:

@@ -97,12 +97,15 @@ def make_learner(config: ExperimentConfig, spec: DataSpec) -> Learner:
         return actor.apply({"params": params}, see(obs))
 
     def off_data(groups, obs, key):
-        """Draws of the policy `[n, B, A]`, and marks `[n, B]` of those off the data."""
+        """Those of the policy's draws that are off the data: `[k, O]` and `[k, A]`."""
         action, u = pi(groups["actor"], obs).sample(key, model.num_draws)
         action = jax.lax.stop_gradient(action if model.is_paper else u)
-        every = jnp.broadcast_to(obs[None], (*action.shape[:2], obs.shape[-1]))
+        action = action.reshape(-1, spec.action_dim)
+        every = jnp.tile(obs, (model.num_draws, 1))
         far = action_vae.divergence(vae, groups["vae"], every, action)
-        return every, action, far >= jnp.quantile(far, 1.0 - model.ood_share)
+        # A fixed number of the farthest ones: the critics need not see the others.
+        _, farthest = jax.lax.top_k(far, max(int(model.ood_share * far.size), 1))
+        return every[farthest], action[farthest]
 
     def losses(groups, extra, batch, key):
         keys = jax.random.split(key, 4)
@@ -129,7 +132,7 @@ def make_learner(config: ExperimentConfig, spec: DataSpec) -> Learner:
         target = model.reward_scale * batch.reward + model.discount * goes_on * value
         groups.descend("critic", lambda p: td_loss(q(p, obs, batch.action), target))
 
-        every, action, is_off = off_data(groups, obs, keys[2])
+        off = off_data(groups, obs, keys[2])
         least = model.ood_factor * theta
         cost_target = batch.cost + model.discount * costs_on * cost_after
         alpha = jnp.exp(extra["log_alpha"])
@@ -137,8 +140,7 @@ def make_learner(config: ExperimentConfig, spec: DataSpec) -> Learner:
         def cost_off(params):
             if not model.is_paper:
                 params = jax.lax.stop_gradient(targets["cost_critic"])
-            found = q(params, every, action).mean(axis=0)
-            return jnp.sum(found * is_off) / jnp.sum(is_off)
+            return jnp.mean(q(params, *off))
 
         def cost_loss(params):
             fit = td_loss(q(params, obs, batch.action), cost_target)

@@ -111,9 +111,9 @@ class TorchCPQ:
             every = obs.repeat(self.model.num_draws, 1)
             drawn = self.pi(every, noise["off"].flatten(0, 1))
             far = self.divergence(*self.encode(every, drawn)).sum(-1)
-            is_off = far >= torch.quantile(far, 1.0 - self.model.ood_share)
-        off = self.q(self.params["cost_critic"], every, drawn).mean(0)
-        off = (off * is_off).sum() / is_off.sum()
+            farthest = far.topk(max(int(self.model.ood_share * len(far)), 1)).indices
+            every, drawn = every[farthest], drawn[farthest]
+        off = self.q(self.params["cost_critic"], every, drawn).mean()
         least = self.model.ood_factor * self.theta
         error = self.q(self.params["cost_critic"], obs, action) - cost_target
         alpha = math.exp(self.log_alpha)
