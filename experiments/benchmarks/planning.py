@@ -8,71 +8,15 @@ and the fetch of its actions. All rows plan in the same step, every `execute` st
 the slowest step is that one. Rows out of phase share the work out more evenly.
 """
 
-import time
-
-import jax
-import numpy as np
 from absl import flags
 
 from experiments import cli
-from experiments.benchmarks import acting_timing, common, model_cases, model_flags
+from experiments.benchmarks import common, model_cases, model_flags, planning_timing
 from sas_jax.errors import UserError
-from sas_jax.learners import sequence
-from sas_jax.types import TimeStep
 
 _SIZES = flags.DEFINE_list("sizes", ["1", "32"], "Robots at once.")
 _PLANS = flags.DEFINE_integer("plans", 5, "Plans of a round.")
 _OUT = cli.define_path("out", "runs/bench/planning.json", "Where the numbers go.")
-
-
-def step_seconds(config, spec, variables, *, rows: int, variant: str, steps: int):
-    """Wall seconds of `steps` actions of `rows` rows, the first plan left out."""
-    policy = sequence.make_policy(config, spec, variants=(variant,))
-    key = jax.random.key(3)
-    carry = acting_timing.carry_of(config, spec, variables, policy, rows, key, False)
-    zeros = np.zeros(rows, np.float32)
-    now = TimeStep(model_cases.make_observations(spec, rows), zeros, zeros, zeros > 0)
-    act = jax.jit(policy.act, donate_argnums=1)
-    every = config.sas.plan.execute
-    seconds = []
-    for t in range(steps + every):
-        started = time.perf_counter()
-        action, carry = act(variables, carry, now, key)
-        np.asarray(action)
-        if t >= every:
-            seconds.append(time.perf_counter() - started)
-    return np.array(seconds)
-
-
-def measure(config, spec, *, sizes: list[int], plans: int, repeats: int) -> list[dict]:
-    """Rows of every number of robots, without and with plans."""
-    variables = model_cases.make_variables(config, spec)
-    plan, found = config.sas.plan, []
-    steps = plans * plan.execute
-    for rows in sizes:
-        for variant in ("none", "plan"):
-            runs = [
-                step_seconds(
-                    config, spec, variables, rows=rows, variant=variant, steps=steps
-                )
-                for _ in range(repeats)
-            ]
-            means = [run.mean() for run in runs]
-            slowest = [run.reshape(plans, -1).max(axis=1).mean() for run in runs]
-            work = 0
-            if variant == "plan":
-                work = plan.num_candidates * plan.horizon / plan.execute
-            found.append(
-                {
-                    "case": f"{variant}, {rows} robots",
-                    "rows": rows,
-                    "variant": variant,
-                    "trajectory_steps": work,
-                    "milliseconds": common.spread([1e3 * x for x in means]),
-                    "slowest_milliseconds": common.spread([1e3 * x for x in slowest]),
-                }
-            )
-    return found
 
 
 def main(argv):
@@ -83,7 +27,7 @@ def main(argv):
         raise UserError("--plans and --repeats: expected integers >= 1")
     config = model_flags.make_config()
     common.pin(model_flags.THREADS.value)
-    rows = measure(
+    rows = planning_timing.measure(
         config,
         model_cases.make_spec(config),
         sizes=sizes,

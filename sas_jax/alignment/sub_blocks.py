@@ -11,8 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# Rows that are worked off side by side.
-SUB_BLOCK = 8
+# Rows that are worked off side by side, by backend: what fits a core's cache, and as
+# many as there are where idle lanes cost nothing.
+SUB_BLOCK = {"cpu": 8}
+_ON_ACCELERATORS = 1024
 
 
 def rows_at(tree: Any, index: Any) -> Any:
@@ -33,7 +35,7 @@ def work_off(
       is_due: `[B]` bool. held: pytree, leading axis B.
     """
     count = is_due.shape[0]
-    size = min(SUB_BLOCK, count)
+    size = min(SUB_BLOCK.get(jax.default_backend(), _ON_ACCELERATORS), count)
     order = jnp.argsort(~is_due, stable=True)
     order = jnp.concatenate([order, jnp.full(-count % size, count - 1)])
     num_due = is_due.sum()

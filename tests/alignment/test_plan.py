@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sas_jax.alignment import plan as plan_lib
+from sas_jax.alignment import sub_blocks
 from sas_jax.alignment.config import PlanConfig, SASConfig
 from sas_jax.alignment.policy import make_policy
 from sas_jax.alignment.rules import RULES, Candidates
@@ -283,6 +284,15 @@ def test_an_episode_does_not_depend_on_another_ones_phase():
     others = [0, 2, 3, 4, 5]
     np.testing.assert_array_equal(actions[:, :, others], shifted[:, :, others])
     np.testing.assert_array_equal(shifted[4:, 1, 1], actions[:8, 1, 1])
+
+
+def test_rows_may_be_worked_off_all_at_once(monkeypatch):
+    """As on an accelerator: the same plans, up to rounding."""
+    few = runner().run(steps=4)
+    monkeypatch.setitem(sub_blocks.SUB_BLOCK, "cpu", 2)
+    pairs = Runner(("none", "plan", "plan_rand", "plan_sas")).run(steps=4)
+    np.testing.assert_allclose(few[0], pairs[0], atol=1e-5)
+    np.testing.assert_array_equal(few[2]["num_plans"], pairs[2]["num_plans"])
 
 
 def test_a_model_of_nothing_but_nan_leaves_the_policy_alone():

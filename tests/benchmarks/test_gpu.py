@@ -105,12 +105,14 @@ def test_smoke(tmp_path):
         assert name in done.stdout
     assert {name.split(",")[0] for name in rows} == {
         "products", "copy", "imagination", "Algorithm 1", "selection beside fp32",
-        "training",
+        "control", "training",
     }  # fmt: skip
     float_row = rows["imagination, P = 20, fp32"]
     half_row = rows["imagination, P = 20, bf16"]
     assert float_row["ring_bytes"] == 2 * half_row["ring_bytes"]
     assert float_row["milliseconds_a_step"] > 0 < float_row["share_of_bandwidth"]
+    planning = rows["control, plan, 2 robots, fp32"]
+    assert 0 < planning["milliseconds_a_step"] <= planning["slowest_milliseconds"]
     assert 0 <= rows["selection beside fp32"]["same"]["bf16"]["prompt"] <= 1
     assert content["settings"]["episodes"] == [2]
     assert content["environment"]["platform"] == "cpu"

@@ -1,4 +1,4 @@
-"""One GPU in under 8 minutes: peaks, imagination, Algorithm 1, training.
+"""One GPU in under 8 minutes: peaks, imagination, Algorithm 1, plans, training.
 
 bash experiments/benchmarks/gpu/gpu.sh              sets up what is missing first
 JAX_PLATFORMS=cpu bash experiments/benchmarks/gpu/gpu.sh --smoke
@@ -34,6 +34,8 @@ _HELP = {
     "horizon": "T of imagination.",
     "episodes": "Episodes at once of Algorithm 1; empty leaves it out.",
     "align_horizon": "T of Algorithm 1.",
+    "robots": "Robots at once that act on plans; empty leaves them out.",
+    "plans": "Plans of each of them.",
     "seeds": "Training seeds at once; empty leaves training out.",
     "steps": "Training steps of a call of DT.",
     "cdt_steps": "Training steps of a call of CDT.",

@@ -17,6 +17,7 @@ from experiments.benchmarks import (
     flops,
     imagination_timing,
     model_cases,
+    planning_timing,
     training_timing,
 )
 from sas_jax import checkpoint
@@ -220,6 +221,42 @@ def measure_selection(
             }
             for mode, equal in same.items()
         },
+    }
+
+
+def measure_planning(
+    config: ExperimentConfig,
+    spec: DataSpec,
+    mode: str,
+    *,
+    robots: int,
+    variant: str,
+    plans: int,
+) -> dict:
+    """Milliseconds of a control step of that many robots, all planning at once.
+
+    variant: "plan", or "none" for the same without plans. plans: of a run.
+    """
+    config = in_mode(config, mode)
+    every = config.sas.plan.execute
+    with precision_of(mode):
+        seconds = planning_timing.step_seconds(
+            config,
+            spec,
+            model_cases.make_variables(config, spec),
+            rows=robots,
+            variant=variant,
+            steps=plans * every,
+        )
+    mean = float(seconds.mean())
+    return {
+        "robots": robots,
+        "variant": variant,
+        "seconds": common.spread(list(seconds)),
+        "milliseconds_a_step": 1e3 * mean,
+        "slowest_milliseconds": 1e3 * float(seconds.max()),
+        "steps_per_second": 1.0 / mean,
+        "device_peak_bytes": device_bytes(),
     }
 
 

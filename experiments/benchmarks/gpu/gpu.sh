@@ -13,7 +13,7 @@ venv=.venv/bin/python
 # Everything that the benchmark imports.
 has_packages() {
     command -v "$1" >/dev/null &&
-        "$1" -c 'import experiments.benchmarks.gpu' >/dev/null 2>&1
+        "$1" -c 'import absl.flags, experiments.benchmarks.gpu.plan' >/dev/null 2>&1
 }
 
 find_python() {

@@ -20,7 +20,8 @@ class Sizes:
     """Sizes of all cases; the defaults take a large card under 8 minutes.
 
     modes: of `gpu_cases.MODES`. trajectories: P of imagination over `horizon` steps.
-    episodes: of Algorithm 1 over `align_horizon` steps. seeds: trained at once. steps,
+    episodes: of Algorithm 1 over `align_horizon` steps. robots: that act on plans at
+    once; plans: of a run. seeds: trained at once. steps,
     cdt_steps: of a call. data_episodes: made up to train on. matrix: the peak's, 0 is
     the backend's own. copy_megabytes: the bandwidth's array. repeats: of each case.
     """
@@ -30,6 +31,8 @@ class Sizes:
     horizon: int = 50
     episodes: tuple[int, ...] = (1, 60)
     align_horizon: int = 1000
+    robots: tuple[int, ...] = (1, 32, 1024)
+    plans: int = 5
     seeds: tuple[int, ...] = (1, 3)
     steps: int = 100
     cdt_steps: int = 20
@@ -44,7 +47,7 @@ class Sizes:
                 known = ", ".join(gpu_cases.MODES)
                 raise UserError(f"--modes: unknown {mode!r}; expected some of {known}")
         least = dict.fromkeys(
-            ("horizon", "steps", "cdt_steps", "copy_megabytes", "repeats"), 1
+            ("horizon", "plans", "steps", "cdt_steps", "copy_megabytes", "repeats"), 1
         )
         for name, lowest in (least | {"matrix": 0, "data_episodes": 2}).items():
             if getattr(self, name) < lowest:
@@ -57,6 +60,8 @@ SMOKE = Sizes(
     horizon=3,
     episodes=(2,),
     align_horizon=8,
+    robots=(2,),
+    plans=1,
     seeds=(2,),
     steps=1,
     cdt_steps=1,
@@ -186,6 +191,19 @@ def run(
             path=checkpoint,
             **align,
         )
+    for robots in sizes.robots:
+        for mode in modes:
+            for variant in ("none", "plan"):
+                measure(
+                    f"control, {variant}, {robots} robots, {mode}",
+                    gpu_cases.measure_planning,
+                    config,
+                    spec,
+                    mode,
+                    robots=robots,
+                    variant=variant,
+                    plans=sizes.plans,
+                )
     if sizes.seeds:
         _train(measure, sizes, configs, peaks)
 

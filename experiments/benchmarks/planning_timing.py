@@ -1,0 +1,60 @@
+"""Times control steps of robots that act on imagined plans and of those without."""
+
+import time
+
+import jax
+import numpy as np
+
+from experiments.benchmarks import acting_timing, common, model_cases
+from sas_jax.learners import sequence
+from sas_jax.types import TimeStep
+
+
+def step_seconds(config, spec, variables, *, rows: int, variant: str, steps: int):
+    """Wall seconds of `steps` actions of `rows` rows, the first plan left out."""
+    policy = sequence.make_policy(config, spec, variants=(variant,))
+    key = jax.random.key(3)
+    carry = acting_timing.carry_of(config, spec, variables, policy, rows, key, False)
+    zeros = np.zeros(rows, np.float32)
+    now = TimeStep(model_cases.make_observations(spec, rows), zeros, zeros, zeros > 0)
+    act = jax.jit(policy.act, donate_argnums=1)
+    every = config.sas.plan.execute
+    seconds = []
+    for t in range(steps + every):
+        started = time.perf_counter()
+        action, carry = act(variables, carry, now, key)
+        np.asarray(action)
+        if t >= every:
+            seconds.append(time.perf_counter() - started)
+    return np.array(seconds)
+
+
+def measure(config, spec, *, sizes: list[int], plans: int, repeats: int) -> list[dict]:
+    """Rows of every number of robots, without and with plans."""
+    variables = model_cases.make_variables(config, spec)
+    plan, found = config.sas.plan, []
+    steps = plans * plan.execute
+    for rows in sizes:
+        for variant in ("none", "plan"):
+            runs = [
+                step_seconds(
+                    config, spec, variables, rows=rows, variant=variant, steps=steps
+                )
+                for _ in range(repeats)
+            ]
+            means = [run.mean() for run in runs]
+            slowest = [run.reshape(plans, -1).max(axis=1).mean() for run in runs]
+            work = 0
+            if variant == "plan":
+                work = plan.num_candidates * plan.horizon / plan.execute
+            found.append(
+                {
+                    "case": f"{variant}, {rows} robots",
+                    "rows": rows,
+                    "variant": variant,
+                    "trajectory_steps": work,
+                    "milliseconds": common.spread([1e3 * x for x in means]),
+                    "slowest_milliseconds": common.spread([1e3 * x for x in slowest]),
+                }
+            )
+    return found
