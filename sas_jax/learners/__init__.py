@@ -75,6 +75,11 @@ def default_config(task: str, algo: str = "dt") -> ExperimentConfig:
     return get(algo).default_config(task)
 
 
+def _unread(algorithm: Algorithm) -> set[str]:
+    """Groups of settings that an algorithm does not read."""
+    return {"sas", "policy", "data"} - set(algorithm.groups)
+
+
 def check(config: ExperimentConfig) -> ExperimentConfig:
     """Returns `config`; UserError where its settings do not fit its algorithm."""
     algorithm = get(config.algo)
@@ -83,7 +88,7 @@ def check(config: ExperimentConfig) -> ExperimentConfig:
             f"model: {type(config.model).__name__}; expected "
             f"{algorithm.config_class.__name__}, as algo {config.algo!r} takes"
         )
-    for group in {"sas", "policy", "data"} - set(algorithm.groups):
+    for group in _unread(algorithm):
         given = getattr(config, group)
         if given != type(given)():
             raise UserError(f"{group}.*: algo {config.algo!r} has no such settings")
@@ -100,11 +105,16 @@ def check(config: ExperimentConfig) -> ExperimentConfig:
 def from_dict(values: dict[str, Any]) -> ExperimentConfig:
     """Inverse of `config.to_dict` of a whole experiment.
 
+    Settings that the algorithm does not read are the defaults of now: those of then
+    say nothing about what was trained.
+
     Raises:
       UserError: an unknown algorithm or setting, a wrong type, or no fit.
     """
-    model_class = get(values.get("algo", "dt")).config_class
+    algorithm = get(values.get("algo", "dt"))
+    model_class, unread = algorithm.config_class, _unread(algorithm)
     model: Any = config_lib.from_dict(model_class, values.get("model", {}), "model")
+    values = {name: value for name, value in values.items() if name not in unread}
     return check(config_lib.from_dict(ExperimentConfig, values | {"model": model}))
 
 

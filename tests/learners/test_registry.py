@@ -157,6 +157,17 @@ def test_every_algorithm_of_ours_answers_by_its_name(algo):
     assert algorithm.check_variants(algorithm.default_variants)
 
 
+def test_a_checkpoint_outlives_defaults_that_its_algorithm_does_not_read():
+    """Defaults of SAS then and now: nothing of what a clone was trained with."""
+    config = learners.default_config("PointGoal1", "bc")
+    values = config_lib.to_dict(config)
+    values["sas"]["num_first"] = 99
+    assert learners.from_dict(values) == config
+    of_dt = config_lib.to_dict(learners.default_config("PointGoal1", "dt"))
+    of_dt["sas"]["num_first"] = 99
+    assert learners.from_dict(of_dt).sas.num_first == 99
+
+
 def test_a_model_of_another_algorithm_is_refused():
     config = learners.default_config("PointGoal1", "bc")
     other = dataclasses.replace(config, algo="dt")
