@@ -40,7 +40,11 @@ def main(argv):
     del argv
     names = _TASKS.value
     if names is None:
-        names = [task.name for task in tasks.TASKS.values() if task.obs_groups]
+        names = [
+            task.name
+            for task in tasks.TASKS.values()
+            if task.obs_groups and task.suite == "safety-gymnasium"
+        ]
     plans = [collect.Plan(name, _EPISODES.value, _SEED.value) for name in names]
     if not plans:
         raise UserError("--tasks is empty; expected names of tasks")

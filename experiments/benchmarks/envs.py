@@ -37,7 +37,11 @@ def main(argv):
         raise UserError(f"--workers={','.join(_WORKERS.value)}: expected integers >= 1")
     names = _TASKS.value
     if names is None:
-        names = [task.name for task in tasks.TASKS.values() if task.obs_groups]
+        names = [
+            task.name
+            for task in tasks.TASKS.values()
+            if task.obs_groups and task.suite == "safety-gymnasium"
+        ]
     for name in [*names, *_VECTOR_TASKS.value]:
         if not tasks.get_task(name).obs_groups:
             raise UserError(f"task {name!r}: expected a navigation task")

@@ -46,8 +46,8 @@ class Task:
     """One task of the benchmark, or one that somebody has registered.
 
     name: short name, ``"PointGoal1"``.
-    suite: ``"safety-gymnasium"``, ``"bullet-safety-gym"``, ``"gymnasium"`` or a
-        registered one.
+    suite: ``"safety-gymnasium"``, ``"bullet-safety-gym"``, ``"gymnasium"``, ``"plane"``
+        (in JAX) or a registered one.
     env_id: id under which the suite registers the environment.
     obs_dim, action_dim: sizes O and A; actions lie in [-1, 1].
     episode_steps: steps after which an episode is truncated.
@@ -159,6 +159,13 @@ def _mujoco(body: str, obs_dim: int, action_dim: int) -> Task:
     )
 
 
+def _plane(name: str, like: Task) -> Task:
+    """A task of `sas_jax.jax_envs`: observations and costs of the one it is like."""
+    return dataclasses.replace(
+        like, name=name, suite="plane", env_id=f"{name}-v0", references=UNKNOWN
+    )
+
+
 _ALL = (
     *(
         _navigation(f"{agent}{family}{level}")
@@ -182,6 +189,7 @@ _ALL = (
     _mujoco("Hopper", 11, 3),
     _mujoco("Walker2d", 17, 6),
     _mujoco("Humanoid", 348, 17),
+    _plane("PlanePointGoal", _navigation("PointGoal1")),
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}

@@ -178,3 +178,11 @@ def test_bad_flags_are_one_line(name, flag, culprit):
     done = entry_points.run(f"benchmarks.{name}", flag)
     assert done.returncode == 2
     assert culprit in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_plane_is_timed_beside_the_simulator(tmp_path):
+    from experiments.benchmarks import jax_env
+
+    known = jax_env.time_host(5)
+    assert set(known) == {"steps_per_second", "steps_per_cpu_second"}
+    assert all(value > 0 for value in known.values())
