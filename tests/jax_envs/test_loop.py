@@ -121,6 +121,7 @@ def test_a_policy_is_judged_as_step_by_step():
         )
 
 
+@pytest.mark.slow
 def test_the_plane_runs_in_workers_as_on_the_device():
     from sas_jax.jax_envs import point_goal
 
