@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -88,7 +89,7 @@ def _script(*flags, **environ):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environ,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHON": sys.executable} | environ,
     )
 
 
