@@ -73,10 +73,16 @@ def registration(task: tasks.Task) -> dict | None:
 
 
 def register_in_worker(registered: dict | None) -> None:
-    """Registers what the parent's `registration` said."""
+    """Registers what the parent's `registration` said.
+
+    A module that was imported may have done so already, with the task's references,
+    which nobody sends.
+    """
     if registered is not None:
         task = tasks.from_json(registered["task"])
-        register_suite(task.suite, registered["entry"], [task])
+        known = tasks.TASKS.get(task.name)
+        if known is None or tasks.to_json(known) != registered["task"]:
+            register_suite(task.suite, registered["entry"], [task])
 
 
 def python_of(task: tasks.Task) -> str | None:

@@ -1,5 +1,7 @@
 """Suites from outside: registered once, used everywhere, told what is wrong."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,15 @@ def test_a_task_survives_the_way_to_a_worker(toys):
         assert again.cost_limits == task.cost_limits and again.name == task.name
     assert makers.registration(tasks.get_task("CarButton1")) is None
     makers.register_in_worker(makers.registration(toys))  # again: nothing changes
+    # A module that both sides import has registered it with references.
+    known = toy_suite.task("Known", references=tasks.get_task("PointGoal1").references)
+    makers.register_suite("toys", toy_suite.ENTRY, [known])
+    makers.register_in_worker(json.loads(json.dumps(makers.registration(known))))
+    assert tasks.get_task("Known") is known
+    with pytest.raises(UserError, match="'Known' is registered already"):
+        other = toy_suite.task("Known", episode_steps=7)
+        sent = {"entry": toy_suite.ENTRY, "task": tasks.to_json(other)}
+        makers.register_in_worker(sent)
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])

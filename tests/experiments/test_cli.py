@@ -7,6 +7,7 @@ import pytest
 from experiments.benchmarks import model_cases
 from sas_jax import learners
 from sas_jax.files import results
+from tests.helpers import short_goal
 from tests.helpers.entry_points import run
 
 TINY = (
@@ -23,7 +24,12 @@ TINY = (
 )
 
 
+SHORT = (
+    "--import=tests.helpers.short_goal_registered",
+    f"--task={short_goal.TASK.name}",
+)
 DEMO = (
+    *SHORT,
     "--variants=none,sas,plan",
     "--set=sas.horizon=8",
     "--set=sas.plan.num_candidates=3",
@@ -72,7 +78,7 @@ def test_demo_rows_cover_variants_and_thresholds(demo):
     rows = results.read_results(demo / "results.csv")
     assert len(rows) == 3 * 2 and {row.cost_limit for row in rows} == {20.0}
     assert {row.variant for row in rows} == {"none", "sas", "plan"}
-    assert all(row.length == 1000 for row in rows)
+    assert all(row.length == short_goal.STEPS for row in rows)
     assert all((row.prompt_start >= 0) == (row.variant == "sas") for row in rows)
     assert all((row.num_plans > 0) == (row.variant == "plan") for row in rows)
 
@@ -96,6 +102,7 @@ def test_demo_run_again_repeats_nothing(demo):
 def test_evaluate_a_checkpoint_by_path(demo, tmp_path):
     out = succeeds(
         "evaluate",
+        SHORT[0],
         f"--checkpoint={demo / 'model'}",
         "--variants=none,null",
         "--cost_limits=10",
@@ -148,6 +155,7 @@ def test_bc_is_trained_and_evaluated_and_its_rows_are_added_to(tmp_path):
 
 def test_train_from_a_file(demo, tmp_path):
     flags = (
+        SHORT[0],
         f"--data={demo / 'data.hdf5'}",
         f"--workdir={tmp_path / 'run'}",
         "--nocard",
@@ -161,9 +169,8 @@ def test_train_from_a_file(demo, tmp_path):
 
 
 def test_plot_and_inspect(demo, tmp_path):
-    succeeds("plot", f"--results={demo / 'results.csv'}", f"--out={tmp_path / 'plots'}")
-    assert list((tmp_path / "plots").glob("*.png"))
-    out = succeeds(
-        "inspect", f"--data={demo / 'data.hdf5'}", f"--out={tmp_path / 'page'}"
-    )
-    assert out
+    results_file, plots = demo / "results.csv", tmp_path / "plots"
+    succeeds("plot", SHORT[0], f"--results={results_file}", f"--out={plots}")
+    assert list(plots.glob("*.png"))
+    data, page = demo / "data.hdf5", tmp_path / "page"
+    assert succeeds("inspect", SHORT[0], f"--data={data}", f"--out={page}")

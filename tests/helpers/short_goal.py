@@ -1,4 +1,7 @@
-"""PointGoal1 whose episodes end after a few steps: a real world, quickly told."""
+"""PointGoal1 whose episodes end after a few steps: a real world, quickly told.
+
+Its name is one that scripted behaviours take for a Goal task's.
+"""
 
 import contextlib
 import dataclasses
@@ -11,7 +14,7 @@ from sas_jax.envs.lean import make as lean_make
 STEPS = 60
 TASK = dataclasses.replace(
     tasks.get_task("PointGoal1"),
-    name="ShortPointGoal1",
+    name="PointGoal9",
     suite="short-goal",
     episode_steps=STEPS,
 )
@@ -24,11 +27,16 @@ def make(task, lean):
     return env
 
 
+def register() -> None:
+    """Makes the task known in this process."""
+    make_env.register_suite(TASK.suite, f"{__name__}:make", [TASK])
+
+
 @contextlib.contextmanager
 def registered() -> Iterator[str]:
     """Gives the name of the task, which is unknown again afterwards."""
     before = dict(tasks.TASKS), dict(make_env.SUITES)
-    make_env.register_suite(TASK.suite, f"{__name__}:make", [TASK])
+    register()
     yield TASK.name
     for table, old in zip((tasks.TASKS, make_env.SUITES), before, strict=True):
         table.clear()
