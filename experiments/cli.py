@@ -212,7 +212,8 @@ def run(main: Callable[[list[str]], object], *, resumes: bool = False) -> None:
             _fail(f"unexpected argument {argv[1]!r}; use --flag=value")
         try:
             _reach_buckets()
-            imports.import_modules(_IMPORT.value)
+            # Not through the holder: a caller may have parsed no flags.
+            imports.import_modules(flags.FLAGS["import"].value)
             main(argv)
         except UserError as error:
             _fail(error)
