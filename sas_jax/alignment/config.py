@@ -41,7 +41,7 @@ class PlanConfig:
     num_importance: int = 4
     world_noise: float = 0.0
     max_error: float = 0.5
-    error_memory: float = 0.9
+    error_memory: float = 0.95
 
     def __post_init__(self) -> None:
         count = Number(least=1, whole=True)
