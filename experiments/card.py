@@ -41,12 +41,7 @@ def main(argv):
     out = _OUT.value or f"{_CHECKPOINT.value}/card.json"
     atomic.probe(out)
     episodes = data_flag.load(config.task)
-    training, held_out = episodes.split(config.train.held_out, seed=config.train.seed)
-    if training.fingerprint() != loaded.spec.fingerprint:
-        raise UserError(
-            f"--data {episodes.source}: not the file that {_CHECKPOINT.value} was "
-            "trained on; its held-out episodes may have been seen"
-        )
+    _, held_out = data_flag.split(episodes, config, loaded.spec, _CHECKPOINT.value)
     measured = measure.make_card(
         config,
         loaded.spec,

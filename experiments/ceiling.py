@@ -49,18 +49,14 @@ def main(argv):
                 "recording of experiments.collect, whose layouts are known"
             )
         seeds = np.asarray(file["episodes"]["seed"])
-    split = {"fraction": config.train.held_out, "seed": config.train.seed}
-    training, held_out = episodes.split(**split)
-    if training.fingerprint() != loaded.spec.fingerprint:
-        raise UserError(
-            f"--data {episodes.source}: not what {_CHECKPOINT.value} was trained on"
-        )
+    _, held_out = data_flag.split(episodes, config, loaded.spec, _CHECKPOINT.value)
     # The same split of a copy whose final observations are the episodes' numbers.
     numbers = np.arange(episodes.num_episodes, dtype=np.float32)
     tagged = dataclasses.replace(
         episodes, final_observations=np.repeat(numbers[:, None], episodes.obs_dim, 1)
     )
-    index = tagged.split(**split)[1].final_observations[:, 0].astype(int)
+    tagged = tagged.split(config.train.held_out, seed=config.train.seed)[1]
+    index = tagged.final_observations[:, 0].astype(int)
     measured = ceiling(
         sequence.make_sequence_model(config, loaded.spec),
         loaded.spec,

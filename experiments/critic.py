@@ -44,13 +44,7 @@ def main(argv):
     out = _OUT.value or f"{_CHECKPOINT.value}/critic.npz"
     atomic.probe(out)
     episodes = data_flag.load(loaded.config.task)
-    training, _ = episodes.split(train.held_out, seed=train.seed)
-    if training.fingerprint() != loaded.spec.fingerprint:
-        raise UserError(
-            f"--data {episodes.source}: not the file that {_CHECKPOINT.value} was "
-            "trained on; its held-out episodes may have been seen"
-        )
-    del training
+    data_flag.split(episodes, loaded.config, loaded.spec, _CHECKPOINT.value)
     with tqdm(desc="critic", unit="step", total=config.num_steps) as bar:
 
         def show(step, losses):

@@ -47,3 +47,20 @@ def load(task: str | None = None, *, default: str | None = None, is_shown: bool 
             f"{episodes.task}, {episodes.num_steps} steps"
         )
     return episodes
+
+
+def split(episodes, config, spec, checkpoint: str):
+    """The training and the held-out part of what a checkpoint was trained on.
+
+    config, spec: of the checkpoint. checkpoint: its name, for the error.
+
+    Raises:
+      UserError: other data, whose "held-out" episodes may have been trained on.
+    """
+    training, held_out = episodes.split(config.train.held_out, seed=config.train.seed)
+    if training.fingerprint() != spec.fingerprint:
+        raise UserError(
+            f"--data {episodes.source}: not the file that {checkpoint} was trained "
+            "on; its held-out episodes may have been seen"
+        )
+    return training, held_out

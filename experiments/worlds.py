@@ -44,15 +44,12 @@ def main(argv):
     if not _CHECKPOINT.value or not data_flag.value():
         raise UserError("--checkpoint and --data: expected both")
     loaded = checkpoint.load(_CHECKPOINT.value)
-    train = loaded.config.train
     out = _OUT.value or f"{_CHECKPOINT.value}/worlds.csv"
     atomic.probe(out)
     episodes = data_flag.load(loaded.config.task)
-    training, held_out = episodes.split(train.held_out, seed=train.seed)
-    if training.fingerprint() != loaded.spec.fingerprint:
-        raise UserError(
-            f"--data {episodes.source}: not what {_CHECKPOINT.value} was trained on"
-        )
+    training, held_out = data_flag.split(
+        episodes, loaded.config, loaded.spec, _CHECKPOINT.value
+    )
     probe = make_probe(loaded)
     rows = worlds.likelihoods(probe, training, held_out)
     if _LAYOUTS.value:

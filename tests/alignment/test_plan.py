@@ -335,9 +335,7 @@ def test_one_jump_that_nobody_foresees_is_forgiven():
         )
 
     after = judged(plan, [1e6, 0.0])
-    np.testing.assert_allclose(
-        after.error, 0.5 * (1 - PLAN.error_memory), rtol=1e-5
-    )
+    np.testing.assert_allclose(after.error, 0.5 * (1 - PLAN.error_memory), rtol=1e-5)
     assert plan_lib.trusted(after, PLAN).all()
     assert judged(plan, [0.0, 0.0]).error == 0  # nothing was expected to move
 
