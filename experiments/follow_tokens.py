@@ -47,6 +47,7 @@ def main(argv):
     del argv
     if not _CHECKPOINT.value:
         raise UserError("--checkpoint: expected a workdir of experiments.train")
+    settings_flag.refuse_others("sas.")
     loaded = checkpoint.load(_CHECKPOINT.value, _STEP.value)
     changed = settings_flag.apply(loaded.config, only="sas.")
     loaded = loaded._replace(config=changed)

@@ -59,6 +59,17 @@ def from_file() -> dict[str, Any]:
     return values
 
 
+def refuse_others(only: str) -> None:
+    """Raises UserError for a setting without the prefix `only`, such as "sas."."""
+    named = [
+        (path, f"{path} in --config") for path, _ in setting_names.paths(from_file())
+    ]
+    named += [(text.partition("=")[0], f"--set={text}") for text in _SET.value]
+    for path, said in named:
+        if not path.startswith(only):
+            raise UserError(f"{said}: only {only}* can change after training")
+
+
 def apply(config: Any, *, merge=None, override=None, only: str = "") -> Any:
     """The settings with those of --config and then --set; ends after --list_settings.
 
@@ -79,11 +90,7 @@ def apply(config: Any, *, merge=None, override=None, only: str = "") -> Any:
 
         merge, override = learners.merge, learners.override
     given = from_file()
-    named = [path for path, _ in setting_names.paths(given)]
-    named += [text.partition("=")[0] for text in _SET.value]
-    fixed = [path for path in named if not path.startswith(only)]
-    if only and fixed:
-        raise UserError(f"--set={fixed[0]}: only {only}* can change after training")
+    refuse_others(only)
     if given:
         config = merge(config, given)
     config = override(config, _SET.value)

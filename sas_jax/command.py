@@ -19,6 +19,7 @@ COMMANDS = {
     "plot": "tables and the return-cost figure of results",
     "follow_tokens": "how far a policy follows its return and cost tokens",
     "ceiling": "what perfect dynamics would predict of costs",
+    "worlds": "the positive control of prompts, on data of two worlds",
     "export": "a policy as a file that JAX alone runs",
     "reproduce": "figures of the paper, on a checkpoint",
     "collect_table": "what the scripted behaviours reach, by task",

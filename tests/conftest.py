@@ -7,6 +7,8 @@ need several devices start a subprocess that sees more of them.
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.helpers import xla_flags
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -56,3 +58,13 @@ def pytest_collection_modifyitems(items):
     ranks = {Path(__file__).parent / name: i for i, name in enumerate(COSTLY)}
     assert all(path.is_file() for path in ranks), "a costly file has moved"
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
+@pytest.fixture(autouse=True)
+def forgotten_imports():
+    """Modules that a test imported as a user's are no worker's business afterwards."""
+    from sas_jax.envs import imports
+
+    before = list(imports.MODULES)
+    yield
+    imports.MODULES[:] = before

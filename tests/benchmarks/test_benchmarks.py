@@ -180,9 +180,11 @@ def test_bad_flags_are_one_line(name, flag, culprit):
     assert culprit in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_plane_is_timed_beside_the_simulator(tmp_path):
-    from experiments.benchmarks import jax_env
-
-    known = jax_env.time_host(5)
-    assert set(known) == {"steps_per_second", "steps_per_cpu_second"}
-    assert all(value > 0 for value in known.values())
+    out = tmp_path / "jax_env.json"
+    flags = ("--episodes=2", "--repeats=1", "--host_steps=5", f"--out={out}")
+    done = run("jax_env", *flags)
+    assert done.returncode == 0, done.stderr
+    text = out.read_text()
+    assert "steps_per_second" in text and "steps_per_cpu_second" in text

@@ -19,9 +19,9 @@ def make_env():
     from gymnasium.wrappers import TimeLimit
     from tests.helpers.tiny_gymnasium import Free
 
-    env = TimeLimit(Free(), 7)
+    env = Free()
     env.spec = gymnasium.spec("TinyFree-v0")
-    return env
+    return TimeLimit(env, 7)
 
 
 def cost(obs, action, new_obs, terminated, info):
