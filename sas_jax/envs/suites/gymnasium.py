@@ -138,7 +138,10 @@ def boxes(env: Any, env_id: str) -> tuple[int, np.ndarray, np.ndarray]:
                 "of floats"
             )
         sizes.append(int(shape[0]))
-    low, high = (np.float64(getattr(env.action_space, k)) for k in ("low", "high"))
+    # Not `np.float64(x)`, which makes a scalar of a single bound.
+    low, high = (
+        np.asarray(getattr(env.action_space, k), np.float64) for k in ("low", "high")
+    )
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise UserError(
             f"{env_id}: action_space has no bounds; expected a Box with finite ones"
