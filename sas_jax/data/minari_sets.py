@@ -105,7 +105,7 @@ def _bounds(space: Any, source: str) -> tuple[np.ndarray, np.ndarray]:
     """Bounds `[A]` of the set's actions; [-1, 1] where its box has none."""
     if type(space).__name__ != "Box" or len(space.shape) != 1:
         raise UserError(f"{source}: actions of {space}; expected a Box of one axis")
-    low, high = np.float64(space.low), np.float64(space.high)
+    low, high = (np.asarray(x, np.float64) for x in (space.low, space.high))
     has = np.isfinite(low) & np.isfinite(high)
     return np.where(has, low, -1.0), np.where(has, high, 1.0)
 

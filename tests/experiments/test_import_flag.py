@@ -56,9 +56,11 @@ def test_a_users_module_is_enough(tmp_path, monkeypatch):
         tasks.TASKS, "Mine", tasks.Task("Mine", "gymnasium", "x", 2, 1, 12, (1.0,))
     )
     episodes = dsrl.load(tmp_path / "data" / "Mine.hdf5")
-    assert episodes.lengths.tolist() == [7, 7]
-    seen = [*episodes.observations[1:7, 0], episodes.final_observations[0, 0]]
-    assert episodes.costs[:7].tolist() == [float(x > 0) for x in seen]
+    first, second = episodes.lengths.tolist()
+    # Its own time limit, unless it has left the line before.
+    assert second == 7 and episodes.terminated.tolist() == [first < 7, False]
+    seen = [*episodes.observations[1:first, 0], episodes.final_observations[0, 0]]
+    assert episodes.costs[:first].tolist() == [float(x > 0) for x in seen]
 
 
 def test_a_module_that_is_not_there_is_one_line(tmp_path):
