@@ -59,11 +59,13 @@ def from_file() -> dict[str, Any]:
     return values
 
 
-def refuse_others(only: str) -> None:
-    """Raises UserError for a setting without the prefix `only`, such as "sas."."""
-    named = [
-        (path, f"{path} in --config") for path, _ in setting_names.paths(from_file())
-    ]
+def refuse_others(only: str, given: Mapping[str, Any] | None = None) -> None:
+    """Raises UserError for a setting without the prefix `only`, such as "sas.".
+
+    given: what `from_file` says; None reads it.
+    """
+    given = from_file() if given is None else given
+    named = [(path, f"{path} in --config") for path, _ in setting_names.paths(given)]
     named += [(text.partition("=")[0], f"--set={text}") for text in _SET.value]
     for path, said in named:
         if not path.startswith(only):
@@ -90,7 +92,7 @@ def apply(config: Any, *, merge=None, override=None, only: str = "") -> Any:
 
         merge, override = learners.merge, learners.override
     given = from_file()
-    refuse_others(only)
+    refuse_others(only, given)
     if given:
         config = merge(config, given)
     config = override(config, _SET.value)

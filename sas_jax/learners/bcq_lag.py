@@ -24,10 +24,10 @@ from sas_jax.config import Number
 from sas_jax.data.spec import DataSpec
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.learners import memoryless
-from sas_jax.learners.algorithm import Algorithm, only_none
+from sas_jax.learners.algorithm import only_none
 from sas_jax.learners.components import action_vae, lagrangian, osrl
 from sas_jax.learners.components import actor_critic as ac
-from sas_jax.learners.components.critics import Ensemble, at_best, td_loss
+from sas_jax.learners.components.critics import Ensemble, best_action, td_loss
 from sas_jax.models.networks import MLP
 from sas_jax.types import Learner, Policy
 
@@ -162,23 +162,18 @@ def make_policy(
             lambda *given: critic.apply({"params": params["cost_critic"]}, *given),
             known["extra"]["multiplier"],
         )(every, action)
-        each = [action[..., i] for i in range(spec.action_dim)]
-        return jnp.stack(at_best(score, *each), axis=-1)
+        return best_action(score, action)
 
     return memoryless.make_policy(spec, act)
 
 
 ALGORITHMS = (
-    Algorithm(
-        name="bcq_lag",
-        config_class=BCQLagConfig,
-        default_config=default_config,
-        make_learner=make_learner,
+    ac.algorithm(
+        "bcq_lag",
+        BCQLagConfig,
+        default_config,
+        make_learner,
         make_policy=make_policy,
-        variables_of=ac.variables_of,
-        to_device=ac.to_device,
-        check=memoryless.check,
-        check_data=ac.check_has_costs,
         by_threshold=True,
     ),
 )

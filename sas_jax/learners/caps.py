@@ -32,11 +32,10 @@ from sas_jax.config import Number
 from sas_jax.data.spec import DataSpec
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.gaussian import gaussian_log_prob
-from sas_jax.learners import memoryless
-from sas_jax.learners.algorithm import Algorithm, only_none
+from sas_jax.learners.algorithm import only_none
 from sas_jax.learners.components import actor_critic as ac
 from sas_jax.learners.components import limits
-from sas_jax.learners.components.critics import Ensemble, at_best, td_loss
+from sas_jax.learners.components.critics import Ensemble, best_action, td_loss
 from sas_jax.learners.components.regression import advantage_weight, expectile_loss
 from sas_jax.models.networks import MLP
 from sas_jax.types import Learner, Policy
@@ -203,9 +202,8 @@ def make_policy(
         value = critic.apply({"params": params["critic"]}, every, action).min(axis=0)
         cost = critic.apply({"params": params["cost_critic"]}, every, action)
         score = choose_head(value, cost.max(axis=0), budget)
-        each = [action[..., i] for i in range(spec.action_dim)]
         carry = carry | {"spent": spent, "timestep": carry["timestep"] + 1}
-        return jnp.stack(at_best(score, *each), axis=-1), carry
+        return best_action(score, action), carry
 
     return Policy(
         initial_carry=initial_carry,
@@ -215,16 +213,12 @@ def make_policy(
 
 
 ALGORITHMS = (
-    Algorithm(
-        name="caps",
-        config_class=CAPSConfig,
-        default_config=default_config,
-        make_learner=make_learner,
+    ac.algorithm(
+        "caps",
+        CAPSConfig,
+        default_config,
+        make_learner,
         make_policy=make_policy,
-        variables_of=ac.variables_of,
-        to_device=ac.to_device,
-        check=memoryless.check,
-        check_data=ac.check_has_costs,
         sees_cost_limit=True,
     ),
 )

@@ -42,8 +42,6 @@ from sas_jax.data import transitions
 from sas_jax.data.spec import DataSpec
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.gaussian import gaussian_log_prob
-from sas_jax.learners import memoryless
-from sas_jax.learners.algorithm import Algorithm
 from sas_jax.learners.components import actor_critic as ac
 from sas_jax.learners.components import limits, multipliers, osrl
 from sas_jax.learners.components.squashed_gaussian import SquashedActor
@@ -218,16 +216,11 @@ def make_learner(config: ExperimentConfig, spec: DataSpec) -> Learner:
 
 
 ALGORITHMS = (
-    Algorithm(
-        name="coptidice",
-        config_class=COptiDICEConfig,
-        default_config=default_config,
-        make_learner=make_learner,
-        make_policy=ac.make_mean_policy,
-        variables_of=ac.variables_of,
-        to_device=ac.to_device,
-        check=memoryless.check,
-        check_data=ac.check_has_costs,
+    ac.algorithm(
+        "coptidice",
+        COptiDICEConfig,
+        default_config,
+        make_learner,
         by_threshold=True,
     ),
 )

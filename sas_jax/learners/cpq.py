@@ -25,8 +25,6 @@ import jax.numpy as jnp
 from sas_jax.config import Many, Number
 from sas_jax.data.spec import DataSpec
 from sas_jax.experiment import ExperimentConfig
-from sas_jax.learners import memoryless
-from sas_jax.learners.algorithm import Algorithm
 from sas_jax.learners.components import action_vae, multipliers, osrl
 from sas_jax.learners.components import actor_critic as ac
 from sas_jax.learners.components.critics import Ensemble, td_loss
@@ -166,16 +164,11 @@ def make_learner(config: ExperimentConfig, spec: DataSpec) -> Learner:
 
 
 ALGORITHMS = (
-    Algorithm(
-        name="cpq",
-        config_class=CPQConfig,
-        default_config=default_config,
-        make_learner=make_learner,
-        make_policy=ac.make_mean_policy,
-        variables_of=ac.variables_of,
-        to_device=ac.to_device,
-        check=memoryless.check,
-        check_data=ac.check_has_costs,
+    ac.algorithm(
+        "cpq",
+        CPQConfig,
+        default_config,
+        make_learner,
         by_threshold=True,
     ),
 )

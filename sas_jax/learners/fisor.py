@@ -29,10 +29,10 @@ from sas_jax.config import Number
 from sas_jax.data.spec import DataSpec
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.learners import memoryless
-from sas_jax.learners.algorithm import Algorithm, only_none
+from sas_jax.learners.algorithm import only_none
 from sas_jax.learners.components import actor_critic as ac
 from sas_jax.learners.components import diffusion
-from sas_jax.learners.components.critics import Ensemble, at_best, td_loss
+from sas_jax.learners.components.critics import Ensemble, best_action, td_loss
 from sas_jax.learners.components.regression import advantage_weight, expectile_loss
 from sas_jax.models.networks import MLP
 from sas_jax.types import Learner, Policy
@@ -213,22 +213,17 @@ def make_policy(
         action = diffusion.denoise(predict, noise)
         params = {"params": known["params"]["cost_critic"]}
         unsafe = critic.apply(params, every, action).max(axis=0)
-        each = [action[..., i] for i in range(spec.action_dim)]
-        return jnp.stack(at_best(-unsafe, *each), axis=-1)
+        return best_action(-unsafe, action)
 
     return memoryless.make_policy(spec, act)
 
 
 ALGORITHMS = (
-    Algorithm(
-        name="fisor",
-        config_class=FISORConfig,
-        default_config=default_config,
-        make_learner=make_learner,
+    ac.algorithm(
+        "fisor",
+        FISORConfig,
+        default_config,
+        make_learner,
         make_policy=make_policy,
-        variables_of=ac.variables_of,
-        to_device=ac.to_device,
-        check=memoryless.check,
-        check_data=ac.check_has_costs,
     ),
 )

@@ -30,7 +30,7 @@ from sas_jax.config import Many, Number
 from sas_jax.data.spec import DataSpec
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.learners import memoryless
-from sas_jax.learners.algorithm import Algorithm, only_none
+from sas_jax.learners.algorithm import only_none
 from sas_jax.learners.components import actor_critic as ac
 from sas_jax.learners.components import limits
 from sas_jax.learners.components.critics import Ensemble, at_best, td_loss
@@ -197,16 +197,12 @@ def make_policy(
 
 
 ALGORITHMS = (
-    Algorithm(
-        name="o3srl",
-        config_class=O3SRLConfig,
-        default_config=default_config,
-        make_learner=make_learner,
+    ac.algorithm(
+        "o3srl",
+        O3SRLConfig,
+        default_config,
+        make_learner,
         make_policy=make_policy,
-        variables_of=ac.variables_of,
-        to_device=ac.to_device,
-        check=memoryless.check,
-        check_data=ac.check_has_costs,
         by_threshold=True,
         is_extensible=False,
     ),

@@ -28,7 +28,7 @@ from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig, TrainConfig, seen_columns
 from sas_jax.learners import memoryless
-from sas_jax.learners.algorithm import only_none
+from sas_jax.learners.algorithm import Algorithm, only_none
 from sas_jax.learners.components.squashed_gaussian import SquashedActor
 from sas_jax.learners.optimizer import make_optimizer
 from sas_jax.types import (
@@ -285,3 +285,30 @@ def make_mean_policy(
         return actor.apply({"params": known["params"]["actor"]}, see(obs)).mode()
 
     return memoryless.make_policy(spec, act)
+
+
+def algorithm(
+    name: str,
+    config_class: type,
+    default_config: Callable[[str], ExperimentConfig],
+    make_learner: Callable[[ExperimentConfig, DataSpec], Learner],
+    **others: Any,
+) -> Algorithm:
+    """The registry's entry of an algorithm that learns of costs.
+
+    others: what differs from the rest, by the names of `Algorithm`.
+    """
+    shared: dict[str, Any] = {
+        "make_policy": make_mean_policy,
+        "variables_of": variables_of,
+        "to_device": to_device,
+        "check": memoryless.check,
+        "check_data": check_has_costs,
+    }
+    return Algorithm(
+        name=name,
+        config_class=config_class,
+        default_config=default_config,
+        make_learner=make_learner,
+        **shared | others,
+    )

@@ -48,3 +48,9 @@ def at_best(score: jax.Array, *values: jax.Array) -> tuple[jax.Array, ...]:
     """Values `[n, B]` of the candidate with the largest score `[n, B]`: `[B]` each."""
     best = jnp.argmax(score, axis=0)[None]
     return tuple(jnp.take_along_axis(x, best, axis=0)[0] for x in values)
+
+
+def best_action(score: jax.Array, action: jax.Array) -> jax.Array:
+    """`[B, A]` the action of `[n, B, A]` with the largest score `[n, B]`."""
+    each = [action[..., i] for i in range(action.shape[-1])]
+    return jnp.stack(at_best(score, *each), axis=-1)
