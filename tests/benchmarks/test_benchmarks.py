@@ -113,6 +113,7 @@ def test_planning(tmp_path):
         assert 0 < mean["median"] <= slowest["median"]
 
 
+@pytest.mark.slow
 def test_acting(tmp_path):
     rows, _ = measured(tmp_path, "acting", "--sizes=2", "--steps=2")
     plain, prompted = rows

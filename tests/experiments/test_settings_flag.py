@@ -11,8 +11,7 @@ from experiments import settings_flag
 from sas_jax import learners, setting_names
 from sas_jax.config import to_dict
 from sas_jax.errors import UserError
-from tests.experiments.test_cli import succeeds
-from tests.helpers.entry_points import ROOT, run
+from tests.helpers.entry_points import ROOT, run, succeeds
 
 NAMES = sorted(
     path.stem

@@ -36,6 +36,13 @@ def run(
     return subprocess.CompletedProcess(call, status, out, error)
 
 
+def succeeds(name: str, *flags: str) -> str:
+    """Its output, once it has exited with status 0."""
+    done = run(name, *flags)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
 @functools.cache
 def _server() -> subprocess.Popen:
     """The process that forks; it ends with its standard input."""

@@ -16,6 +16,8 @@ def use() -> None:
     """Garbage is looked for less often, and parameters' shapes are remembered."""
     # A trace makes a hundred thousand small objects, and nearly all of them stay.
     gc.set_threshold(50_000, 20, 50)
+    # What the imports have made stays, and need not be looked through.
+    gc.freeze()
     _remember_shapes()
 
 

@@ -212,9 +212,14 @@ def test_an_interrupted_save_does_not_count(saved, tmp_path):
 
 @pytest.fixture
 def collected():
-    """Orbax leaves the other reads of a failed restore to the garbage collector."""
+    """Orbax leaves the other reads of a failed restore to the garbage collector.
+
+    What was there before it need not look through: a second or two in a full suite.
+    """
+    gc.freeze()
     yield
     gc.collect()
+    gc.unfreeze()
 
 
 @pytest.mark.usefixtures("collected")

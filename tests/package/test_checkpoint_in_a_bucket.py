@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.helpers.dsrl_samples import ROOT
 
 SCRIPT = """
 import os
 import jax
 import numpy as np
+
 from sas_jax import checkpoint
 from sas_jax.errors import UserError
 from sas_jax.training.curves import Curve
@@ -54,6 +57,7 @@ with bucket.serving() as content:
 """
 
 
+@pytest.mark.slow
 def test_a_run_in_a_bucket(tmp_path):
     """A process of its own: TensorStore reads once where the server is."""
     done = subprocess.run(

@@ -58,9 +58,8 @@ def test_a_checkpoint_acts_with_its_own_targets(workdir):
 
 
 @needs_export
-@pytest.mark.parametrize(
-    "variant", ["none", pytest.param("sas", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["none", "sas"])
 def test_an_exported_policy_acts_as_ours_in_another_process(workdir, tmp_path, variant):
     loaded = sas_jax.load_policy(workdir, variants=(variant,))
     path = sas_jax.export_policy(loaded, tmp_path / "policy.zip", episodes=2)

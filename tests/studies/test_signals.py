@@ -186,6 +186,7 @@ def line(monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", 4)
 
 
+@pytest.mark.slow
 def test_episodes_and_alignments_of_a_checkpoint_belong_together(
     line, monkeypatch, tmp_path
 ):
