@@ -8,6 +8,7 @@ makes one step. Both take and return flat lists of arrays; ``about.json`` says w
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from sas_jax.api import LoadedPolicy, targets_of
 from sas_jax.config import Number
 from sas_jax.errors import UserError
 from sas_jax.files import atomic
-from sas_jax.types import Rows, TimeStep
+from sas_jax.types import Key, Rows, TimeStep
 
 FORMAT = 1
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -64,10 +65,37 @@ def export_policy(
             f"platforms: {', '.join(sorted(unknown))}; expected some of "
             f"{', '.join(PLATFORMS)}"
         )
-    policy, spec = loaded.policy, loaded.spec
     targets = targets_of(loaded, target_return, cost_limit)
+    programs = _programs(loaded, episodes, jax.random.key(seed), platforms)
+    leaves = jax.tree.leaves(loaded.variables)
+    about = {
+        "format": FORMAT,
+        "task": loaded.config.task,
+        "algo": loaded.config.algo,
+        "episodes": episodes,
+        "obs_dim": loaded.spec.obs_dim,
+        "action_dim": loaded.spec.action_dim,
+        "target_return": targets[0],
+        "cost_limit": targets[1],
+        "variables": len(leaves),
+    }
+    with atomic.replacing(out) as temporary, zipfile.ZipFile(temporary, "w") as file:
+        for name, program in programs.items():
+            file.writestr(f"{name}.bin", program)
+        buffer = io.BytesIO()
+        arrays = {f"{n:04d}": np.asarray(x) for n, x in enumerate(leaves)}
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        file.writestr("variables.npz", buffer.getvalue())
+        file.writestr("about.json", json.dumps(about, indent=1))
+    return Path(out)
+
+
+def _programs(
+    loaded: LoadedPolicy, episodes: int, key: Key, platforms: tuple[str, ...] | None
+) -> dict[str, bytes]:
+    """The serialised programs `begin` and `act`, which take plain arrays only."""
+    policy, spec = loaded.policy, loaded.spec
     leaves, tree = jax.tree.flatten(loaded.variables)
-    key = jax.random.key(seed)
 
     def begin(variables, obs, seeds, returns, limits):
         variables = jax.tree.unflatten(tree, variables)
@@ -100,29 +128,19 @@ def export_policy(
         return action, _plain(carry)
 
     made = (shapes, memory, obs, like(*count), like(*count), like(*count, dtype=bool))
-    about = {
-        "format": FORMAT,
-        "task": loaded.config.task,
-        "algo": loaded.config.algo,
-        "episodes": episodes,
-        "obs_dim": spec.obs_dim,
-        "action_dim": spec.action_dim,
-        "target_return": targets[0],
-        "cost_limit": targets[1],
-        "variables": len(leaves),
+    return {
+        "begin": _serialised(begin_plain, started, platforms),
+        "act": _serialised(act, made, platforms),
     }
+
+
+def _serialised(
+    function: Callable[..., Any], arguments: tuple, platforms: tuple[str, ...] | None
+) -> bytes:
+    """A function's program for arguments of these shapes."""
     try:
-        programs = {
-            name: bytes(
-                export.export(jax.jit(function), platforms=platforms)(
-                    *arguments
-                ).serialize()
-            )
-            for name, function, arguments in (
-                ("begin", begin_plain, started),
-                ("act", act, made),
-            )
-        }
+        program = export.export(jax.jit(function), platforms=platforms)(*arguments)
+        return bytes(program.serialize())
     except ImportError as error:
         raise UserError(
             f"the policy cannot be exported ({error}); expected the extra [export]"
@@ -130,15 +148,6 @@ def export_policy(
     except (ValueError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"the policy cannot be exported ({reason})") from error
-    with atomic.replacing(out) as temporary, zipfile.ZipFile(temporary, "w") as file:
-        for name, program in programs.items():
-            file.writestr(f"{name}.bin", program)
-        buffer = io.BytesIO()
-        arrays = {f"{n:04d}": np.asarray(x) for n, x in enumerate(leaves)}
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        file.writestr("variables.npz", buffer.getvalue())
-        file.writestr("about.json", json.dumps(about, indent=1))
-    return Path(out)
 
 
 def _plain(tree: Any) -> list[jax.Array]:

@@ -161,25 +161,32 @@ def _draw(folder, loaded, evaluation, run, episodes) -> tuple[list, dict[str, st
             f"{len(found.energies_second)} imaginations of "
             f"{found.energies_first.shape[1]} steps)"
         )
-        jobs.append(
-            (
-                f"Algorithm 1 on layout {seed}: energy along all imaginations, the "
-                "chosen one, and the segment that became the prompt.",
-                lambda: figures.energy_figure(
-                    folder / "energy.png",
-                    energies_first=found.energies_first,
-                    energies_second=found.energies_second,
-                    chosen_first=found.chosen_first,
-                    chosen_second=found.chosen_second,
-                    segment_first=found.segment_first,
-                    segment_second=found.segment_second,
-                    level=found.level,
-                ),
-            )
-        )
+        jobs.append(_energies(folder, seed, found))
     for caption, draw in tqdm(jobs, desc="[4/4] report", unit="picture"):
         drawn.append((draw(), caption))
     return drawn, facts
+
+
+def _energies(folder: Path, seed: int, found):
+    """Caption and job of the picture of one alignment."""
+    caption = (
+        f"Algorithm 1 on layout {seed}: energy along all imaginations, the chosen one, "
+        "and the segment that became the prompt."
+    )
+
+    def draw():
+        return figures.energy_figure(
+            folder / "energy.png",
+            energies_first=found.energies_first,
+            energies_second=found.energies_second,
+            chosen_first=found.chosen_first,
+            chosen_second=found.chosen_second,
+            segment_first=found.segment_first,
+            segment_second=found.segment_second,
+            level=found.level,
+        )
+
+    return caption, draw
 
 
 def write(

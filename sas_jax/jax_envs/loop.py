@@ -148,70 +148,6 @@ def make_evaluate(
         that memory does not grow with E, nor results depend on it.
     """
 
-    def block(variables: Any, rows: Rows, key: Key) -> Outcome:
-        seeds = rows.episode_seed
-        keys = jax.vmap(jax.random.key)(seeds)
-        state, obs = jax.vmap(env.reset)(keys)
-
-        def wide(x):
-            return jnp.tile(x, (num_variants, *(1,) * (x.ndim - 1)))
-
-        def keyed(x):
-            if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-                return jax.random.wrap_key_data(wide(jax.random.key_data(x)))
-            return wide(x)
-
-        state, obs = jax.tree.map(keyed, state), wide(obs)
-        rows = jax.tree.map(wide, rows)
-        count = obs.shape[0]
-        zero = jnp.zeros(count)
-        carry = policy.initial_carry(variables, rows, key)
-        first = TimeStep(obs, zero, zero, jnp.ones(count, bool))
-        carry = policy.begin(variables, carry, first, key)
-        # Each variant acts in its own program, as in `evaluation.blocks`.
-        size = count // num_variants
-        parts = [
-            policy.narrow(jax.tree.map(functools.partial(_part, v, size), carry), v)
-            for v in range(num_variants)
-        ]
-
-        def step(loop, number):
-            state, parts, ts, total = loop
-            acted = [
-                policy.act(variables, part, _rows_of(ts, v, size), key)
-                for v, part in enumerate(parts)
-            ]
-            action = jnp.concatenate([a for a, _ in acted])
-            expect_shape("policy.act", "action", action, count, env.action_dim)
-            out = jax.vmap(env.step)(state, action)
-            running = ts.is_running
-            total = (
-                total[0] + jnp.where(running, out.reward, 0.0),
-                total[1] + jnp.where(running, out.cost, 0.0),
-                total[2] + running,
-                total[3] | (running & out.terminated),
-            )
-            after = TimeStep(
-                obs=out.obs,
-                reward=jnp.where(running, out.reward, 0.0),
-                cost=jnp.where(running, out.cost, 0.0),
-                is_first=jnp.zeros(count, bool),
-                is_running=running & ~out.terminated,
-            )
-            return (out.state, [part for _, part in acted], after, total), None
-
-        start = TimeStep(obs, zero, zero, jnp.ones(count, bool), jnp.ones(count, bool))
-        total = zero, zero, jnp.zeros(count, jnp.int32), jnp.zeros(count, bool)
-        loop = state, parts, start, total
-        loop, _ = jax.lax.scan(step, loop, jnp.arange(env.episode_steps))
-        known = [policy.diagnostics(part) for part in loop[1]]
-        found = {
-            name: jnp.concatenate([each[name] for each in known])
-            for name in known[0]
-            if all(name in each for each in known)
-        }
-        return Outcome(*loop[3], found)
-
     @jax.jit
     def run(variables: Any, rows: Rows, key: Key) -> Outcome:
         episodes = rows.episode_seed.shape[0]
@@ -221,7 +157,9 @@ def make_evaluate(
                 f"episodes: {episodes}; expected a multiple of at_once {size}"
             )
         blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), rows)
-        out = jax.lax.map(lambda part: block(variables, part, key), blocks)
+        out = jax.lax.map(
+            lambda part: _play(env, policy, num_variants, variables, part, key), blocks
+        )
 
         def joined(x):
             x = x.reshape(len(x), num_variants, size, *x.shape[2:])
@@ -230,6 +168,72 @@ def make_evaluate(
         return jax.tree.map(joined, out)
 
     return run
+
+
+def _play(env, policy, num_variants: int, variables, rows: Rows, key: Key) -> Outcome:
+    """One block of episodes under every variant, whole, V x E rows."""
+    seeds = rows.episode_seed
+    keys = jax.vmap(jax.random.key)(seeds)
+    state, obs = jax.vmap(env.reset)(keys)
+
+    def wide(x):
+        return jnp.tile(x, (num_variants, *(1,) * (x.ndim - 1)))
+
+    def keyed(x):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(wide(jax.random.key_data(x)))
+        return wide(x)
+
+    state, obs = jax.tree.map(keyed, state), wide(obs)
+    rows = jax.tree.map(wide, rows)
+    count = obs.shape[0]
+    zero = jnp.zeros(count)
+    carry = policy.initial_carry(variables, rows, key)
+    first = TimeStep(obs, zero, zero, jnp.ones(count, bool))
+    carry = policy.begin(variables, carry, first, key)
+    # Each variant acts in its own program, as in `evaluation.blocks`.
+    size = count // num_variants
+    parts = [
+        policy.narrow(jax.tree.map(functools.partial(_part, v, size), carry), v)
+        for v in range(num_variants)
+    ]
+
+    def step(loop, number):
+        state, parts, ts, total = loop
+        acted = [
+            policy.act(variables, part, _rows_of(ts, v, size), key)
+            for v, part in enumerate(parts)
+        ]
+        action = jnp.concatenate([a for a, _ in acted])
+        expect_shape("policy.act", "action", action, count, env.action_dim)
+        out = jax.vmap(env.step)(state, action)
+        running = ts.is_running
+        total = (
+            total[0] + jnp.where(running, out.reward, 0.0),
+            total[1] + jnp.where(running, out.cost, 0.0),
+            total[2] + running,
+            total[3] | (running & out.terminated),
+        )
+        after = TimeStep(
+            obs=out.obs,
+            reward=jnp.where(running, out.reward, 0.0),
+            cost=jnp.where(running, out.cost, 0.0),
+            is_first=jnp.zeros(count, bool),
+            is_running=running & ~out.terminated,
+        )
+        return (out.state, [part for _, part in acted], after, total), None
+
+    start = TimeStep(obs, zero, zero, jnp.ones(count, bool), jnp.ones(count, bool))
+    total = zero, zero, jnp.zeros(count, jnp.int32), jnp.zeros(count, bool)
+    loop = state, parts, start, total
+    loop, _ = jax.lax.scan(step, loop, jnp.arange(env.episode_steps))
+    known = [policy.diagnostics(part) for part in loop[1]]
+    found = {
+        name: jnp.concatenate([each[name] for each in known])
+        for name in known[0]
+        if all(name in each for each in known)
+    }
+    return Outcome(*loop[3], found)
 
 
 def _part(variant: int, size: int, x: jax.Array) -> jax.Array:

@@ -31,6 +31,7 @@ policy and a penalty on the gradients of nu and chi besides.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -107,11 +108,43 @@ def tilt(values: jax.Array, tau: jax.Array) -> tuple[jax.Array, jax.Array]:
     return weight, jnp.mean(jax.scipy.special.xlogy(weight, weight) - weight + 1.0)
 
 
+def _sample(size: int, data, key, state) -> DICEBatch:
+    """Transitions, and as many first observations of episodes."""
+    del state
+    key, start_key = jax.random.split(key)
+    starts = jnp.concatenate([jnp.zeros(1, data.ends.dtype), data.ends[:-1]])
+    drawn = jax.random.randint(start_key, (size,), 0, starts.size)
+    return DICEBatch(
+        steps=transitions.sample(data, key, batch_size=size, num_steps=data.ends[-1]),
+        initial_obs=data.obs[data.entry[starts[drawn]]],
+    )
+
+
+def _imitation(model: COptiDICEConfig, actor: SquashedActor, see):
+    """The actor's loss: behaviour cloning under the weights w `[B]`."""
+
+    def loss(params, steps, weight, key):
+        obs, action = see(steps.obs), steps.action
+        if model.is_paper:
+            pi = actor.apply({"params": params}, obs)
+            return -jnp.mean(weight * pi.log_prob_of(action))
+        keys = jax.random.split(key)
+        noise = [
+            _NOISE * jnp.std(x, axis=0)[None] * jax.random.normal(k, x.shape)
+            for k, x in zip(keys, (obs, action), strict=True)
+        ]
+        pi = actor.apply({"params": params}, obs + noise[0])
+        density = gaussian_log_prob(action + noise[1], pi.mean, pi.log_std)
+        return -jnp.mean(weight * jnp.sum(density, axis=-1))
+
+    return loss
+
+
 def make_learner(config: ExperimentConfig, spec: DataSpec) -> Learner:
     """The learner of one lane: a seed and a threshold."""
     model = config.model
     value, actor = MLP(model.hidden, 1), SquashedActor(model.hidden, spec.action_dim)
-    see = ac.blindfold(config, spec)
+    imitate = _imitation(model, actor, ac.blindfold(config, spec))
     is_bounded = model.epsilon > 0
 
     def init(key, cost_limit):
@@ -123,19 +156,6 @@ def make_learner(config: ExperimentConfig, spec: DataSpec) -> Learner:
         if is_bounded:
             params["tau"] = jax.tree.map(jnp.copy, raw)
         return params, {}
-
-    def sample(data, key, state):
-        del state
-        key, start_key = jax.random.split(key)
-        size = config.train.batch_rows
-        starts = jnp.concatenate([jnp.zeros(1, data.ends.dtype), data.ends[:-1]])
-        drawn = jax.random.randint(start_key, (size,), 0, starts.size)
-        return DICEBatch(
-            steps=transitions.sample(
-                data, key, batch_size=size, num_steps=data.ends[-1]
-            ),
-            initial_obs=data.obs[data.entry[starts[drawn]]],
-        )
 
     def at(params, obs):
         return value.apply({"params": params}, obs)[..., 0]
@@ -188,29 +208,15 @@ def make_learner(config: ExperimentConfig, spec: DataSpec) -> Learner:
         groups.descend("nu", nu_loss)
         e = surplus(groups, steps, groups["nu"], multiplier, goes_on)
         w = jax.lax.stop_gradient(correction(e / model.alpha))
-        groups.descend("actor", lambda p: actor_loss(p, steps, w, key))
+        groups.descend("actor", lambda p: imitate(p, steps, w, key))
         found |= {"multiplier": multiplier, "cost": cost, "weight": jnp.mean(w)}
         return {}, found
-
-    def actor_loss(params, steps, weight, key):
-        obs, action = see(steps.obs), steps.action
-        if model.is_paper:
-            pi = actor.apply({"params": params}, obs)
-            return -jnp.mean(weight * pi.log_prob_of(action))
-        keys = jax.random.split(key)
-        noise = [
-            _NOISE * jnp.std(x, axis=0)[None] * jax.random.normal(k, x.shape)
-            for k, x in zip(keys, (obs, action), strict=True)
-        ]
-        pi = actor.apply({"params": params}, obs + noise[0])
-        density = gaussian_log_prob(action + noise[1], pi.mean, pi.log_std)
-        return -jnp.mean(weight * jnp.sum(density, axis=-1))
 
     return ac.make_learner(
         config,
         init,
         losses,
-        sample,
+        functools.partial(_sample, config.train.batch_rows),
         rates={name: model.scalar_rate for name in ("multiplier", "tau")},
     )
 

@@ -18,7 +18,7 @@ from flax import struct
 from sas_jax.alignment.sequence_model import Observed, Prompt, SequenceModel
 from sas_jax.errors import UserError
 from sas_jax.gaussian import action_log_prob, gaussian_log_prob, normal_rows
-from sas_jax.shapes import expect_shape
+from sas_jax.policies.foreign import look_at
 from sas_jax.types import Key, Params, StepOutput, Trajectory
 
 
@@ -162,7 +162,7 @@ class HistoryPolicy:
         if self.density is not None:
             functions["density"] = ((obs,), {"density": ()})
         for name, (arguments, expected) in functions.items():
-            _look_at(name, getattr(self, name), (variables, *arguments), expected)
+            look_at(name, getattr(self, name), (variables, *arguments), expected)
 
     def _present(self, state: HistoryState) -> Trajectory:
         """The step that is about to be made, `[P, 1]`."""
@@ -361,39 +361,6 @@ class HistoryPolicy:
             cost_to_go=state.cost_to_go - cost,
             log_density=self.score(variables, keys, prediction, obs),
         )
-
-
-def _look_at(
-    name: str,
-    function: Callable[..., Any],
-    arguments: tuple[Any, ...],
-    expected: dict[str, tuple],
-) -> None:
-    """Raises UserError unless a function returns arrays of the expected shapes."""
-    try:
-        found = jax.eval_shape(function, *arguments)
-    except UserError:
-        raise
-    except Exception as error:  # whatever the user's function does
-        reason = " ".join(str(error).split())[:300]
-        given = ", ".join(
-            f"history of {x.is_valid.shape[0]} steps"
-            if isinstance(x, Trajectory)
-            else str(x.shape)
-            for x in arguments[1:]
-        )
-        raise UserError(
-            f"{name} raised {type(error).__name__} ({reason}) when it was traced with "
-            f"(variables, {given})"
-        ) from error
-    returned = found if isinstance(found, (tuple, list)) else (found,)
-    if len(returned) != len(expected):
-        raise UserError(
-            f"{name} returned {len(returned)} arrays; expected {len(expected)}: "
-            f"{', '.join(expected)}"
-        )
-    for (what, shape), value in zip(expected.items(), returned, strict=True):
-        expect_shape(name, what, value, *shape)
 
 
 def _joined(first: Trajectory, second: Trajectory) -> Trajectory:

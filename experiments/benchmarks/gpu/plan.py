@@ -127,7 +127,7 @@ def run(
 
     configs: of "dt" and "cdt". checkpoint: of `gpu_cases.measure_selection`.
     """
-    repeats, config = sizes.repeats, configs["dt"]
+    config = configs["dt"]
     spec = model_cases.make_spec(config)
 
     def measure(case, function, *args, **kwargs):
@@ -135,22 +135,7 @@ def run(
         print(f"{recorder.seconds:5.0f} s  {case}: {describe(row)}", flush=True)
         return row
 
-    peaks = {
-        mode: measure(
-            f"products, {mode}",
-            gpu_cases.measure_peak,
-            mode,
-            size=sizes.matrix,
-            repeats=repeats,
-        ).get("flops_per_second")
-        for mode in sizes.modes
-    }
-    bandwidth = measure(
-        "copy",
-        gpu_cases.measure_bandwidth,
-        megabytes=sizes.copy_megabytes,
-        repeats=repeats,
-    ).get("bytes_per_second")
+    peaks, bandwidth = _limits(measure, sizes)
     for count in sizes.trajectories:
         for mode in sizes.modes:
             measure(
@@ -161,36 +146,13 @@ def run(
                 mode,
                 count=count,
                 horizon=sizes.horizon,
-                repeats=repeats,
+                repeats=sizes.repeats,
                 peak=peaks[mode],
                 bandwidth=bandwidth,
             )
-    align = {"horizon": sizes.align_horizon}
     # Compiling takes most of the time: TF32 is measured in imagination and training.
     modes = tuple(m for m in sizes.modes if m != "tf32") or sizes.modes
-    for episodes in sizes.episodes:
-        for mode in modes:
-            measure(
-                f"Algorithm 1, B = {episodes}, {mode}",
-                gpu_cases.measure_align,
-                config,
-                spec,
-                mode,
-                episodes=episodes,
-                repeats=repeats,
-                **align,
-            )
-    if sizes.episodes and len(modes) > 1:
-        measure(
-            f"selection beside {modes[0]}",
-            gpu_cases.measure_selection,
-            config,
-            spec,
-            modes,
-            episodes=max(sizes.episodes),
-            path=checkpoint,
-            **align,
-        )
+    _align(measure, sizes, config, spec, modes, checkpoint)
     for robots in sizes.robots:
         for mode in modes:
             for variant in ("none", "plan"):
@@ -206,6 +168,55 @@ def run(
                 )
     if sizes.seeds:
         _train(measure, sizes, configs, peaks)
+
+
+def _limits(measure, sizes: Sizes) -> tuple[dict[str, float | None], float | None]:
+    """What the chip reaches: FLOP/s of products by mode, bytes/s of a copy."""
+    peaks = {
+        mode: measure(
+            f"products, {mode}",
+            gpu_cases.measure_peak,
+            mode,
+            size=sizes.matrix,
+            repeats=sizes.repeats,
+        ).get("flops_per_second")
+        for mode in sizes.modes
+    }
+    bandwidth = measure(
+        "copy",
+        gpu_cases.measure_bandwidth,
+        megabytes=sizes.copy_megabytes,
+        repeats=sizes.repeats,
+    ).get("bytes_per_second")
+    return peaks, bandwidth
+
+
+def _align(measure, sizes: Sizes, config, spec, modes, checkpoint: str) -> None:
+    """Algorithm 1, and whether precision changes what it selects."""
+    align = {"horizon": sizes.align_horizon}
+    for episodes in sizes.episodes:
+        for mode in modes:
+            measure(
+                f"Algorithm 1, B = {episodes}, {mode}",
+                gpu_cases.measure_align,
+                config,
+                spec,
+                mode,
+                episodes=episodes,
+                repeats=sizes.repeats,
+                **align,
+            )
+    if sizes.episodes and len(modes) > 1:
+        measure(
+            f"selection beside {modes[0]}",
+            gpu_cases.measure_selection,
+            config,
+            spec,
+            modes,
+            episodes=max(sizes.episodes),
+            path=checkpoint,
+            **align,
+        )
 
 
 def _train(measure, sizes, configs, peaks):
