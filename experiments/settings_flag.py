@@ -37,25 +37,34 @@ def from_file() -> dict[str, Any]:
     """Nested values of --config; empty without it.
 
     Raises:
+      UserError: see `read`.
+    """
+    return read(_CONFIG.value, "--config") if _CONFIG.value else {}
+
+
+def read(path: str, flag: str) -> dict[str, Any]:
+    """Nested values of a TOML or JSON file.
+
+    flag: that named the file, for messages.
+
+    Raises:
       UserError: no such file, or neither TOML nor JSON.
     """
-    if not _CONFIG.value:
-        return {}
     from sas_jax.files import places
 
-    path = places.as_path(_CONFIG.value)
+    path = places.as_path(path)
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"--config: {path}: cannot be read ({reason})") from error
+        raise UserError(f"{flag}: {path}: cannot be read ({reason})") from error
     except ValueError as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
         reason = " ".join(str(error).split())
-        raise UserError(f"--config: {path}: is no {kind} ({reason})") from error
+        raise UserError(f"{flag}: {path}: is no {kind} ({reason})") from error
     if not isinstance(values, dict):
-        raise UserError(f"--config: {path}: expected a group of settings")
+        raise UserError(f"{flag}: {path}: expected a group of settings")
     return values
 
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "card": "measure a world-model card",
     "critic": "fit the cost critic of a checkpoint",
     "evaluate": "run a checkpoint's policy under variants and thresholds",
+    "sweep": "tasks x methods x training seeds: trained, evaluated, one table",
     "report": "a page of results, in Markdown and HTML",
     "plot": "tables and the return-cost figure of results",
     "follow_tokens": "how far a policy follows its return and cost tokens",

@@ -30,7 +30,7 @@ LEVELS = (
     {"training", "card"},
     {"report"},
     {"evaluation"},
-    {"studies", "api"},
+    {"studies", "api", "sweeps"},
     {"exporting", "command"},
 )
 # What these must not reach besides, directly or through others, though it is lower.

@@ -1,0 +1,1 @@
+"""Many trainings and evaluations as one plan of cells, run by an engine."""

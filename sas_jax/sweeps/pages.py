@@ -1,0 +1,117 @@
+"""What a sweep shows: its plan before, its tables after."""
+
+from pathlib import Path
+
+from sas_jax.files import atomic
+from sas_jax.report import tables
+from sas_jax.report.tables import Table
+from sas_jax.sweeps.engines.engine import Resources
+from sas_jax.sweeps.engines.local import places_of, usable_cores
+from sas_jax.sweeps.estimate import Rates, estimate, steps_of
+from sas_jax.sweeps.sweep import Standing, Sweep
+
+UNKNOWN = "not measured"
+
+
+def clock(seconds: float | None) -> str:
+    """Hours, minutes and seconds; `UNKNOWN` for None."""
+    if seconds is None:
+        return UNKNOWN
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def places_at_a_time(resources: Resources) -> int:
+    """How many cells run at a time, as far as this machine can tell."""
+    return resources.cells or len(places_of(usable_cores(), resources))
+
+
+def plan_table(sweep: Sweep, rates: Rates, resources: Resources, engine: str) -> Table:
+    """A line a cell: what it is, what is there, what is left and how long that takes.
+
+    A recording counts for the first cell that needs it.
+    """
+    lines, total, is_known, steps, recorded = [], 0.0, True, 0, set()
+    for standing in sweep.standings:
+        cell = standing.cell
+        rows = sweep.table.rows_of(standing.name) if standing.name else []
+        shared = cell.data.name(cell.task)
+        found = estimate(
+            cell,
+            rates,
+            rows,
+            has_data=sweep.has_data(cell) or shared in recorded,
+            has_model=sweep.has_model(standing),
+        )
+        if standing.state == "waiting":
+            recorded.add(shared)
+            total += sum(x or 0.0 for x in found.seconds.values())
+            is_known &= found.total is not None
+            steps += steps_of(cell)
+        state = "to do" if standing.state == "waiting" else standing.state
+        lines.append(
+            (
+                str(cell),
+                state,
+                f"{cell.config.train.num_steps}",
+                ",".join(cell.evaluation.variants),
+                ",".join(f"{x:g}" for x in cell.evaluation.cost_limits),
+                str(cell.evaluation.num_episodes * len(cell.shifts)),
+                str(len(cell.keys())),
+                str(found.rows),
+                clock(found.total) if standing.state == "waiting" else "",
+            )
+        )
+    header = ("cell", "state", "steps", "variants", "thresholds", "layouts", "rows")
+    header += ("missing", "time")
+    return Table(
+        f"Plan: {len(lines)} cells into {sweep.table.path}",
+        header,
+        tuple(lines),
+        _notes(sweep, engine, places_at_a_time(resources), total, is_known, steps),
+    )
+
+
+def _notes(
+    sweep: Sweep, engine: str, places: int, total: float, is_known: bool, steps: int
+) -> tuple[str, ...]:
+    """What a plan comes to; and what stands in its way, a line each."""
+    waiting = sum(s.state == "waiting" for s in sweep.standings)
+    notes = [
+        f"{waiting} cells to do, {steps:,} environment steps at most, {places} at a "
+        f"time by engine {engine}"
+    ]
+    least = "" if is_known else "at least "
+    if total:
+        notes.append(
+            f"about {least}{clock(total / places)} by measured rates "
+            f"({clock(total)} of one place)"
+        )
+    elif waiting:
+        notes.append("no rates are measured yet; --rates=TABLE.json takes another's")
+    notes += [f"failed: {s.error}" for s in sweep.standings if s.state == "failed"]
+    return tuple(notes)
+
+
+def write(sweep: Sweep, command: str) -> Path:
+    """The tables of all rows, as report.md in the sweep's folder."""
+    rows = sweep.table.rows
+    parts = ["# Sweep", f"    {command}", _state(sweep.standings)]
+    shown = tables.threshold_tables(rows)
+    for _, _, members in tables.groups_of(rows):
+        if any(row.variant == "none" for row in members):
+            shown += tables.paired_tables(members, "none")
+    parts += [table.markdown() for table in shown]
+    return Path(atomic.write_text(sweep.folder / "report.md", "\n\n".join(parts)))
+
+
+def _state(standings: list[Standing]) -> str:
+    """How many cells there are of each state; those that failed by name."""
+    counts = {
+        state: sum(s.state == state for s in standings)
+        for state in ("done", "failed", "waiting")
+    }
+    text = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    lines = [f"{len(standings)} cells: {text}."]
+    lines += [f"- failed: {s.error}" for s in standings if s.state == "failed"]
+    return "\n".join(lines)

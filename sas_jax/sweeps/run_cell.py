@@ -1,0 +1,324 @@
+"""What runs of a cell, in one process: its data, training, critic and evaluation.
+
+Each stage is the library's own and resumes as it does: recordings by episode, training
+by checkpoint and to the bit, evaluation by block of 32 episodes. So a cell that was
+killed goes on where it was, in whatever process of whatever engine.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from sas_jax import checkpoint
+from sas_jax.alignment.variants import VARIANTS, critic_of
+from sas_jax.card import measure
+from sas_jax.critic import file as critic_file
+from sas_jax.critic.fit import fit_critic
+from sas_jax.data import collect, dsrl
+from sas_jax.data.episodes import Episodes
+from sas_jax.envs import imports
+from sas_jax.envs.tasks import get_task
+from sas_jax.errors import UserError
+from sas_jax.evaluation.evaluate import evaluate
+from sas_jax.evaluation.work import key_of, work_of
+from sas_jax.files.lock import FolderLock
+from sas_jax.files.results import EpisodeResult, read_results, write_results
+from sas_jax.sweeps import status
+from sas_jax.sweeps.cells import RECORD, Cell, from_json
+from sas_jax.sweeps.table import CELL, CHECKPOINT
+from sas_jax.training import fit as training_fit
+
+MODEL, CRITIC, ROWS = "model", "critic.npz", "results.csv"
+_WAIT = 1.0  # seconds between two looks at data that another cell records
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A cell, and where it is to run.
+
+    cell: of the plan. name: the id that the table has for it. folder: of its
+    checkpoints and rows. data_folder: of recordings, shared by all cells. table: of the
+    sweep, whose rows of this cell are not run again. modules: of the user's own, which
+    are imported first.
+    """
+
+    cell: Cell
+    name: str
+    folder: str
+    data_folder: str
+    table: str
+    modules: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for a process elsewhere."""
+        known = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return known | {"cell": self.cell.to_json(), "modules": list(self.modules)}
+
+
+def run(values: dict[str, Any]) -> str:
+    """Runs a job, whatever is left of it; its outcome is kept in its folder.
+
+    values: of `Job.to_json`.
+
+    Returns:
+      "" where all is done, else in one line what failed.
+    """
+    folder = Path(values["folder"])
+    try:
+        imports.import_modules(values["modules"])
+        cell = from_json(values["cell"])
+        job = Job(**values | {"cell": cell, "modules": tuple(values["modules"])})
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FolderLock(folder, "a cell")
+    except (UserError, OSError) as error:
+        return " ".join(str(error).split())
+    found: dict[str, Any] = {"measured": {}}
+    try:
+        _run(job, found)
+        error = ""
+    except UserError as problem:
+        error = " ".join(str(problem).split())
+    except Exception as problem:  # a cell's fault is not the other cells'
+        traceback.print_exc()
+        error = f"{type(problem).__name__}: {' '.join(str(problem).split())[:300]}"
+    finally:
+        lock.release()
+    with contextlib.suppress(UserError):
+        status.write_outcome(folder, found | {"error": error})
+    return error
+
+
+def _run(job: Job, found: dict[str, Any]) -> None:
+    """All stages; `found` gets what the table keeps of them."""
+    cell, folder = job.cell, Path(job.folder)
+    report = status.Reporter(folder)
+    clock = _Clock(found["measured"])
+    loaded = _finished(cell, folder / MODEL)
+    episodes = None
+    if loaded is None:
+        episodes = _load(job, report, clock)
+        loaded = _train(cell, episodes, folder / MODEL, report, clock)
+    digest = digest_of(loaded)
+    found |= {
+        "checkpoint": digest,
+        "data": loaded.spec.fingerprint,
+        "step": loaded.step,
+    }
+    done = _known_rows(job, digest)
+    critic = None
+    if critic_of(_in_table(cell.evaluation.variants)) and not cell.has_all(done):
+        critic = _critic(job, loaded, episodes, report, clock)
+    del episodes
+    for config in cell.evaluations():
+        work = work_of(cell.config, config, done)
+        if not work:
+            continue
+        layouts = sum(len(seeds) for _, seeds in work)
+        runs = sum(part.num_groups * len(seeds) for part, seeds in work)
+        total = runs * get_task(cell.task).episode_steps
+        steps = _Count(lambda made, total=total: report("evaluate", made, total))
+
+        def keep(rows: list[EpisodeResult]) -> None:
+            write_results(folder / ROWS, _marked(rows, job, digest))
+
+        with clock.lap("evaluate", layouts, note=",".join(config.variants)):
+            # Rows that are there already come back with the new ones.
+            evaluate(
+                loaded, config, critic=critic, done=done, on_step=steps, on_rows=keep
+            )
+        done = read_results(folder / ROWS)
+    if done:  # all of them may have come from the table
+        write_results(folder / ROWS, _marked(done, job, digest))
+
+
+class _Count:
+    """Sums what it is called with, and tells of the sum."""
+
+    def __init__(self, tell: Callable[[int], None]):
+        self._tell, self._sum = tell, 0
+
+    def __call__(self, count: int) -> None:
+        self._sum += count
+        self._tell(self._sum)
+
+
+class _Clock:
+    """Seconds of stages, and what they were for: what estimates are made of."""
+
+    def __init__(self, measured: dict[str, Any]):
+        self._measured = measured
+
+    @contextlib.contextmanager
+    def lap(self, stage: str, count: int, note: str = "") -> Iterator[None]:
+        """Times a stage that does `count` units; nothing is kept of one that fails."""
+        started = time.monotonic()
+        yield
+        self.add(stage, time.monotonic() - started, count, note)
+
+    def add(self, stage: str, seconds: float, count: int, note: str = "") -> None:
+        """Counts seconds into a stage."""
+        old = self._measured.get(stage, {"seconds": 0.0, "count": 0})
+        self._measured[stage] = {
+            "seconds": round(old["seconds"] + seconds, 3),
+            "count": old["count"] + count,
+        } | ({"note": note} if note else {})
+
+
+def digest_of(loaded: checkpoint.Checkpoint) -> str:
+    """12 hexadecimal digits of all parameters' bits."""
+    known = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(loaded.state.params):
+        known.update(jax.tree_util.keystr(path).encode())
+        known.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
+    return known.hexdigest()[:12]
+
+
+def _finished(cell: Cell, workdir: Path) -> checkpoint.Checkpoint | None:
+    """The cell's checkpoint, where there is nothing left to train."""
+    try:
+        loaded = checkpoint.load(workdir)
+    except UserError:
+        return None  # training says what is wrong with it, or makes it
+    has_card = loaded.card is not None or not cell.has_card
+    is_done = loaded.run.get("is_finished") and has_card
+    return loaded if is_done and loaded.config == cell.config else None
+
+
+def _in_table(variants: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that Algorithm 1's table knows; an algorithm's own need no critic."""
+    return tuple(name for name in variants if name in VARIANTS)
+
+
+def _known_rows(job: Job, digest: str) -> list[EpisodeResult]:
+    """Rows of this very checkpoint, from the sweep's table and the cell's folder."""
+    rows = {}
+    for path in (Path(job.table), Path(job.folder) / ROWS):
+        if not path.exists():
+            continue
+        for row in read_results(path):
+            if row.extra.get(CELL) == job.name:
+                if row.extra.get(CHECKPOINT) == digest:
+                    rows[key_of(row)] = row
+    return list(rows.values())
+
+
+def _marked(rows: list[EpisodeResult], job: Job, digest: str) -> list[EpisodeResult]:
+    """Rows that say whose they are, and with the method's name as `algo`."""
+    marks = {CELL: job.name, CHECKPOINT: digest}
+    return [
+        dataclasses.replace(row, algo=job.cell.name, extra=row.extra | marks)
+        for row in rows
+    ]
+
+
+def _load(job: Job, report: status.Reporter, clock: _Clock) -> Episodes:
+    """The cell's data, recorded first where no other cell has done so."""
+    data, task = job.cell.data, job.cell.task
+    if data.source != RECORD:
+        name = task if data.source == "dsrl" else data.source.replace("{task}", task)
+        return dsrl.load(name, task=task)
+    plan = collect.Plan(
+        task, data.episodes, data.seed, data.mixture, data.shift, data.policy
+    )
+    path = Path(job.data_folder) / data.name(task)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path.parent, f"recording {path.stem}", report):
+        if not path.exists():
+            with clock.lap("collect", data.episodes):
+
+                def show(done: int, total: int) -> None:
+                    report("collect", done, total)
+
+                collect.collect(plan, path, progress=show)
+        # Reads what is there, and refuses another recording.
+        return collect.collect(plan, path)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, work: str, report: status.Reporter) -> Iterator[None]:
+    """Holds the lock of a folder's work, waiting for whoever has it."""
+    while True:
+        try:
+            lock = FolderLock(folder, work)
+            break
+        except UserError:
+            if not folder.is_dir():
+                raise
+            report("wait for data", 0, 1)
+            time.sleep(_WAIT)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _train(
+    cell: Cell,
+    episodes: Episodes,
+    workdir: Path,
+    report: status.Reporter,
+    clock: _Clock,
+) -> checkpoint.Checkpoint:
+    """Trains, or goes on; the card too where the plan asks for it."""
+    first: list[int] = []
+    started = time.monotonic()
+    last = started
+
+    def show(step: int, total: int, _: dict[str, float]) -> None:
+        nonlocal started, last
+        last = time.monotonic()
+        if not first:  # compiled now; what comes is the rate
+            started = last
+        first.append(step)
+        report("train", step, total)
+
+    loaded = training_fit.fit(
+        cell.config,
+        episodes,
+        workdir,
+        make_card=measure.make_card if cell.has_card else None,
+        progress=show,
+    )
+    if len(first) > 1:
+        clock.add("train", last - started, first[-1] - first[0])
+    return loaded
+
+
+def _critic(
+    job: Job,
+    loaded: checkpoint.Checkpoint,
+    episodes: Episodes | None,
+    report: status.Reporter,
+    clock: _Clock,
+) -> Any:
+    """The cost critic of the cell's checkpoint, fitted unless it is there."""
+    path, cell = Path(job.folder) / CRITIC, job.cell
+    if not path.exists():
+        episodes = episodes or _load(job, report, clock)
+        train, config = cell.config.train, cell.critic
+        training, _ = episodes.split(train.held_out, seed=train.seed)
+        if training.fingerprint() != loaded.spec.fingerprint:
+            raise UserError(
+                f"{cell}: its data are not those that its checkpoint was trained on; "
+                "expected the same, or another sweep"
+            )
+        with clock.lap("critic", config.num_steps):
+            critic, quality = fit_critic(
+                episodes,
+                loaded.spec,
+                config,
+                cell.evaluation.seed,
+                held_out=train.held_out,
+                split_seed=train.seed,
+                on_look=lambda step, _: report("critic", step, config.num_steps),
+            )
+        critic_file.save_critic(path, critic, quality)
+    return critic_file.load_critic(path, loaded.spec)
