@@ -34,46 +34,16 @@ from experiments.demo import stages
 from sas_jax import learners
 from sas_jax.envs.tasks import get_task
 from sas_jax.evaluation.evaluate import EvaluationConfig
-from sas_jax.experiment import (
-    ExperimentConfig,
-    PolicyConfig,
-    TrainConfig,
-    action_sensors,
-)
-from sas_jax.models.transformer import DecoderConfig
-from sas_jax.models.world_model import WorldModelConfig
+from sas_jax.experiment import ExperimentConfig
 from sas_jax.report import tables
+from sas_jax.sweeps import presets
 
 
 def demo_config(task: str, steps: int, seed: int) -> ExperimentConfig:
-    """A model a quarter of the paper's width squared, trained fast and briefly.
-
-    Its policy does not see what shows its last action, which it would copy, and has
-    seen prompts in training, by which it would lose its way.
-    """
-    config = ExperimentConfig(
-        task=task,
-        model=WorldModelConfig(
-            decoder=DecoderConfig(width=64),
-            vae_hidden=(256, 256),
-            latent_dim=16,
-            marginal_latent_dim=16,
-            policy_hidden=(256, 256),
-            action_history=False,
-            policy_blind=action_sensors(task),
-        ),
-        train=TrainConfig(
-            num_steps=steps,
-            batch_rows=8,
-            learning_rate=3e-3,
-            warmup=200,
-            schedule="cosine",
-            checkpoint_every=500,
-            seed=seed,
-        ),
-        policy=PolicyConfig(prompt_prob=0.5),
-    )
-    return settings_flag.apply(config)
+    """The preset, for as many steps and from that seed; then what the flags say."""
+    config = presets.config_of("demo", task, "dt")
+    train = {"train.num_steps": steps, "train.seed": seed}
+    return settings_flag.apply(learners.merge(config, train))
 
 
 def main(argv):

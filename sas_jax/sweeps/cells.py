@@ -107,7 +107,7 @@ class Cell:
         return "/".join(map(str, self.place))
 
     def description(self) -> dict[str, Any]:
-        """Plain values: all that decides a row's numbers, but for what it says itself."""
+        """Plain values: what decides a row's numbers, but for what it says itself."""
         known = {
             "experiment": config_lib.to_dict(self.config),
             "data": self.data.described(),

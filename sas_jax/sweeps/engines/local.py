@@ -1,5 +1,6 @@
 """Cells as processes of this machine, each on cores of its own."""
 
+import contextlib
 import json
 import os
 import signal
@@ -85,8 +86,10 @@ def _start(job: Job, cores: list[int], count: int) -> tuple[subprocess.Popen, IO
     )
     asked = {"cores": cores, "job": job.to_json()}
     assert process.stdin is not None
-    process.stdin.write(json.dumps(asked) + "\n")
-    process.stdin.flush()
+    # One that has died already is found out when it is looked at.
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(json.dumps(asked) + "\n")
+        process.stdin.flush()
     return process, log
 
 
@@ -95,7 +98,8 @@ def _answer(process: subprocess.Popen, job: Job) -> str:
     assert process.stdout is not None and process.stdin is not None
     text = process.stdout.read()
     process.stdout.close()
-    process.stdin.close()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
     try:
         return str(json.loads(text))
     except ValueError:
