@@ -1,4 +1,4 @@
-"""Checkpoints: a training state, and everything needed to use it, in one folder.
+"""Checkpoints in folders: every kept step of a training run, written and read.
 
 Orbax writes each step into a temporary folder and renames it, so a killed process
 leaves either a whole checkpoint or none. Loading never unpickles.
@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
+from sas_jax import checkpoint_content as content
 from sas_jax import config as config_lib
-from sas_jax import learners
+from sas_jax import learners, packed
+from sas_jax.checkpoint_content import SCHEMA, Checkpoint, abstract_state
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig, TrainConfig
@@ -28,25 +29,16 @@ from sas_jax.files.places import as_path, is_url
 from sas_jax.learners import longer
 from sas_jax.types import TrainState
 
-# Raised whenever a field that loading relies on changes its meaning, or the networks
-# their layers. 2: lidars move by their law. 3: settings as the registry has them.
-SCHEMA = 3
+__all__ = (
+    "SCHEMA",
+    "Checkpoint",
+    "Resumed",
+    "Writer",
+    "abstract_state",
+    "list_steps",
+    "load",
+)
 _FOLDER = "checkpoints"
-
-
-class Checkpoint(NamedTuple):
-    """A loaded checkpoint. `state` has a leading axis, the `TrainConfig.lanes`.
-
-    run: `failed_seeds.Tracker`'s values, among them "failed": index of a lane ->
-      steps it made before its loss was not finite. Its state is that of the last one.
-    """
-
-    config: ExperimentConfig
-    spec: DataSpec
-    state: TrainState
-    step: int
-    card: dict[str, Any] | None
-    run: dict[str, Any] = {}
 
 
 class Resumed(NamedTuple):
@@ -80,28 +72,6 @@ def _manager(workdir: Path, train: TrainConfig | None = None) -> ocp.CheckpointM
             enable_async_checkpointing=False,
         ),
     )
-
-
-def _meta(
-    config: ExperimentConfig,
-    spec: DataSpec,
-    card: dict | None = None,
-    run: dict | None = None,
-) -> dict:
-    return {
-        "schema": SCHEMA,
-        "config": config_lib.to_dict(config),
-        "spec": spec.to_json(),
-        "card": card,
-        "run": run or {},
-    }
-
-
-def _comparable(config: ExperimentConfig, spec: DataSpec) -> dict:
-    """What two runs must share; how many devices they use is not among it."""
-    meta = json.loads(json.dumps(_meta(config, spec)))
-    del meta["config"]["train"]["devices"]
-    return meta
 
 
 class Writer:
@@ -154,8 +124,8 @@ class Writer:
                 f"{spec.action_dim} as in the checkpoints of {str(self._workdir)!r}"
             )
         has_card, run = meta["card"] is not None, meta["run"]
-        meta = _comparable(config, spec)
-        mine = _comparable(self._config, self._spec)
+        meta = content.comparable(config, spec)
+        mine = content.comparable(self._config, self._spec)
         if longer.is_longer(self._config, config, step, run, str(self._workdir)):
             meta["config"]["train"]["num_steps"] = self._config.train.num_steps
             run = {k: v for k, v in run.items() if k != "is_finished"}
@@ -189,7 +159,9 @@ class Writer:
         """
         items = {
             "state": ocp.args.StandardSave(state),
-            "meta": ocp.args.JsonSave(_meta(self._config, self._spec, card, run)),
+            "meta": ocp.args.JsonSave(
+                content.meta(self._config, self._spec, card, run)
+            ),
         }
         if best is not None:
             items["best"] = ocp.args.StandardSave(best)
@@ -233,25 +205,10 @@ def _reason(error: Exception) -> str:
 
 def _read_meta(workdir: Path, step: int) -> dict[str, Any]:
     """The checkpoint's JSON part, its schema checked."""
-    folder = workdir / _FOLDER / str(step) / "meta"
-    try:
-        meta = json.loads((folder / "metadata").read_text())
-        schema = meta["schema"]
-        meta = {"run": {}} | meta  # older ones have none
-        for part in ("config", "spec", "card", "run"):
-            if schema == SCHEMA and not isinstance(meta[part], (dict, type(None))):
-                raise TypeError(f"{part} is no group of values")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"checkpoint {str(folder.parent)!r} is partial or damaged ({error}); "
-            "expected a folder written by experiments.train"
-        ) from error
-    if schema != SCHEMA:
-        raise UserError(
-            f"checkpoint {str(folder.parent)!r} has schema {schema!r}; this version "
-            f"reads schema {SCHEMA}: train again, or use the version that wrote it"
-        )
-    return meta
+    folder = workdir / _FOLDER / str(step)
+    with content.whole(str(folder)):
+        text = (folder / "meta" / "metadata").read_text()
+    return content.parse(text, str(folder))
 
 
 def _restore(
@@ -270,27 +227,6 @@ def _restore(
             f"({_reason(error)}); delete it to fall back to the one before"
         ) from error
     return {name: restored[name] for name in items}
-
-
-def abstract_state(
-    config: ExperimentConfig,
-    spec: DataSpec,
-    sharding: jax.sharding.Sharding | None = None,
-) -> TrainState:
-    """Shapes and types of a run's state, leading axis the `TrainConfig.lanes`.
-
-    They lie on the first device here unless `sharding` says where: Orbax would look for
-    the devices that the state was saved from, and a run trained on a GPU must load on a
-    machine without one.
-    """
-    learner = learners.get(config.algo).make_learner(config, spec)
-    count = len(config.train.lanes)
-    keys, limits = jax.random.split(jax.random.key(0), count), np.zeros(count, "f4")
-    here = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
-        jax.eval_shape(jax.vmap(learner.init), keys, limits),
-    )
 
 
 def list_steps(workdir: str | Path) -> list[tuple[int, ExperimentConfig]]:
@@ -355,13 +291,15 @@ def load(workdir: str | Path, step: int | None = None) -> Checkpoint:
     """Loads a checkpoint from a path and nothing else.
 
     Args:
-      workdir: folder that experiments.train wrote.
-      step: training step; None means the last.
+      workdir: folder that experiments.train wrote, or a file of `packed.pack`.
+      step: training step; None means the last. A file has one.
 
     Raises:
       UserError: no such folder, no complete checkpoint, another schema, or damage.
     """
     workdir = as_path(workdir)
+    if workdir.is_file():
+        return packed.load(workdir)
     while True:
         steps = _steps(workdir)
         chosen = steps[-1] if step is None else step

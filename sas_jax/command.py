@@ -7,6 +7,7 @@ from pathlib import Path
 
 # Name -> what it does, in the order in which one comes to need them.
 COMMANDS = {
+    "watch": "one layout played and drawn, by a policy that comes with the package",
     "demo": "the whole way on one task: collect, train, align, evaluate, report",
     "collect": "record episodes of a task",
     "convert": "offline data of one kind as another",
@@ -22,6 +23,7 @@ COMMANDS = {
     "ceiling": "what perfect dynamics would predict of costs",
     "worlds": "the positive control of prompts, on data of two worlds",
     "export": "a policy as a file that JAX alone runs",
+    "pack": "a checkpoint's policy as one small file",
     "reproduce": "figures of the paper, on a checkpoint",
     "collect_table": "what the scripted behaviours reach, by task",
 }

@@ -26,6 +26,8 @@ LEVELS = (
     {"critic", "policies", "jax_envs"},
     {"experiment"},
     {"learners"},
+    {"checkpoint_content"},
+    {"packed"},
     {"checkpoint"},
     {"training", "card"},
     {"report"},
@@ -37,7 +39,7 @@ LEVELS = (
 NETWORKS = {"sas_jax.models.transformer", "sas_jax.models.world_model"}
 NEVER = {
     "sas_jax.alignment": {"sas_jax.models"},
-    "sas_jax.report": NETWORKS | {"sas_jax.alignment", "sas_jax.checkpoint"},
+    "sas_jax.report": NETWORKS | {"sas_jax.alignment", "sas_jax.checkpoint_content"},
     "sas_jax.envs": {"sas_jax.types", "sas_jax.config"},
 }
 # The parts of `data` that put arrays on the device or ask the lidars' law, which is
