@@ -15,9 +15,10 @@ TEST_WORKERS ?= 2
 PYTEST = JAX_PLATFORMS=cpu $(RUN) -m pytest -n $(TEST_WORKERS) --dist loadfile \
 	--no-loadscope-reorder
 DEMO_FLAGS ?=
+WATCH_FLAGS ?=
 LOCK_FLAGS ?=
 
-.PHONY: help setup test test-slow demo docs lint format lock clean
+.PHONY: help setup test test-slow demo watch docs lint format lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -36,6 +37,9 @@ test-slow: $(STAMP) ## run the tests marked slow, which `make test` leaves out
 
 demo: $(STAMP) ## collect, train, align, evaluate, report: runs/demo/report.md
 	$(RUN) -m experiments.demo $(DEMO_FLAGS)
+
+watch: $(STAMP) ## play one layout with the policy that ships, and draw it: runs/watch
+	$(RUN) -m experiments.watch $(WATCH_FLAGS)
 
 docs: $(STAMP) ## build the documentation into site/ (a broken link ends it)
 	NO_COLOR=1 $(VENV)/bin/zensical build --clean --strict

@@ -27,6 +27,7 @@ _EXPORTS: dict[str, str] = {
     "load_checkpoint": "sas_jax.checkpoint",
     "load_policy": "sas_jax.api",
     "export_policy": "sas_jax.exporting",
+    "pack_policy": "sas_jax.packed",
     "EvaluationConfig": "sas_jax.evaluation.config",
     "ExperimentConfig": "sas_jax.experiment",
     "default_config": "sas_jax.learners",
@@ -43,11 +44,13 @@ _EXPORTS: dict[str, str] = {
 _RENAMED = {
     "load_checkpoint": "load",
     "load_data": "load",
+    "pack_policy": "pack",
     "register_task": "register",
 }
 
 if TYPE_CHECKING:  # the same, as a type checker reads it
     from sas_jax import checkpoint as _checkpoint
+    from sas_jax import packed as _packed
     from sas_jax.alignment.algorithm1 import align as align
     from sas_jax.alignment.algorithm1 import align_batch as align_batch
     from sas_jax.alignment.config import PlanConfig as PlanConfig
@@ -76,6 +79,7 @@ if TYPE_CHECKING:  # the same, as a type checker reads it
 
     load_checkpoint = _checkpoint.load
     load_data = _dsrl.load
+    pack_policy = _packed.pack
     register_task = _gymnasium_tasks.register
 
 __all__ = [  # noqa: PLE0604 (the names are strings)
