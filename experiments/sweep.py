@@ -44,6 +44,7 @@ _OUT = cli.define_path("out", "runs/sweep", "Folder of the sweep.", is_local=Tru
 _TABLE = cli.define_path(
     "table", None, "CSV of the rows (default: OUT/results.csv).", is_local=True
 )
+_PARQUET = flags.DEFINE_bool("parquet", False, "Write the table as Parquet, too.")
 _RATES = cli.define_path(
     "rates", None, "JSON of another table, for the estimate.", is_local=True
 )
@@ -53,12 +54,20 @@ _ENGINE = flags.DEFINE_string(
 )
 _CELLS = flags.DEFINE_integer("cells", 0, "Cells at a time (default: as many as fit).")
 _CORES = flags.DEFINE_float("cores", 0, "Cores a cell (default: shared out, or 1).")
+_GPUS = flags.DEFINE_float("gpus", 0, "GPUs a cell; 0.25 lets four cells share one.")
+_TPUS = flags.DEFINE_float("tpus", 0, "TPU chips a cell (ray).")
+_CLUSTER = flags.DEFINE_string(
+    "cluster", "", "Ray's address, e.g. auto; submitit's executor, e.g. local."
+)
+_RETRIES = flags.DEFINE_integer("retries", 3, "New tries when a node is lost (ray).")
+_MINUTES = flags.DEFINE_integer("minutes", 24 * 60, "Time a cell is granted (slurm).")
 
 cli.answer_help(__name__, __doc__)
 
 from experiments.sweep_progress import Bar
 from sas_jax import config as config_lib
 from sas_jax import learners
+from sas_jax.files.results_parquet import write_parquet
 from sas_jax.sweeps import engines, pages
 from sas_jax.sweeps import plan as plan_lib
 from sas_jax.sweeps.estimate import Rates
@@ -115,7 +124,15 @@ def main(argv):
             print(settings_flag.listing(config_lib.to_dict(cell.config)))
         return
     engine = engines.get(_ENGINE.value)
-    resources = engines.Resources(cores=_CORES.value, cells=_CELLS.value)
+    resources = engines.Resources(
+        cores=_CORES.value,
+        gpus=_GPUS.value,
+        tpus=_TPUS.value,
+        cells=_CELLS.value,
+        retries=_RETRIES.value,
+        address=_CLUSTER.value,
+        minutes=_MINUTES.value,
+    )
     command = shlex.join(["python", "-m", "experiments.sweep", *sys.argv[1:]])
     sweep = Sweep(
         cells,
@@ -140,6 +157,8 @@ def main(argv):
     failed = [s for s in sweep.standings if s.state == "failed"]
     if sweep.table.rows:
         page = pages.write(sweep, command)
+        if _PARQUET.value:
+            write_parquet(sweep.table.path.with_suffix(".parquet"), sweep.table.rows)
         print(f"{len(sweep.table.rows)} rows in {sweep.table.path}; tables in {page}")
     if failed:
         raise UserError(

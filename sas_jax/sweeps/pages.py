@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from sas_jax.files import atomic
-from sas_jax.report import tables
+from sas_jax.files.results import EpisodeResult, variants_of
+from sas_jax.report import aggregate_tables, tables
+from sas_jax.report.profile_figure import profile_figure
 from sas_jax.report.tables import Table
 from sas_jax.sweeps.engines.engine import Resources
 from sas_jax.sweeps.engines.local import places_of, usable_cores
@@ -97,12 +99,35 @@ def write(sweep: Sweep, command: str) -> Path:
     """The tables of all rows, as report.md in the sweep's folder."""
     rows = sweep.table.rows
     parts = ["# Sweep", f"    {command}", _state(sweep.standings)]
-    shown = tables.threshold_tables(rows)
+    shown = [aggregate_tables.aggregate_table(rows), aggregate_tables.tail_table(rows)]
+    shown.append(aggregate_tables.power_table(rows))
+    shown = [table for table in shown if table.rows]
+    parts += _profiles(sweep.folder, rows)
+    shown += tables.threshold_tables(rows)
     for _, _, members in tables.groups_of(rows):
         if any(row.variant == "none" for row in members):
-            shown += tables.paired_tables(members, "none")
+            shown += tables.paired_tables(_paired(members), "none")
     parts += [table.markdown() for table in shown]
     return Path(atomic.write_text(sweep.folder / "report.md", "\n\n".join(parts)))
+
+
+def _profiles(folder: Path, rows: list[EpisodeResult]) -> list[str]:
+    """Performance profiles, a picture a threshold, where there are several runs."""
+    shown = []
+    for limit in sorted({row.cost_limit for row in rows}):
+        here = [row for row in rows if row.cost_limit == limit]
+        if len({(row.task, row.train_seed) for row in here}) > 1:
+            name = f"profiles_{limit:g}.png"
+            profile_figure(folder / name, here, title=f"threshold {limit:g}")
+            shown.append(f"![Performance profiles, threshold {limit:g}]({name})")
+    return shown
+
+
+def _paired(rows: list[EpisodeResult]) -> list[EpisodeResult]:
+    """Rows whose layout, training seed and threshold all of the variants have."""
+    keys = [{r.key for r in rows if r.variant == v} for v in variants_of(rows)]
+    shared = set.intersection(*keys)
+    return [row for row in rows if row.key in shared]
 
 
 def _state(standings: list[Standing]) -> str:

@@ -7,7 +7,9 @@ killed goes on where it was, in whatever process of whatever engine.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -37,7 +39,8 @@ from sas_jax.sweeps.table import CELL, CHECKPOINT
 from sas_jax.training import fit as training_fit
 
 MODEL, CRITIC, ROWS = "model", "critic.npz", "results.csv"
-_WAIT = 1.0  # seconds between two looks at data that another cell records
+_WAIT = 1.0  # seconds between two tries to take a lock
+_PATIENCE = 60.0  # seconds that a predecessor has to end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +50,8 @@ class Job:
     cell: of the plan. name: the id that the table has for it. folder: of its
     checkpoints and rows. data_folder: of recordings, shared by all cells. table: of the
     sweep, whose rows of this cell are not run again. modules: of the user's own, which
-    are imported first.
+    are imported first. workers: environment processes; None means one a core that it
+    may use.
     """
 
     cell: Cell
@@ -56,6 +60,7 @@ class Job:
     data_folder: str
     table: str
     modules: tuple[str, ...] = ()
+    workers: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a process elsewhere."""
@@ -77,7 +82,8 @@ def run(values: dict[str, Any]) -> str:
         cell = from_json(values["cell"])
         job = Job(**values | {"cell": cell, "modules": tuple(values["modules"])})
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FolderLock(folder, "a cell")
+        # Whoever was killed here, perhaps on a node that was lost, is about to go.
+        lock = _patient(folder, "a cell", _PATIENCE)
     except (UserError, OSError) as error:
         return " ".join(str(error).split())
     found: dict[str, Any] = {"measured": {}}
@@ -118,6 +124,7 @@ def _run(job: Job, found: dict[str, Any]) -> None:
         critic = _critic(job, loaded, episodes, report, clock)
     del episodes
     for config in cell.evaluations():
+        config = dataclasses.replace(config, num_workers=job.workers)
         work = work_of(cell.config, config, done)
         if not work:
             continue
@@ -237,23 +244,36 @@ def _load(job: Job, report: status.Reporter, clock: _Clock) -> Episodes:
                 def show(done: int, total: int) -> None:
                     report("collect", done, total)
 
-                collect.collect(plan, path, progress=show)
+                collect.collect(plan, path, workers=job.workers, progress=show)
         # Reads what is there, and refuses another recording.
         return collect.collect(plan, path)
+
+
+def _patient(
+    folder: Path,
+    work: str,
+    seconds: float,
+    on_wait: Callable[[], None] = lambda: None,
+) -> FolderLock:
+    """A folder's lock, once whoever has it has gone; UserError after so many seconds,
+    or where there is no such folder.
+    """
+    started = time.monotonic()
+    while True:
+        try:
+            return FolderLock(folder, work)
+        except UserError:
+            if not folder.is_dir() or time.monotonic() - started > seconds:
+                raise
+        on_wait()
+        time.sleep(_WAIT)
 
 
 @contextlib.contextmanager
 def _alone(folder: Path, work: str, report: status.Reporter) -> Iterator[None]:
     """Holds the lock of a folder's work, waiting for whoever has it."""
-    while True:
-        try:
-            lock = FolderLock(folder, work)
-            break
-        except UserError:
-            if not folder.is_dir():
-                raise
-            report("wait for data", 0, 1)
-            time.sleep(_WAIT)
+    wait = functools.partial(report, "wait for data", 0, 1)
+    lock = _patient(folder, work, math.inf, wait)
     try:
         yield
     finally:

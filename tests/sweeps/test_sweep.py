@@ -172,6 +172,16 @@ def test_an_unknown_engine_names_the_nearest():
         get("locale")
 
 
+@pytest.mark.parametrize(("name", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_an_engine_without_its_package_names_the_extra(
+    name, package, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    sweep = Sweep(cells(), tmp_path)
+    with pytest.raises(UserError, match=f"\\[{name}\\]"):
+        sweep.run(get(name), Resources())
+
+
 def test_a_process_that_dies_says_how(tmp_path, monkeypatch):
     sweep = Sweep(cells(), tmp_path)
     job = sweep._job(sweep.standings[0])

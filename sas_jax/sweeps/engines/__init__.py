@@ -10,6 +10,8 @@ __all__ = ["ENGINES", "Ended", "Engine", "Resources", "get"]
 # Name -> the module whose `run` it is, imported when it is asked for.
 ENGINES = {
     "local": "sas_jax.sweeps.engines.local",
+    "ray": "sas_jax.sweeps.engines.ray",
+    "slurm": "sas_jax.sweeps.engines.slurm",
 }
 
 
