@@ -1,4 +1,6 @@
-"""Reproduces a figure of the paper, or measures what it claims, on a checkpoint.
+"""Reproduces tables of the paper from a sweep's rows, or a figure on a checkpoint.
+
+python -m experiments.reproduce --table=1,2 --results=runs/sweep/results.csv
 
 python -m experiments.reproduce --figure=bound --checkpoint=runs/pg1_dt --data=pg1.hdf5
 python -m experiments.reproduce --figure=signals --checkpoint=runs/pg1_dt --layouts=128
@@ -25,6 +27,12 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of the agents' draws.")
 _TRAIN_SEED = flags.DEFINE_integer("train_seed", 0, "Index of the training seed.")
 _LIMIT = flags.DEFINE_float("cost_limit", None, "Cost token (default: the task's).")
 _TARGET = flags.DEFINE_float("target_return", None, "Return token (the checkpoint's).")
+_TABLES = flags.DEFINE_list("table", [], "Tables of the paper: 1, 2, 3, 6, 7, 8.")
+_RESULTS = cli.define_path("results", None, "CSV of a sweep, for --table.")
+_TASKS = flags.DEFINE_list("tasks", [], "Only these tasks of --table.")
+_METHODS = flags.DEFINE_list(
+    "methods", [], "Names in the CSV, for --table, e.g. dt:dt_long,cdt:cdt_long."
+)
 _FIRSTS = flags.DEFINE_list("num_first", ["1", "3", "5", "10", "30"], "N (bound).")
 _SECONDS = flags.DEFINE_list("num_second", ["1", "3", "5", "10", "30"], "M (bound).")
 _KAPPA = flags.DEFINE_float("kappa", 1.0, "Undefined constant of Prop. 4.2 (bound).")
@@ -37,9 +45,9 @@ cli.answer_help(__name__, __doc__)
 
 import numpy as np
 
-from experiments.reproductions import FIGURES, NEED_DATA, Request
+from experiments.reproductions import FIGURES, NEED_DATA, Request, write_tables
 from sas_jax import checkpoint
-from sas_jax.files import atomic
+from sas_jax.files import atomic, results
 from sas_jax.files.places import as_path
 from sas_jax.studies import landscape
 from sas_jax.studies.probe import make_probe
@@ -70,9 +78,29 @@ def _checked() -> str:
     return figure
 
 
+def _named() -> dict[str, str]:
+    """Algorithm -> name of its method in the CSV."""
+    pairs = [text.partition(":") for text in _METHODS.value]
+    for algo, _, name in pairs:
+        if not algo or not name:
+            raise UserError(f"--methods: {algo!r}; expected pairs such as dt:dt_long")
+    return {algo: name for algo, _, name in pairs}
+
+
 def main(argv):
     """Measures, writes the files into --out and prints the table."""
     del argv
+    command = shlex.join(["python", "-m", "experiments.reproduce", *sys.argv[1:]])
+    if _TABLES.value:
+        if not _RESULTS.value:
+            raise UserError("--results: expected the CSV of a sweep")
+        out = as_path(_OUT.value or as_path(_RESULTS.value).parent / "reproduce")
+        rows, named = results.read_results(_RESULTS.value), _named()
+        asked = (_TABLES.value, _TASKS.value, named)
+        for table in write_tables(out, rows, *asked, command=command):
+            print(table.text())
+        print(f"written to {out}: table*.md, .tex and .csv")
+        return
     figure = _checked()
     num_firsts = _counts("num_first", _FIRSTS.value)
     num_seconds = _counts("num_second", _SECONDS.value)
@@ -88,7 +116,6 @@ def main(argv):
         target_return=_TARGET.value,
     )
     out = as_path(_OUT.value or as_path(_CHECKPOINT.value) / "reproduce")
-    command = shlex.join(["python", "-m", "experiments.reproduce", *sys.argv[1:]])
     count = 1 if figure == "3" else _LAYOUTS.value
     bar, progress = work_bar(f"figure {figure}")
     with bar:

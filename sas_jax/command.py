@@ -24,7 +24,7 @@ COMMANDS = {
     "worlds": "the positive control of prompts, on data of two worlds",
     "export": "a policy as a file that JAX alone runs",
     "pack": "a checkpoint's policy as one small file",
-    "reproduce": "figures of the paper, on a checkpoint",
+    "reproduce": "tables of the paper from a sweep, figures on a checkpoint",
     "collect_table": "what the scripted behaviours reach, by task",
 }
 
