@@ -128,8 +128,9 @@ def setup() -> None:
         call(["git", "-C", str(ROOT), "archive", "-o", archive, "HEAD"])
         where = [f"{_NAME.value}:", *place(), "--worker=all"]
         call([*_TPU, "scp", archive, *where])
-    ray = " && ~/.local/bin/uv pip install --quiet -p .venv ray"
-    ssh(_SETUP + (ray if _RAY.value else ""))
+    extras = ["gcsfs", "google-cloud-storage", *(["ray"] if _RAY.value else [])]
+    more = f" && ~/.local/bin/uv pip install --quiet -p .venv {' '.join(extras)}"
+    ssh(_SETUP + more)
 
 
 def join() -> None:
