@@ -15,6 +15,7 @@ from typing import Any
 
 from sas_jax import config as config_lib
 from sas_jax import learners
+from sas_jax.alignment.config import SASConfig
 from sas_jax.config import SEEDS, Number, check
 from sas_jax.critic.network import CriticConfig
 from sas_jax.errors import UserError
@@ -77,7 +78,9 @@ class Cell:
     names task, algorithm and training seed. evaluation: what is run of it, in the
     task's own world. shifts: worlds that it is run in, "" for the task's own.
     critic: settings of the cost critic, for variants that need one. has_card: whether
-    the world-model card is measured.
+    the world-model card is measured. acting: settings that it acts with, which differ
+    from `config` in `sas` alone; None for the same. Cells that differ in these alone
+    share their training.
     """
 
     name: str
@@ -87,6 +90,12 @@ class Cell:
     shifts: tuple[str, ...] = ("",)
     critic: CriticConfig = dataclasses.field(default_factory=CriticConfig)
     has_card: bool = False
+    acting: ExperimentConfig | None = None
+
+    @property
+    def acts_with(self) -> ExperimentConfig:
+        """The settings that it acts with."""
+        return self.acting or self.config
 
     @property
     def task(self) -> str:
@@ -115,12 +124,21 @@ class Cell:
             "seed": self.evaluation.seed,
             "target_return": self.evaluation.target_return,
         }
+        if self.acting and self.acting.sas != self.config.sas:
+            known["sas"] = config_lib.to_dict(self.acting.sas)
         return json.loads(json.dumps(known))
 
     @property
     def id(self) -> str:
         """12 hexadecimal digits of the description."""
         return _digest(json.dumps(self.description(), sort_keys=True))[:12]
+
+    @property
+    def model_folder(self) -> str:
+        """Name of the folder of its checkpoints, by what decides them."""
+        decided = {k: self.description()[k] for k in ("experiment", "data")}
+        digest = _digest(json.dumps([decided, self.has_card], sort_keys=True))
+        return f"{_plain(self.task)}.{self.config.algo}.{self.seed}.{digest[:12]}"
 
     def folder(self, name: str) -> str:
         """Name of its folder. name: its `id`, or the one that a table knows it by."""
@@ -133,13 +151,13 @@ class Cell:
 
     def keys(self) -> set[tuple]:
         """Keys of all rows that it asks for, as `work.key_of` has them."""
-        found = (keys_of(self.config, each) for each in self.evaluations())
+        found = (keys_of(self.acts_with, each) for each in self.evaluations())
         return {key for keys in found for key in keys}
 
     def has_all(self, rows: Iterable[EpisodeResult]) -> bool:
         """Whether rows of this cell are all that it asks for."""
         done = list(rows)
-        return not any(work_of(self.config, e, done) for e in self.evaluations())
+        return not any(work_of(self.acts_with, e, done) for e in self.evaluations())
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a process elsewhere."""
@@ -156,6 +174,7 @@ def from_json(values: dict[str, Any]) -> Cell:
         shifts=tuple(values["shifts"]),
         critic=config_lib.from_dict(CriticConfig, values["critic"]),
         has_card=values["has_card"],
+        acting=learners.from_dict(values["acting"]) if values["acting"] else None,
     )
 
 
@@ -174,6 +193,9 @@ def normalised(description: dict[str, Any]) -> dict[str, Any]:
         "experiment": config_lib.to_dict(config),
         "critic": config_lib.to_dict(critic),
     }
+    if "sas" in description:
+        acting = config_lib.from_dict(SASConfig, description["sas"], "sas")
+        known["sas"] = config_lib.to_dict(acting)
     return json.loads(json.dumps(known))
 
 

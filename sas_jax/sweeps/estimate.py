@@ -83,7 +83,7 @@ def estimate(
         seconds["train"] = _times(rates.of(cell, "train"), steps)
     layouts = 0
     for config in cell.evaluations():
-        for _, seeds in work_of(cell.config, config, done):
+        for _, seeds in work_of(cell.acts_with, config, done):
             layouts += len(seeds)
     if layouts:
         note = ",".join(cell.evaluation.variants)
@@ -101,5 +101,5 @@ def steps_of(cell: Cell) -> int:
     return sum(
         part.num_groups * len(seeds) * steps
         for config in cell.evaluations()
-        for part, seeds in work_of(cell.config, config)
+        for part, seeds in work_of(cell.acts_with, config)
     )

@@ -31,22 +31,22 @@ def places_at_a_time(resources: Resources) -> int:
 def plan_table(sweep: Sweep, rates: Rates, resources: Resources, engine: str) -> Table:
     """A line a cell: what it is, what is there, what is left and how long that takes.
 
-    A recording counts for the first cell that needs it.
+    A recording, and a training, counts for the first cell that needs it.
     """
-    lines, total, is_known, steps, recorded = [], 0.0, True, 0, set()
+    lines, total, is_known, steps, counted = [], 0.0, True, 0, set()
     for standing in sweep.standings:
         cell = standing.cell
         rows = sweep.table.rows_of(standing.name) if standing.name else []
-        shared = cell.data.name(cell.task)
+        data, model = cell.data.name(cell.task), cell.model_folder
         found = estimate(
             cell,
             rates,
             rows,
-            has_data=sweep.has_data(cell) or shared in recorded,
-            has_model=sweep.has_model(standing),
+            has_data=sweep.has_data(cell) or data in counted,
+            has_model=sweep.has_model(standing) or model in counted,
         )
         if standing.state == "waiting":
-            recorded.add(shared)
+            counted |= {data, model}
             total += sum(x or 0.0 for x in found.seconds.values())
             is_known &= found.total is not None
             steps += steps_of(cell)

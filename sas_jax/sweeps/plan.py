@@ -22,14 +22,17 @@ class Method:
     """What is trained on every task.
 
     name: in tables; the algorithm's unless given. algo: of the registry. preset: name
-    in `presets.PRESETS`. settings: nested values on top of it. variants, cost_limits:
-    instead of the plan's; () takes the plan's.
+    in `presets.PRESETS`. settings: nested values on top of it. acting: settings of the
+    group `sas` that it acts with, once it is trained; methods that differ in these
+    alone are trained once. variants, cost_limits: instead of the plan's; () takes the
+    plan's.
     """
 
     algo: str = "dt"
     name: str = ""
     preset: str = "default"
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    acting: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     variants: tuple[str, ...] = ()
     cost_limits: tuple[float, ...] = ()
 
@@ -112,9 +115,16 @@ class Plan:
                 first_seed=self.first_seed,
                 seed=self.seed,
             )
-            passes_of(config, evaluation)
+            acting = learners.merge(config, method.acting) if method.acting else None
+            passes_of(acting or config, evaluation)
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
+        others = dataclasses.replace(acting or config, sas=config.sas)
+        if others != config:
+            raise UserError(
+                f"{where}: acting: expected settings of sas alone, such as "
+                "sas.num_first; the others are trained with"
+            )
         if config.task != task.name or config.train.num_seeds != 1:
             raise UserError(
                 f"{where}: expected neither task nor train.num_seeds in settings; "
@@ -128,6 +138,7 @@ class Plan:
             shifts=self.shifts,
             critic=self.critic,
             has_card=self.card and algorithm.has_world_model,
+            acting=acting,
         )
 
     def _variants(self, method: Method) -> tuple[str, ...]:
@@ -175,9 +186,10 @@ def _method(values: Any) -> Method:
     if not isinstance(values, Mapping):
         raise UserError("plan.methods: expected [[methods]], each with its algo")
     rest = dict(values)
-    settings = rest.pop("settings", {})
-    if not isinstance(settings, Mapping):
-        raise UserError("plan.methods.settings: expected a group of settings")
+    groups = {name: rest.pop(name, {}) for name in ("settings", "acting")}
+    for name, group in groups.items():
+        if not isinstance(group, Mapping):
+            raise UserError(f"plan.methods.{name}: expected a group of settings")
     names = [field.name for field in dataclasses.fields(Method)]
     for name in rest:
         if name not in names:
@@ -185,4 +197,4 @@ def _method(values: Any) -> Method:
                 f"plan.methods.{name}: no such setting{nearest(name, names)}"
             )
     method = config_lib.from_dict(Method, rest, "plan.methods")
-    return dataclasses.replace(method, settings=settings)
+    return dataclasses.replace(method, **groups)

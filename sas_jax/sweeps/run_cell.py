@@ -31,6 +31,7 @@ from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
 from sas_jax.evaluation.evaluate import evaluate
 from sas_jax.evaluation.work import key_of, work_of
+from sas_jax.files import atomic
 from sas_jax.files.lock import FolderLock
 from sas_jax.files.results import EpisodeResult, read_results, write_results
 from sas_jax.sweeps import status
@@ -38,7 +39,7 @@ from sas_jax.sweeps.cells import RECORD, Cell, from_json
 from sas_jax.sweeps.table import CELL, CHECKPOINT
 from sas_jax.training import fit as training_fit
 
-MODEL, CRITIC, ROWS = "model", "critic.npz", "results.csv"
+CRITIC, ROWS, TRAINED = "critic.npz", "results.csv", "trained.txt"
 _WAIT = 1.0  # seconds between two tries to take a lock
 _PATIENCE = 60.0  # seconds that a predecessor has to end
 
@@ -47,16 +48,17 @@ _PATIENCE = 60.0  # seconds that a predecessor has to end
 class Job:
     """A cell, and where it is to run.
 
-    cell: of the plan. name: the id that the table has for it. folder: of its
-    checkpoints and rows. data_folder: of recordings, shared by all cells. table: of the
-    sweep, whose rows of this cell are not run again. modules: of the user's own, which
-    are imported first. workers: environment processes; None means one a core that it
-    may use.
+    cell: of the plan. name: the id that the table has for it. folder: of its rows.
+    model: of its checkpoints, which cells may share. data_folder: of recordings, shared
+    by all cells. table: of the sweep, whose rows of this cell are not run again.
+    modules: of the user's own, which are imported first. workers: environment
+    processes; None means one a core that it may use.
     """
 
     cell: Cell
     name: str
     folder: str
+    model: str
     data_folder: str
     table: str
     modules: tuple[str, ...] = ()
@@ -107,11 +109,8 @@ def _run(job: Job, found: dict[str, Any]) -> None:
     cell, folder = job.cell, Path(job.folder)
     report = status.Reporter(folder)
     clock = _Clock(found["measured"])
-    loaded = _finished(cell, folder / MODEL)
-    episodes = None
-    if loaded is None:
-        episodes = _load(job, report, clock)
-        loaded = _train(cell, episodes, folder / MODEL, report, clock)
+    loaded, episodes = _model(job, report, clock)
+    loaded = loaded._replace(config=cell.acts_with)
     digest = digest_of(loaded)
     found |= {
         "checkpoint": digest,
@@ -125,7 +124,7 @@ def _run(job: Job, found: dict[str, Any]) -> None:
     del episodes
     for config in cell.evaluations():
         config = dataclasses.replace(config, num_workers=job.workers)
-        work = work_of(cell.config, config, done)
+        work = work_of(cell.acts_with, config, done)
         if not work:
             continue
         layouts = sum(len(seeds) for _, seeds in work)
@@ -188,6 +187,24 @@ def digest_of(loaded: checkpoint.Checkpoint) -> str:
     return known.hexdigest()[:12]
 
 
+def _model(
+    job: Job, report: status.Reporter, clock: _Clock
+) -> tuple[checkpoint.Checkpoint, Episodes | None]:
+    """The cell's checkpoint, trained by the first of the cells that share it; and its
+    data, where they had to be read.
+    """
+    path, episodes = Path(job.model), None
+    path.mkdir(parents=True, exist_ok=True)
+    with _alone(path, "a model", report, "wait for training"):
+        loaded = _finished(job.cell, path)
+        if loaded is None:
+            episodes = _load(job, report, clock)
+            loaded = _train(job.cell, episodes, path, report, clock)
+        if not (path / TRAINED).exists():
+            atomic.write_text(path / TRAINED, f"step {loaded.step}\n")
+    return loaded, episodes
+
+
 def _finished(cell: Cell, workdir: Path) -> checkpoint.Checkpoint | None:
     """The cell's checkpoint, where there is nothing left to train."""
     try:
@@ -237,7 +254,7 @@ def _load(job: Job, report: status.Reporter, clock: _Clock) -> Episodes:
     )
     path = Path(job.data_folder) / data.name(task)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path.parent, f"recording {path.stem}", report):
+    with _alone(path.parent, f"recording {path.stem}", report, "wait for data"):
         if not path.exists():
             with clock.lap("collect", data.episodes):
 
@@ -270,9 +287,14 @@ def _patient(
 
 
 @contextlib.contextmanager
-def _alone(folder: Path, work: str, report: status.Reporter) -> Iterator[None]:
-    """Holds the lock of a folder's work, waiting for whoever has it."""
-    wait = functools.partial(report, "wait for data", 0, 1)
+def _alone(
+    folder: Path, work: str, report: status.Reporter, words: str
+) -> Iterator[None]:
+    """Holds the lock of a folder's work, waiting for whoever has it.
+
+    words: what is told meanwhile.
+    """
+    wait = functools.partial(report, words, 0, 1)
     lock = _patient(folder, work, math.inf, wait)
     try:
         yield

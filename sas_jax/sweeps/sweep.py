@@ -17,7 +17,7 @@ from sas_jax.files.results import read_results
 from sas_jax.sweeps import status
 from sas_jax.sweeps.cells import Cell
 from sas_jax.sweeps.engines.engine import Engine, Resources
-from sas_jax.sweeps.run_cell import CRITIC, MODEL, ROWS, Job
+from sas_jax.sweeps.run_cell import ROWS, TRAINED, Job
 from sas_jax.sweeps.table import SweepTable
 
 
@@ -110,11 +110,16 @@ class Sweep:
         return (self.data_folder / cell.data.name(cell.task)).exists()
 
     def has_model(self, standing: Standing) -> bool:
-        """Whether the cell's training has ended, by what its last run said."""
-        folder = self.path_of(standing)
-        is_known = bool(status.outcome_of(folder).get("checkpoint"))
-        is_known |= (folder / ROWS).exists() or (folder / CRITIC).exists()
-        return is_known and (folder / MODEL).is_dir()
+        """Whether the cell's training has ended."""
+        return (self.model_of(standing) / TRAINED).exists()
+
+    def model_of(self, standing: Standing) -> Path:
+        """The folder of a cell's checkpoints; cells that act differently share it."""
+        own = self.path_of(standing) / "model"
+        # Where sweeps had them at first.
+        if own.is_dir():
+            return own
+        return self.folder / "models" / standing.cell.model_folder
 
     def look(self) -> None:
         """Marks cells whose rows are all in the table."""
@@ -176,6 +181,7 @@ class Sweep:
             cell=standing.cell,
             name=standing.name,
             folder=str(self.path_of(standing).absolute()),
+            model=str(self.model_of(standing).absolute()),
             data_folder=str(self.data_folder.absolute()),
             table=str(self.table.path.absolute()),
             modules=self._modules,

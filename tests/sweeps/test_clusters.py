@@ -65,7 +65,7 @@ def test_a_cell_goes_on_at_another_node_when_its_own_is_lost(plan, here, tmp_pat
     seen = {}
 
     def steps():
-        found = tmp_path.glob("cells/*.0.*/model/checkpoints/*")
+        found = tmp_path.glob("models/*.0.*/checkpoints/*")
         return [int(path.name) for path in found if path.name.isdigit()]
 
     def lose_the_node():
@@ -73,7 +73,7 @@ def test_a_cell_goes_on_at_another_node_when_its_own_is_lost(plan, here, tmp_pat
             time.sleep(0.05)
         cluster.remove_node(nodes[0], allow_graceful=False)
         seen["lost at"] = max(steps())
-        curves = next(tmp_path.glob("cells/*.0.*/model/metrics.csv")).read_text()
+        curves = next(tmp_path.glob("models/*.0.*/metrics.csv")).read_text()
         seen["curves"] = curves.splitlines()[:3]
         nodes.append(cluster.add_node(num_cpus=1))
 
@@ -88,7 +88,7 @@ def test_a_cell_goes_on_at_another_node_when_its_own_is_lost(plan, here, tmp_pat
     assert rows == here
     # It went on, and did not begin anew: curves have every checkpoint once, and the
     # first ones with the speed that they had at the node that is gone.
-    curves = next(tmp_path.glob("cells/*.0.*/model/metrics.csv")).read_text()
+    curves = next(tmp_path.glob("models/*.0.*/metrics.csv")).read_text()
     lines = curves.splitlines()
     assert lines[:3] == seen["curves"] and "steps_per_second" in lines[0]
     steps_made = [int(float(line.split(",")[0])) for line in lines[1:]]

@@ -43,9 +43,9 @@ def start(out, *flags):
 def wait_for_checkpoint(out, process, least=40):
     """Until some cell has a checkpoint of at least that step."""
     for _ in range(3000):
-        for path in out.glob("cells/*/model/checkpoints/*"):
+        for path in out.glob("models/*/checkpoints/*"):
             if path.name.isdigit() and int(path.name) >= least:
-                return path.parents[2]
+                return
         assert process.poll() is None, (out / "said.txt").read_text()
         time.sleep(0.1)
     raise AssertionError("no checkpoint in five minutes")
@@ -66,10 +66,10 @@ def unbroken(tmp_path_factory):
 @pytest.mark.slow
 def test_a_sweep_killed_in_training_ends_with_the_same_table(unbroken, tmp_path):
     process = start(tmp_path)
-    folder = wait_for_checkpoint(tmp_path, process)
+    wait_for_checkpoint(tmp_path, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not list(folder.glob("results.csv"))
+    assert not list(tmp_path.glob("cells/*/results.csv"))
     # Its cell has heard of it, and holds no lock any more.
     assert start(tmp_path).wait(600) == 0, (tmp_path / "said.txt").read_text()
     assert rows_of(tmp_path) == rows_of(unbroken) and len(rows_of(unbroken)) == 6
@@ -99,3 +99,57 @@ def test_a_cell_that_cannot_be_trained_is_one_line(unbroken, tmp_path):
     said = (tmp_path / "said.txt").read_text()
     assert said.count("nowhere/PointGoal9.hdf5") == 2 and "Traceback" not in said
     assert said.splitlines()[-1].startswith("error: 2 of 2 cells failed")
+
+
+_TINY_DT = """
+[[methods]]
+algo = "dt"
+settings = {"sas.num_first" = 2}
+
+[[methods]]
+name = "dt_3"
+algo = "dt"
+settings = {"sas.num_first" = 2}
+acting = {"sas.num_first" = 3}
+"""
+_TINY = {
+    "model.decoder.width": 16,
+    "model.decoder.depth": 1,
+    "model.decoder.num_heads": 2,
+    "model.decoder.context": 8,
+    "model.vae_hidden": 16,
+    "model.policy_hidden": 16,
+    "train.num_steps": 40,
+    "train.batch_rows": 4,
+    "train.row_length": 16,
+    "train.chunk": 10,
+    "train.checkpoint_every": 10,
+    "train.warmup": 5,
+    "sas.num_second": 2,
+    "sas.horizon": 30,
+}
+
+
+@pytest.mark.slow
+def test_methods_that_act_differently_are_trained_once(tmp_path):
+    plan = tmp_path / "plan.toml"
+    plan.write_text(_TINY_DT)
+    command = [sys.executable, "-m", "experiments.sweep", *SWEEP[:2], *SWEEP[4:7]]
+    command += [f"--set={name}={value}" for name, value in _TINY.items()]
+    command += [f"--plan={plan}", f"--out={tmp_path}", "--variants=none,sas"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("models/*"))) == 1
+    rows = rows_of(tmp_path)
+    assert len(rows) == 12
+    assert len({row.extra[CHECKPOINT] for row in rows}) == 1
+    levels = {
+        name: [row.level for row in rows if (row.algo, row.variant) == (name, "sas")]
+        for name in ("dt", "dt_3")
+    }
+    assert len(levels["dt"]) == 3 and levels["dt"] != levels["dt_3"]
+    # Without a prompt both are the same policy.
+    none = [
+        [r.cost for r in rows if r.algo == n and r.variant == "none"] for n in levels
+    ]
+    assert none[0] == none[1]

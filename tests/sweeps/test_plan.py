@@ -77,6 +77,25 @@ def test_how_far_a_cell_is_evaluated_is_not_what_it_is():
     assert len({other.id for other in others} | {cell.id}) == len(others) + 1
 
 
+def test_cells_that_differ_in_how_they_act_share_their_training():
+    methods = [
+        {"algo": "dt"},
+        {"algo": "dt", "name": "ten", "acting": {"sas.num_first": 10}},
+        {"algo": "dt", "name": "own", "settings": {"sas.num_first": 10}},
+    ]
+    plain, ten, own = cells(tasks=["PointGoal1"], seeds=[0], methods=methods)
+    assert ten.acts_with.sas == own.config.sas and ten.config == plain.config
+    assert plain.model_folder == ten.model_folder != own.model_folder
+    assert len({plain.id, ten.id, own.id}) == 3
+    assert cells_lib.from_json(ten.to_json()) == ten
+    assert cells_lib.normalised(ten.description()) == ten.description()
+    same = [{"algo": "dt", "acting": {"sas.num_first": plain.config.sas.num_first}}]
+    assert cells(tasks=["PointGoal1"], seeds=[0], methods=same)[0].id == plain.id
+    wrong = [{"algo": "dt", "acting": {"train.warmup": 3}}]
+    with pytest.raises(UserError, match="settings of sas alone"):
+        cells(methods=wrong)
+
+
 def test_a_file_of_data_is_known_by_its_name_wherever_it_lies():
     here, there, other = (
         cells(data={"source": source})[0]
