@@ -27,8 +27,10 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of the agents' draws.")
 _TRAIN_SEED = flags.DEFINE_integer("train_seed", 0, "Index of the training seed.")
 _LIMIT = flags.DEFINE_float("cost_limit", None, "Cost token (default: the task's).")
 _TARGET = flags.DEFINE_float("target_return", None, "Return token (the checkpoint's).")
-_TABLES = flags.DEFINE_list("table", [], "Tables of the paper: 1, 2, 3, 6, 7, 8.")
-_RESULTS = cli.define_path("results", None, "CSV of a sweep, for --table.")
+_TABLES = flags.DEFINE_list("table", [], "Tables of the paper: 1 to 8.")
+_ABLATIONS = flags.DEFINE_list("ablation", [], "Ablations of its appendix: C1 to C5.")
+_RECORDINGS = cli.define_path("recordings", None, "Folder of data, for --table=4.")
+_RESULTS = cli.define_path("results", None, "CSV of a sweep, for these two.")
 _TASKS = flags.DEFINE_list("tasks", [], "Only these tasks of --table.")
 _METHODS = flags.DEFINE_list(
     "methods", [], "Names in the CSV, for --table, e.g. dt:dt_long,cdt:cdt_long."
@@ -45,9 +47,10 @@ cli.answer_help(__name__, __doc__)
 
 import numpy as np
 
-from experiments.reproductions import FIGURES, NEED_DATA, Request, write_tables
+from experiments import paper_tables
+from experiments.reproductions import FIGURES, NEED_DATA, Request
 from sas_jax import checkpoint
-from sas_jax.files import atomic, results
+from sas_jax.files import atomic
 from sas_jax.files.places import as_path
 from sas_jax.studies import landscape
 from sas_jax.studies.probe import make_probe
@@ -91,15 +94,15 @@ def main(argv):
     """Measures, writes the files into --out and prints the table."""
     del argv
     command = shlex.join(["python", "-m", "experiments.reproduce", *sys.argv[1:]])
-    if _TABLES.value:
-        if not _RESULTS.value:
-            raise UserError("--results: expected the CSV of a sweep")
-        out = as_path(_OUT.value or as_path(_RESULTS.value).parent / "reproduce")
-        rows, named = results.read_results(_RESULTS.value), _named()
-        asked = (_TABLES.value, _TASKS.value, named)
-        for table in write_tables(out, rows, *asked, command=command):
+    if _TABLES.value or _ABLATIONS.value:
+        places = [x and as_path(x) for x in (_RESULTS.value, _RECORDINGS.value)]
+        lists = (_TABLES.value, _ABLATIONS.value)
+        asked = paper_tables.Asked(*lists, *places, _TASKS.value, _named())
+        beside = next((x.parent for x in places if x), as_path("."))
+        out = as_path(_OUT.value or beside / "reproduce")
+        for table in paper_tables.make(asked, out, command):
             print(table.text())
-        print(f"written to {out}: table*.md, .tex and .csv")
+        print(f"written to {out}: *.md, *.tex and *.csv")
         return
     figure = _checked()
     num_firsts = _counts("num_first", _FIRSTS.value)

@@ -1,18 +1,13 @@
 """What `experiments.reproduce` makes: each measures, writes files, gives a table."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from sas_jax.data.episodes import Episodes
-from sas_jax.files import atomic
-from sas_jax.files.results import EpisodeResult
 from sas_jax.progress import Progress
 from sas_jax.report import bound_report, landscape_figure, signal_report
-from sas_jax.report.latex import as_csv, latex
-from sas_jax.report.paper_tables import paper_table
 from sas_jax.report.signal_figure import signal_figure
 from sas_jax.report.tables import Table
 from sas_jax.studies import bound_rows, landscape, signals
@@ -90,25 +85,6 @@ def figure_3(asked: Request) -> Table:
     title = f"{asked.title}, layout {found.seed}"
     landscape_figure.landscape_figure(asked.out / "figure3.png", found, title=title)
     return landscape_figure.table(found, title=title)
-
-
-def write_tables(
-    out: Path,
-    rows: Sequence[EpisodeResult],
-    numbers: Sequence[str],
-    tasks: Sequence[str],
-    names: dict[str, str],
-    *,
-    command: str,
-) -> list[Table]:
-    """The paper's tables with our rows: tableN.md, .tex and .csv each."""
-    made = [paper_table(n, rows, tasks=tasks, names=names) for n in numbers]
-    for number, table in zip(numbers, made, strict=True):
-        text = f"`{command}`\n\n{table.markdown()}"
-        atomic.write_text(out / f"table{number}.md", text)
-        atomic.write_text(out / f"table{number}.tex", f"% {command}\n{latex(table)}")
-        atomic.write_text(out / f"table{number}.csv", as_csv(table))
-    return made
 
 
 FIGURES = {"bound": bound, "signals": signal, "3": figure_3}

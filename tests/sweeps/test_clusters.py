@@ -2,6 +2,7 @@
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_a_cell_goes_on_at_another_node_when_its_own_is_lost(plan, here, tmp_pat
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    nodes = [cluster.add_node(num_cpus=1)]
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     ray.init(address=cluster.address, log_to_driver=False)
     seen = {}
 
@@ -68,14 +69,21 @@ def test_a_cell_goes_on_at_another_node_when_its_own_is_lost(plan, here, tmp_pat
         found = tmp_path.glob("models/*.0.*/checkpoints/*")
         return [int(path.name) for path in found if path.name.isdigit()]
 
+    def node_of_the_cell():
+        """The node that has started the process which holds the cell's lock."""
+        lock = next(tmp_path.glob("cells/*.0.*/.a cell.lock")).read_text()
+        status = Path(f"/proc/{lock.split()[1]}/status").read_text()
+        parent = int(status.split("PPid:")[1].split()[0])
+        started = {n.all_processes["raylet"][0].process.pid: n for n in nodes}
+        return started[parent]
+
     def lose_the_node():
         while not steps() or max(steps()) < 60:
             time.sleep(0.05)
-        cluster.remove_node(nodes[0], allow_graceful=False)
+        cluster.remove_node(node_of_the_cell(), allow_graceful=False)
         seen["lost at"] = max(steps())
         curves = next(tmp_path.glob("models/*.0.*/metrics.csv")).read_text()
         seen["curves"] = curves.splitlines()[:3]
-        nodes.append(cluster.add_node(num_cpus=1))
 
     thief = threading.Thread(target=lose_the_node, daemon=True)
     thief.start()
