@@ -23,7 +23,7 @@ _LEVELS = 101
 def profile_figure(
     path: str | os.PathLike, rows: Sequence[EpisodeResult], *, title: str = ""
 ) -> Path:
-    """Draws a curve and its band for every method and variant; returns the path.
+    """Draws a curve and its band for every method and variant, as .png or .pdf.
 
     rows: of several tasks, at one threshold. A run is a training seed on a task, its
     score the mean over its layouts. On the right a low curve is a safe one. Raises
@@ -56,4 +56,4 @@ def profile_figure(
         axes[0, 1].legend(fontsize=8)
         note = f"bands: {LEVEL:.0%} bootstrap over training seeds and layouts"
         figure.suptitle(f"{title}\n{note}".strip(), fontsize=9, x=0.01, ha="left")
-        return style.save_png(figure, path)
+        return style.save(figure, path)

@@ -122,6 +122,16 @@ def save_png(figure: Figure, path: str | os.PathLike) -> Path:
     return as_path(path)
 
 
+def save(figure: Figure, path: str | os.PathLike) -> Path:
+    """Writes the figure atomically: a PDF by the path's ending, else as `save_png`."""
+    if as_path(path).suffix != ".pdf":
+        return save_png(figure, path)
+    with replacing(path) as temporary:
+        # No date, so that the same figure is the same file.
+        figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
+    return as_path(path)
+
+
 _TRUECOLOR_ALPHA = 6  # byte 25 of a PNG: its colour type; 3 is a palette
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from sas_jax.files import atomic
 from sas_jax.files.results import EpisodeResult, variants_of
 from sas_jax.report import aggregate_tables, tables
+from sas_jax.report.frontier_figure import frontier_figure, kappa_figure
 from sas_jax.report.profile_figure import profile_figure
 from sas_jax.report.tables import Table
 from sas_jax.sweeps.engines.engine import Resources
@@ -102,7 +103,7 @@ def write(sweep: Sweep, command: str) -> Path:
     shown = [aggregate_tables.aggregate_table(rows), aggregate_tables.tail_table(rows)]
     shown.append(aggregate_tables.power_table(rows))
     shown = [table for table in shown if table.rows]
-    parts += _profiles(sweep.folder, rows)
+    parts += _pictures(sweep.folder, rows)
     shown += tables.threshold_tables(rows)
     for _, _, members in tables.groups_of(rows):
         if any(row.variant == "none" for row in members):
@@ -111,16 +112,22 @@ def write(sweep: Sweep, command: str) -> Path:
     return Path(atomic.write_text(sweep.folder / "report.md", "\n\n".join(parts)))
 
 
-def _profiles(folder: Path, rows: list[EpisodeResult]) -> list[str]:
-    """Performance profiles, a picture a threshold, where there are several runs."""
-    shown = []
+def _pictures(folder: Path, rows: list[EpisodeResult]) -> list[str]:
+    """Pictures of all rows, each as PNG and PDF; lines of Markdown that show them."""
+    figures = {
+        "kappa": (kappa_figure, rows, "Cost against the threshold"),
+        "frontier": (frontier_figure, rows, "Return against cost"),
+    }
     for limit in sorted({row.cost_limit for row in rows}):
         here = [row for row in rows if row.cost_limit == limit]
+        # One run has no profile.
         if len({(row.task, row.train_seed) for row in here}) > 1:
-            name = f"profiles_{limit:g}.png"
-            profile_figure(folder / name, here, title=f"threshold {limit:g}")
-            shown.append(f"![Performance profiles, threshold {limit:g}]({name})")
-    return shown
+            words = f"Performance profiles, threshold {limit:g}"
+            figures[f"profiles_{limit:g}"] = (profile_figure, here, words)
+    for name, (draw, chosen, words) in figures.items():
+        for ending in ("png", "pdf"):
+            draw(folder / f"{name}.{ending}", chosen, title=words)
+    return [f"![{words}]({name}.png)" for name, (_, _, words) in figures.items()]
 
 
 def _paired(rows: list[EpisodeResult]) -> list[EpisodeResult]:

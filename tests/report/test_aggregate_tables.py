@@ -7,6 +7,7 @@ import pytest
 
 from sas_jax.errors import UserError
 from sas_jax.report import aggregate_tables
+from sas_jax.report.frontier_figure import frontier_figure, kappa_figure
 from sas_jax.report.profile_figure import profile_figure
 from tests.helpers.sweep_cells import cells, rows_of
 
@@ -78,3 +79,13 @@ def test_profiles_are_drawn_for_one_threshold(tmp_path):
     other = [dataclasses.replace(row, cost_limit=40.0) for row in some_rows()]
     with pytest.raises(UserError, match="one threshold"):
         profile_figure(path, some_rows() + other)
+
+
+def test_a_figure_is_the_same_file_twice(tmp_path):
+    rows = some_rows()[:16]
+    rows += [dataclasses.replace(row, cost_limit=40.0) for row in rows]
+    one, two = (kappa_figure(tmp_path / f"{n}.pdf", rows).read_bytes() for n in "ab")
+    assert one[:4] == b"%PDF" and one == two
+    assert frontier_figure(tmp_path / "c.pdf", rows).read_bytes() != one
+    with pytest.raises(UserError, match="no result rows"):
+        kappa_figure(tmp_path / "d.png", [])
