@@ -1,6 +1,9 @@
 """Trains an algorithm on a DSRL file; run again with the same flags to resume.
 
 python -m experiments.train --task=PointGoal1 --data=data/pg1.hdf5 --workdir=runs/pg1_dt
+python -m experiments.train --task=PlanePointGoal --algo=sac_alam --workdir=runs/alam
+
+The second one needs no data: sac and its safe kin act while they learn.
 
 On several hosts, the same command on each, with --hosts where the cluster can be asked
 (TPU VMs, Slurm), else with --coordinator_address, --num_processes and --process_id. All
@@ -43,6 +46,7 @@ from sas_jax.card import measure
 from sas_jax.envs.tasks import get_task
 from sas_jax.files import atomic
 from sas_jax.files.places import as_path
+from sas_jax.online import fit as online_fit
 from sas_jax.training import devices
 from sas_jax.training import fit as training_fit
 
@@ -56,6 +60,9 @@ def main(argv):
         settings_flag.apply(algorithm.default_config(task or "PointGoal1"))
     if not _WORKDIR.value:
         raise UserError("--workdir: expected a folder for the run")
+    if algorithm.make_explorer is not None:
+        _train_online(algorithm, task or "PlanePointGoal")
+        return
     hosts = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     if _HOSTS.value or any(x is not None for x in hosts):
         devices.start_hosts(*hosts)
@@ -86,6 +93,35 @@ def main(argv):
         )
     if not first:
         return
+    _conclude(config, result)
+
+
+def _train_online(algorithm, task):
+    """Trains an algorithm that acts while it learns."""
+    if data_flag.value():
+        raise UserError(
+            f"--data: algo {algorithm.name!r} acts while it learns; expected no data"
+        )
+    default = algorithm.default_config(task)
+    config = settings_flag.apply(default)
+    changed = settings_flag.changes(config, default) or "  none"
+    print(f"settings that are not {config.algo}'s defaults:\n{changed}")
+    bar, show, stage = progress_bar(
+        f"train {config.algo} on {config.task}", is_shown=True
+    )
+    with bar:
+        result = online_fit.fit(
+            config,
+            _WORKDIR.value,
+            progress=show,
+            sinks=_SINKS.value,
+            on_stage=stage,
+        )
+    _conclude(config, result)
+
+
+def _conclude(config, result):
+    """Writes config.json, and prints what became of the run."""
     path = as_path(_WORKDIR.value) / "config.json"
     atomic.write_text(path, json.dumps(config_lib.to_dict(config), indent=1))
     for index, steps in sorted(result.run.get("failed", {}).items()):

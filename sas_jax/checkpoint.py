@@ -44,7 +44,8 @@ _FOLDER = "checkpoints"
 class Resumed(NamedTuple):
     """Where a run goes on: `state`, the best states so far or None, `run` as above.
 
-    has_card: whether the checkpoint holds a world-model card.
+    has_card: whether the checkpoint holds a world-model card. world: what the learner
+      acted in, and its buffer, of algorithms that act; None of the others.
     """
 
     step: int
@@ -52,6 +53,7 @@ class Resumed(NamedTuple):
     best: TrainState | None
     run: dict[str, Any]
     has_card: bool = False
+    world: Any = None
 
 
 def _manager(workdir: Path, train: TrainConfig | None = None) -> ocp.CheckpointManager:
@@ -66,7 +68,7 @@ def _manager(workdir: Path, train: TrainConfig | None = None) -> ocp.CheckpointM
         ]
     return ocp.CheckpointManager(
         workdir / _FOLDER if is_url(workdir) else (workdir / _FOLDER).absolute(),
-        item_names=("state", "meta", "best"),
+        item_names=("state", "meta", "best", "world"),
         options=ocp.CheckpointManagerOptions(
             preservation_policy=preservation.AnyPreservationPolicy(policies),
             enable_async_checkpointing=False,
@@ -99,11 +101,11 @@ class Writer:
                 "can be written"
             ) from error
 
-    def resume(self, abstract: TrainState) -> Resumed | None:
+    def resume(self, abstract: TrainState, world: Any = None) -> Resumed | None:
         """The last complete checkpoint, or None when there is none.
 
         Args:
-          abstract: see `abstract_state`.
+          abstract: see `abstract_state`. world: likewise of what `save` got as world.
 
         Raises:
           UserError: the folder holds a run of another configuration or data set, or a
@@ -140,9 +142,11 @@ class Writer:
                     "or an empty folder"
                 )
         has_best = (self._workdir / _FOLDER / str(step) / "best").is_dir()
-        items = {"state": abstract} | ({"best": abstract} if has_best else {})
-        restored = _restore(self._workdir, self._manager, step, items)
-        return Resumed(step, restored["state"], restored.get("best"), run, has_card)
+        items = {"state": abstract, "best": abstract if has_best else None}
+        items = {k: x for k, x in (items | {"world": world}).items() if x is not None}
+        found = _restore(self._workdir, self._manager, step, items)
+        state, best = found["state"], found.get("best")
+        return Resumed(step, state, best, run, has_card, found.get("world"))
 
     def save(
         self,
@@ -152,6 +156,7 @@ class Writer:
         *,
         best: TrainState | None = None,
         run: dict | None = None,
+        world: Any = None,
     ) -> None:
         """Writes one checkpoint; complete or absent whatever happens.
 
@@ -163,8 +168,9 @@ class Writer:
                 content.meta(self._config, self._spec, card, run)
             ),
         }
-        if best is not None:
-            items["best"] = ocp.args.StandardSave(best)
+        for name, tree in (("best", best), ("world", world)):
+            if tree is not None:
+                items[name] = ocp.args.StandardSave(tree)
         try:
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
             self._manager.wait_until_finished()
@@ -215,8 +221,8 @@ def _restore(
     workdir: Path,
     manager: ocp.CheckpointManager,
     step: int,
-    items: dict[str, TrainState],
-) -> dict[str, TrainState]:
+    items: dict[str, Any],
+) -> dict[str, Any]:
     """States of the checkpoint's `items`, name -> abstract state."""
     try:
         wanted = {name: ocp.args.StandardRestore(x) for name, x in items.items()}

@@ -25,6 +25,7 @@ COMMANDS = {
     "export": "a policy as a file that JAX alone runs",
     "pack": "a checkpoint's policy as one small file",
     "reproduce": "tables of the paper from a sweep, figures on a checkpoint",
+    "ladder": "how steadily SAC to SAC-ALaM learn, and what their prices know",
     "collect_table": "what the scripted behaviours reach, by task",
 }
 

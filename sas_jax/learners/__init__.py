@@ -28,6 +28,14 @@ _MODULES = {
     "fisor": "sas_jax.learners.fisor",
     "cql": "sas_jax.learners.sac",
     "sac_n": "sas_jax.learners.sac",
+    # Online: they act while they learn, and are trained by `online.fit`.
+    "sac": "sas_jax.learners.sac_alam",
+    "sac_lag": "sas_jax.learners.sac_alam",
+    "sac_pid": "sas_jax.learners.sac_alam",
+    "fac": "sas_jax.learners.sac_alam",
+    "fac_penalty": "sas_jax.learners.sac_alam",
+    "fac_regression": "sas_jax.learners.sac_alam",
+    "sac_alam": "sas_jax.learners.sac_alam",
 }
 _registered: dict[str, Algorithm] = {}
 

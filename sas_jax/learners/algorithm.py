@@ -45,6 +45,9 @@ class Algorithm:
     sees_cost_limit: the policy acts on the threshold of its row.
     by_threshold: it trains a lane of its own for each of `train.cost_limits`.
     is_extensible: a step does not depend on how many are to come; see `longer`.
+    make_explorer(config, spec) -> (variables, standardised observations `[B, O]`, key)
+      -> actions `[B, A]`, of algorithms that act while they learn (see `online`); None
+      for those that learn from recorded data.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Algorithm:
     sees_cost_limit: bool = False
     by_threshold: bool = False
     is_extensible: bool = True
+    make_explorer: Callable[[ExperimentConfig, DataSpec], Callable] | None = None
 
     def __post_init__(self) -> None:
         # What was written elsewhere says so where it returns another shape.

@@ -26,6 +26,7 @@ from sas_jax.files.places import as_path
 from sas_jax.training import devices, failed_seeds
 from sas_jax.training.curves import Curve
 from sas_jax.training.sinks import open_sinks
+from sas_jax.training.step import make_step
 from sas_jax.types import Learner, TrainState
 
 # Fixed batches on which validation losses are computed, so that curves are comparable.
@@ -52,35 +53,7 @@ def make_train_chunk(
     mesh: devices that a batch's rows are spread over; None means one.
     """
     is_single = len(config.train.lanes) == 1
-
-    def update(state, data):
-        key = jax.random.fold_in(state.key, 2 * state.step)
-        batch = learner.sample(data, key, state)
-        return learner.update(state, devices.spread_rows(batch, mesh))
-
-    # A batch axis of one would send every product down the slower batched path.
-    update_all = update if is_single else jax.vmap(update, (0, None))
-
-    def one_step(data, states, step):
-        after, metrics = update_all(states, data)
-        # The comparison keeps a lane that failed from trying again.
-        is_good = states.step == step
-        for name in ("loss", "gradient_norm"):
-            is_good &= jnp.isfinite(metrics.get(name, jnp.zeros(())))
-
-        def pick(new, old):
-            wide = (*is_good.shape, *(1,) * (new.ndim - is_good.ndim))
-            return jnp.where(is_good.reshape(wide), new, old)
-
-        # Conditional, so that the update is compiled as it would be without a choice.
-        states = jax.lax.cond(
-            is_good.all(),
-            lambda new, old: new,
-            lambda new, old: jax.tree.map(pick, new, old),
-            after,
-            states,
-        )
-        return states, metrics
+    one_step = make_step(config, learner, mesh)
 
     @functools.partial(jax.jit, donate_argnums=0, out_shardings=devices.whole(mesh))
     def chunk(states, data):
@@ -205,7 +178,7 @@ def fit(
         whole = devices.whole(mesh)
         saved = writer.resume(checkpoint.abstract_state(config, spec, whole))
         if saved is None:
-            states = _initial_states(train, learner, whole)
+            states = initial_states(train, learner, whole)
             saved = checkpoint.Resumed(0, states, None, {})
         if saved.step < train.num_steps and not saved.run.get("is_finished"):
             checks.warn(episodes, context=algorithm.context(config))
@@ -222,7 +195,7 @@ def fit(
                 validate=make_validate(learner, mesh),
                 mesh=mesh,
                 progress=progress if first_host else None,
-                curve=_curve(workdir, saved.step, config, sinks)
+                curve=open_curve(workdir, saved.step, config, sinks)
                 if first_host
                 else None,
                 on_stage=on_stage or (lambda words: None),
@@ -279,7 +252,7 @@ def _add_card(
         writer.add_card(saved.step, card)
 
 
-def _initial_states(train: TrainConfig, learner: Learner, sharding: Any) -> TrainState:
+def initial_states(train: TrainConfig, learner: Learner, sharding: Any) -> TrainState:
     """The states of all lanes before the first step; a seed's lanes begin alike."""
     seeds, limits = (np.array(x) for x in zip(*train.lanes, strict=True))
 
@@ -291,7 +264,7 @@ def _initial_states(train: TrainConfig, learner: Learner, sharding: Any) -> Trai
     return init(seeds, limits.astype(np.float32))
 
 
-def _curve(
+def open_curve(
     workdir: str | Path, step: int, config: ExperimentConfig, names: Sequence[str]
 ) -> Curve:
     """The curves of a run that stands at `step`."""
@@ -324,7 +297,7 @@ def _loop(
         states, metrics = chunk(states, run.data)
         step += size
         metrics, made = jax.device_get((metrics, states.step))
-        _report_failures(train, tracker, tracker.note_steps(made, step))
+        report_failures(train, tracker, tracker.note_steps(made, step))
         if step - size == first_step:
             run.on_stage("training")
         if run.progress:
@@ -337,7 +310,7 @@ def _loop(
         held_out = jax.device_get(run.validate(states, run.validation))
         if run.curve:
             pace = (step - first_step) / (time.monotonic() - started)
-            run.curve.add(_rows(train, tracker, step, metrics, held_out, pace))
+            run.curve.add(curve_rows(train, tracker, step, metrics, held_out, pace))
         if train.stop_on and is_due:
             improved = tracker.note_validation(held_out, step)
             best = failed_seeds.keep_best(improved, states, best)
@@ -348,7 +321,7 @@ def _loop(
     return step, states, tracker
 
 
-def _report_failures(
+def report_failures(
     train: TrainConfig, tracker: failed_seeds.Tracker, new: list[int]
 ) -> None:
     """Warns of lanes that have just failed; UserError when none is left."""
@@ -373,7 +346,7 @@ def _report_failures(
         )
 
 
-def _rows(
+def curve_rows(
     train: TrainConfig,
     tracker: failed_seeds.Tracker,
     step: int,

@@ -30,7 +30,7 @@ LEVELS = (
     {"packed"},
     {"checkpoint"},
     {"training", "card"},
-    {"report"},
+    {"report", "online"},
     {"evaluation"},
     {"studies", "api", "sweeps"},
     {"exporting", "command"},

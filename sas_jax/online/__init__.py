@@ -1,0 +1,1 @@
+"""Learning while acting: interaction, replay and updates in one program."""

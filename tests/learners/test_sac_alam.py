@@ -1,0 +1,201 @@
+"""The ladder from SAC to SAC-ALaM: losses beside numpy, delay, prices beside an LP."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sas_jax import learners
+from sas_jax.learners import sac_alam
+from sas_jax.online import chunk as chunk_lib
+from sas_jax.training import fit as training_fit
+from sas_jax.types import TransitionBatch
+from tests.helpers import cmdp, statewise
+
+SPEC = dataclasses.replace(cmdp.make(count=3).spec(), action_dim=2)
+
+
+def make_config(algo, **model):
+    config = learners.default_config("PointGoal1", algo)
+    small = {"hidden": (5,), "num_envs": 1, "price_after": 0} | model
+    train = dataclasses.replace(config.train, clip_norm=None)
+    model = dataclasses.replace(config.model, **small)
+    return dataclasses.replace(config, model=model, train=train)
+
+
+def make_batch(count=4):
+    rng = np.random.default_rng(5)
+
+    def number(*shape):
+        return jnp.asarray(rng.normal(size=(count, *shape)), jnp.float32)
+
+    return TransitionBatch(
+        obs=number(3),
+        action=jnp.tanh(number(2)),
+        reward=number(),
+        cost=jnp.array([0.0, 1.0, 0.0, 0.0]),
+        next_obs=number(3),
+        is_terminal=jnp.array([False, False, True, False]),
+        is_timeout=jnp.array([True, False, False, False]),
+    )
+
+
+def lively(state):
+    """Parameters whose outputs are not near nothing."""
+    rng = np.random.default_rng(3)
+
+    def draw(x):
+        return jnp.asarray(rng.normal(size=x.shape), jnp.float32)
+
+    extra = {k: jax.tree.map(draw, state.extra[k]) for k in ("targets", "frozen")}
+    params = jax.tree.map(draw, state.params)
+    return state.replace(params=params, extra=state.extra | extra)
+
+
+def dense(params, *inputs):
+    """An MLP in numpy, float64; members where the parameters have them."""
+    x = np.concatenate(inputs, -1).astype(np.float64)
+    layers = params["MLP_0"] if "MLP_0" in params else params["VmapMLP_0"]
+    for index in range(2):
+        layer = jax.tree.map(np.asarray, layers[f"Dense_{index}"])
+        bias = layer["bias"]
+        x = x @ layer["kernel"] + (bias if bias.ndim == 1 else bias[:, None])
+        x = np.maximum(x, 0) if index == 0 else x
+    return x
+
+
+def test_every_loss_of_sac_alam_beside_numpy():
+    """A time-out's next state counts, an end's does not; the cost has no entropy."""
+    config, batch, key = make_config("sac_alam"), make_batch(), jax.random.key(8)
+    learner, model = learners.get("sac_alam").make_learner(config, SPEC), config.model
+    state = lively(learner.init(jax.random.key(1), jnp.nan))
+    found = jax.jit(learner.validate)(state, batch, key)
+    params, extra = state.params, state.extra
+
+    def draw(obs, key):
+        mean, log_std = np.split(dense(params["actor"], obs), 2, -1)
+        log_std = np.clip(log_std, -20, 2)
+        noise = np.asarray(jax.random.normal(key, (1, 4, 2)))[0]
+        u = mean + np.exp(log_std) * noise
+        log = -0.5 * noise**2 - log_std - 0.5 * np.log(2 * np.pi)
+        return np.tanh(u), (log - np.log1p(-(np.tanh(u) ** 2))).sum(-1)
+
+    keys = jax.random.split(key)
+    eta = np.exp(float(params["entropy"]["log_price"]))
+    after, density = draw(batch.next_obs, keys[0])
+    value = dense(extra["targets"]["critic"], batch.next_obs, after)[..., 0].min(0)
+    on = np.array([1.0, 1.0, 0.0, 1.0])
+    target = np.asarray(batch.reward) + 0.99 * on * (value - eta * density)
+    own = dense(params["critic"], batch.obs, batch.action)[..., 0]
+    loss = np.square(own - target).mean(1).sum()
+    assert float(found["critic_loss"]) == pytest.approx(loss, rel=1e-4)
+
+    risk = dense(extra["targets"]["cost_critic"], batch.next_obs, after)[..., 0].max(0)
+    risk = np.where(batch.cost > 0, 1, 0.97 * on * np.clip(risk, 0, 1))
+    own = dense(params["cost_critic"], batch.obs, batch.action)[..., 0]
+    loss = np.square(own - risk).mean(1).sum()
+    assert float(found["cost_critic_loss"]) == pytest.approx(loss, rel=1e-4)
+
+    def price(params):
+        return np.log1p(np.exp(dense(params, batch.obs)[..., 0] - 3))
+
+    action, density = draw(batch.obs, keys[1])
+    worth = dense(params["critic"], batch.obs, action)[..., 0].min(0)
+    excess = dense(params["cost_critic"], batch.obs, action)[..., 0].max(0) - 0.1
+    frozen = price(extra["frozen"])
+    paid = np.maximum(frozen + model.penalty * excess, 0)
+    cost = (paid**2 - frozen**2) / (2 * model.penalty)
+    loss = np.mean((eta * density - worth + cost) / (1 + paid))
+    assert float(found["actor_loss"]) == pytest.approx(loss, rel=1e-4)
+    fit = np.square(price(params["multiplier"]) - np.minimum(paid, model.most)).mean()
+    assert float(found["multiplier_loss"]) == pytest.approx(fit, rel=1e-4)
+    spare = float(params["entropy"]["log_price"]) * (-density.mean() + 2)
+    assert float(found["entropy_loss"]) == pytest.approx(spare, rel=1e-4)
+
+
+def test_one_price_for_all_states_rises_and_is_clipped():
+    config = make_config("sac_lag", dual_rate=0.5, most=0.2)
+    learner = learners.get("sac_lag").make_learner(config, SPEC)
+    step = jax.jit(learner.update)
+    state = learner.init(jax.random.key(1), jnp.nan)
+    # A cost critic that says 0.5 everywhere: the violation is 0.4.
+    flat = jax.tree.map(jnp.zeros_like, state.params["cost_critic"])
+    flat["VmapMLP_0"]["Dense_1"]["bias"] += 0.5
+    state = state.replace(params=state.params | {"cost_critic": flat})
+    state, _ = step(state, make_batch())
+    assert float(state.extra["multiplier"]) == pytest.approx(0.2, abs=1e-3)
+
+
+def test_there_is_no_price_before_its_time():
+    config = make_config("sac_alam", price_after=1)
+    learner = learners.get("sac_alam").make_learner(config, SPEC)
+    step = jax.jit(learner.update)
+    before = lively(learner.init(jax.random.key(1), jnp.nan))
+    after, metrics = step(before, make_batch())
+
+    def same(a, b):
+        return all(
+            np.array_equal(x, y)
+            for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+        )
+
+    assert same(before.params["multiplier"], after.params["multiplier"])
+    assert same(before.extra["frozen"], after.extra["frozen"])
+    later, _ = step(after, make_batch())
+    assert not same(after.params["multiplier"], later.params["multiplier"])
+    assert not same(after.extra["frozen"], later.extra["frozen"])
+
+
+def test_the_solver_of_the_test_finds_a_kkt_point():
+    """One state: r = (0, 1), c = (0, .5), d = .2: pi = .4, lambda = 1 / .5 = 2."""
+    world = statewise.StateWise(
+        np.zeros((1, 2), int), np.array([[0.0, 1.0]]), np.array([[0.0, 0.5]]), 0.5
+    )
+    price, second = world.solve(0.2)
+    assert price[0] == pytest.approx(2.0) and second[0] == pytest.approx(0.4)
+
+
+@pytest.mark.slow
+def test_the_network_finds_the_prices_of_a_linear_programme():
+    """Six states; prices averaged over the second half of the training."""
+    world, limit = statewise.make(), 0.2
+    exact, _ = world.solve(limit)
+    spec = dataclasses.replace(cmdp.make(count=6).spec(), action_dim=1)
+    config = make_config(
+        "sac_alam",
+        hidden=(32, 32),
+        discount=world.discount,
+        cost_discount=0.0,
+        limit=limit,
+        num_envs=32,
+        capacity=128_000,
+        start_steps=3200,
+        price_after=1000,
+        entropy_price=0.02,
+        entropy_target=-2.0,
+        actor_rate=3e-4,
+        multiplier_rate=5e-4,
+        penalty=2.0,
+        dual_rate=0.002,
+        target_rate=0.01,
+    )
+    train = dataclasses.replace(config.train, batch_rows=256, learning_rate=5e-4)
+    config = dataclasses.replace(config, train=train)
+    learner = learners.get("sac_alam").make_learner(config, spec)
+    states = training_fit.initial_states(config.train, learner, None)
+    env = world.env()
+    lived = jax.jit(lambda: chunk_lib.begin(config, spec, env))()
+    chunk = chunk_lib.make_chunk(config, spec, env, 1000)
+    price = jax.jit(sac_alam.make_signals(config, spec)["multiplier"])
+    found = []
+    for _ in range(60):
+        states, lived, _ = chunk(states, lived)
+        one = jax.tree.map(lambda x: x[0], states)
+        found.append(
+            np.asarray(price({"params": one.params, "extra": one.extra}, np.eye(6)))
+        )
+    mean = np.mean(found[30:], axis=0)
+    print(exact.round(3), mean.round(3), (mean / np.maximum(exact, 1e-9) - 1).round(3))
+    np.testing.assert_allclose(mean, exact, rtol=0.05, atol=0.02)
