@@ -34,7 +34,8 @@ def plan_table(sweep: Sweep, rates: Rates, resources: Resources, engine: str) ->
 
     A recording, and a training, counts for the first cell that needs it.
     """
-    lines, total, is_known, steps, counted = [], 0.0, True, 0, set()
+    lines, total, is_known, steps = [], 0.0, True, 0
+    counted: set[str] = set()
     for standing in sweep.standings:
         cell = standing.cell
         rows = sweep.table.rows_of(standing.name) if standing.name else []

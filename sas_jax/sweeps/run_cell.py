@@ -79,6 +79,7 @@ def run(values: dict[str, Any]) -> str:
       "" where all is done, else in one line what failed.
     """
     folder = Path(values["folder"])
+    said = ""
     try:
         imports.import_modules(values["modules"])
         cell = from_json(values["cell"])
@@ -91,17 +92,16 @@ def run(values: dict[str, Any]) -> str:
     found: dict[str, Any] = {"measured": {}}
     try:
         _run(job, found)
-        error = ""
-    except UserError as problem:
-        error = " ".join(str(problem).split())
-    except Exception as problem:  # a cell's fault is not the other cells'
+    except UserError as error:
+        said = " ".join(str(error).split())
+    except Exception as error:  # a cell's fault is not the other cells'
         traceback.print_exc()
-        error = f"{type(problem).__name__}: {' '.join(str(problem).split())[:300]}"
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     finally:
         lock.release()
     with contextlib.suppress(UserError):
-        status.write_outcome(folder, found | {"error": error})
-    return error
+        status.write_outcome(folder, found | {"error": said})
+    return said
 
 
 def _run(job: Job, found: dict[str, Any]) -> None:

@@ -161,8 +161,8 @@ class Sweep:
                 if event is None:
                     tick()
                     continue
-                ended.add(event.index)
-                standing = todo[event.index]
+                ended.add(event.number)
+                standing = todo[event.number]
                 self._end(standing, event.error)
                 tell(standing)
         finally:

@@ -1,7 +1,7 @@
 """What every engine is: it runs jobs somewhere, and says which have ended."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 from sas_jax.sweeps.run_cell import Job
@@ -28,11 +28,11 @@ class Resources:
 
 
 class Ended(NamedTuple):
-    """A job has ended. index: of the job. error: "" where all is done."""
+    """A job has ended. number: its place. error: "" where all is done."""
 
-    index: int
+    number: int
     error: str
 
 
 # Yields `Ended` once a job, in any order, and None every second or so between.
-Engine = Callable[[Sequence[Job], Resources], Iterator[Ended | None]]
+Engine = Callable[[Sequence[Job], Resources], Generator[Ended | None, None, None]]

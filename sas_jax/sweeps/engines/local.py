@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +18,9 @@ LOG = "log.txt"
 _LOOK = 0.25  # seconds between two looks
 
 
-def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Ended | None]:
+def run(
+    jobs: Sequence[Job], resources: Resources
+) -> Generator[Ended | None, None, None]:
     """Runs jobs in order, as many at a time as there are cores for.
 
     Whatever ends the iteration ends the processes. See `engine.Engine`.

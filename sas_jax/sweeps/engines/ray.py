@@ -5,7 +5,7 @@ is lost is begun again elsewhere and goes on from its last checkpoint there.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from sas_jax.errors import UserError
@@ -16,7 +16,9 @@ from sas_jax.sweeps.run_cell import Job
 _LOOK = 1.0  # seconds between two looks
 
 
-def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Ended | None]:
+def run(
+    jobs: Sequence[Job], resources: Resources
+) -> Generator[Ended | None, None, None]:
     """Runs jobs as tasks with declared resources. See `engine.Engine`.
 
     Joins the cluster that `resources.address` names ("auto" for the one that this

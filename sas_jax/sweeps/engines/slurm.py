@@ -6,7 +6,7 @@ preempts, or whose minutes are over, is queued again and goes on from its checkp
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,9 @@ class Cell:
         return DelayedSubmission(self, values)
 
 
-def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Ended | None]:
+def run(
+    jobs: Sequence[Job], resources: Resources
+) -> Generator[Ended | None, None, None]:
     """Queues all jobs and waits for them. See `engine.Engine`.
 
     `resources.address` names submitit's executor: "" asks Slurm, "local" runs processes
