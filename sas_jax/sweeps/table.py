@@ -58,7 +58,7 @@ def read_records(path: str | os.PathLike) -> tuple[dict[str, Any], list[str]]:
 class SweepTable:
     """rows: of all cells. records: id of a cell -> its description and measurements."""
 
-    def __init__(self, path: str | os.PathLike, command: str = ""):
+    def __init__(self, path: str | os.PathLike, command: str = "") -> None:
         """Reads what is there already, and tries whether it can be written.
 
         path: of the CSV. command: what was typed, kept beside the rows.
