@@ -143,8 +143,11 @@ def spread(curve: np.ndarray) -> tuple[float, float]:
 def main_period(curve: np.ndarray) -> float:
     """Chunks of the strongest period in curves `[T, P]`, their powers added up.
 
-    The straight line through each curve is taken out first. NaN for constant ones.
+    The straight line through each curve is taken out first. NaN for constant ones, and
+    for fewer than three chunks.
     """
+    if len(curve) < 3:
+        return math.nan
     time = np.arange(len(curve)) - (len(curve) - 1) / 2
     slope = time @ curve / (time @ time)
     power = np.abs(np.fft.rfft(curve - curve.mean(0) - np.outer(time, slope), axis=0))
@@ -154,10 +157,12 @@ def main_period(curve: np.ndarray) -> float:
 
 def steadiness(config: ExperimentConfig, curves: Curves, seed: int) -> dict[str, float]:
     """The figures of one seed, by name; periods in updates."""
-    start = config.model.price_after // config.train.chunk
+    # A run that ends before there is a price is looked at in its second half.
+    half = len(curves.step) // 2
+    start = min(config.model.price_after // config.train.chunk, half)
     risk, model = curves.risk[:, seed], config.model
     first = first_met(risk, model.limit, start) if model.price != "none" else start
-    late = slice(len(curves.step) // 2, None)
+    late = slice(half, None)
     found = {
         "met_at": float(curves.step[first]),
         "late_return": float(curves.episode_return[late, seed].mean()),

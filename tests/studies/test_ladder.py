@@ -26,6 +26,7 @@ def test_the_period_of_waves_on_a_slope():
     waves = np.stack([np.sin(2 * np.pi * time / 12 + p) for p in (0, 1, 2)], 1)
     assert ladder.main_period(waves + 0.5 * time[:, None]) == 12
     assert math.isnan(ladder.main_period(np.ones((60, 2))))
+    assert math.isnan(ladder.main_period(waves[:2]))
 
 
 def test_costs_within_a_horizon_count_the_next_step():
