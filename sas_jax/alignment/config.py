@@ -24,6 +24,8 @@ class PlanConfig:
       a unit of predicted cost takes; in `plan` of what exceeds the budget's share.
     margin: nats by which a candidate's energy may exceed that of the references; None
       lifts the Lyapunov condition. num_importance: samples of that density.
+    sight: whether candidates are out that spend more steps out of the data's sight than
+      the references do; see `SequenceModel.in_sight`.
     world_noise: scale of the world's own noise, the same for all candidates.
     max_error, error_memory: where the running error over whole plans exceeds so many
       times what moved, the policy acts by itself until the episode ends.
@@ -39,6 +41,7 @@ class PlanConfig:
     cost_weight: float = 3.0
     margin: float | None = 10.0
     num_importance: int = 4
+    sight: bool = True
     world_noise: float = 0.0
     max_error: float = 0.5
     error_memory: float = 0.95

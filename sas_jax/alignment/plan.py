@@ -16,13 +16,14 @@ Rows of a batch are out of phase at will: those that are due are gathered into
 sub-blocks of one size, so no shape ever changes.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from sas_jax.alignment import lyapunov
+from sas_jax.alignment import lyapunov, support
 from sas_jax.alignment.config import PlanConfig, SASConfig
 from sas_jax.alignment.rules import RULES, Candidates
 from sas_jax.alignment.sequence_model import SequenceModel
@@ -204,43 +205,18 @@ def imagine_candidates(
     return Imagined(outputs, is_reference)
 
 
-def support(
-    log_density: jax.Array, is_reference: jax.Array, sas: SASConfig
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Energies of one row's candidates, and which of them stay where the data are.
-
-    The level is the largest energy of any undisturbed candidate (SAS's E-hat, of the
-    policy's own imaginations) plus `plan.margin` nats. The present step is left out:
-    nothing of it can be chosen.
-
-    Args:
-      log_density: `[N, T]` log rho of the states. is_reference: `[N]`.
-
-    Returns:
-      energies `[N, T]`, counts `[T]` (see `Candidates`), and `[N]` bool.
-    """
-    horizon, margin = log_density.shape[1], sas.plan.margin
-    energies = jax.vmap(
-        lambda row: lyapunov.energy(
-            row, discount=sas.discount, window=sas.energy_window
-        )
-    )(log_density)
-    t = jnp.arange(horizon)
-    first = min(1, horizon - 1)
-    counts = (t >= first) & (t <= max(horizon - sas.energy_window, first))
-    if margin is None:
-        return energies, counts, jnp.ones(energies.shape[0], bool)
-    is_fine = jnp.all(jnp.isfinite(energies), axis=1)
-    peaks, _ = lyapunov.peaks(energies, counts, is_fine)
-    level = jnp.max(jnp.where(is_reference & is_fine, peaks, -jnp.inf))
-    return energies, counts, is_fine & (is_reference | (peaks <= level + margin))
-
-
 def choose(
-    rule: str, key: Key, outputs: StepOutput, is_reference, due: Due, sas: SASConfig
+    rule: str,
+    key: Key,
+    outputs: StepOutput,
+    is_reference: jax.Array,
+    due: Due,
+    sas: SASConfig,
+    in_sight: Callable[[jax.Array], jax.Array] | None = None,
 ) -> tuple[lyapunov.Selection, jax.Array]:
     """A rule's choice among one row's candidates `[N, T]`, and which could be chosen.
 
+    in_sight: of the model; None leaves its condition out.
     Steps after the episode's end bring neither reward nor cost. What the horizon may
     cost is the share of the budget that falls to it: the budget times `slack`, spread
     evenly over what is left of the episode.
@@ -249,7 +225,9 @@ def choose(
     inside = jnp.arange(horizon)[None, :] < due.num_steps
     reward = jnp.where(inside, outputs.reward, 0.0)
     cost = jnp.where(inside, outputs.cost, 0.0)
-    energies, counts, is_in = support(outputs.log_density, is_reference, sas)
+    energies, counts, is_in = support.by_energy(outputs.log_density, is_reference, sas)
+    if in_sight is not None and sas.plan.sight:
+        is_in &= support.by_sight(in_sight(outputs.obs), is_reference)
     known = (outputs.action, outputs.obs, outputs.reward, outputs.cost)
     for x in known:
         is_in &= jnp.all(jnp.isfinite(x.reshape(x.shape[0], -1)), axis=1)
@@ -301,7 +279,13 @@ def replan(
         rule_keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(due.keys)
         chosen, is_in = jax.vmap(
             lambda key, outputs, due: choose(
-                rule, key, outputs, imagined.is_reference, due, config
+                rule,
+                key,
+                outputs,
+                imagined.is_reference,
+                due,
+                config,
+                model.in_sight,
             )
         )(rule_keys, imagined.outputs, due)
         return _taken(old, imagined.outputs, chosen, is_in), is_real

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sas_jax.alignment import plan as plan_lib
-from sas_jax.alignment import sub_blocks
+from sas_jax.alignment import sub_blocks, support
 from sas_jax.alignment.config import PlanConfig, SASConfig
 from sas_jax.alignment.policy import make_policy
 from sas_jax.alignment.rules import RULES, Candidates
@@ -101,7 +101,7 @@ def test_support_against_the_definition():
         CONFIG, plan=dataclasses.replace(PLAN, margin=3.0), discount=0.9
     )
     run = jax.jit(
-        jax.vmap(lambda x: plan_lib.support(x, jnp.asarray(is_reference), sas)[2])
+        jax.vmap(lambda x: support.by_energy(x, jnp.asarray(is_reference), sas)[2])
     )
     found = np.asarray(run(table))
     weights = 0.9 ** np.arange(3)
@@ -118,7 +118,7 @@ def test_support_against_the_definition():
 def test_without_a_margin_nobody_is_out():
     sas = dataclasses.replace(CONFIG, plan=dataclasses.replace(PLAN, margin=None))
     density = jnp.zeros((4, 9)).at[3].set(-1e6)
-    assert plan_lib.support(density, jnp.arange(4) < 1, sas)[2].all()
+    assert support.by_energy(density, jnp.arange(4) < 1, sas)[2].all()
 
 
 def table_of(gain, cost, limit, is_valid):
@@ -373,3 +373,14 @@ def test_a_model_without_outcomes_says_what_is_missing():
 
 def test_output_type_is_what_the_model_gives():
     assert isinstance(imagined(PLAN, 1).outputs, StepOutput)
+
+
+def test_no_candidate_loses_sight_for_longer_than_the_policy_would():
+    is_seen = jnp.array([[1, 1, 0], [1, 1, 1], [1, 0, 1], [0, 0, 1], [1, 1, 1]], bool)
+    stays = support.by_sight(is_seen, jnp.arange(5) < 2)
+    np.testing.assert_array_equal(stays, [True, True, True, False, True])
+    # References may do as they like; without them nothing out of sight is allowed.
+    stays = support.by_sight(is_seen, jnp.arange(5) == 3)
+    np.testing.assert_array_equal(stays, [True] * 5)
+    stays = support.by_sight(is_seen, jnp.arange(5) == 1)
+    np.testing.assert_array_equal(stays, [False, True, False, False, True])

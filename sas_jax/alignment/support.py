@@ -1,0 +1,58 @@
+"""Which candidates of a plan stay where the data are, and may be believed.
+
+Both conditions are relative: a candidate is out when it leaves the data further than
+the references do, the candidates that follow the policy. So a row that is outside
+already may go on, or back.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from sas_jax.alignment import lyapunov
+from sas_jax.alignment.config import SASConfig
+
+
+def by_energy(
+    log_density: jax.Array, is_reference: jax.Array, sas: SASConfig
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Energies of one row's candidates, and which of them stay where the data are.
+
+    The level is the largest energy of any undisturbed candidate (SAS's E-hat, of the
+    policy's own imaginations) plus `plan.margin` nats. The present step is left out:
+    nothing of it can be chosen.
+
+    Args:
+      log_density: `[N, T]` log rho of the states. is_reference: `[N]`.
+
+    Returns:
+      energies `[N, T]`, counts `[T]` (see `Candidates`), and `[N]` bool.
+    """
+    horizon, margin = log_density.shape[1], sas.plan.margin
+    energies = jax.vmap(
+        lambda row: lyapunov.energy(
+            row, discount=sas.discount, window=sas.energy_window
+        )
+    )(log_density)
+    t = jnp.arange(horizon)
+    first = min(1, horizon - 1)
+    counts = (t >= first) & (t <= max(horizon - sas.energy_window, first))
+    if margin is None:
+        return energies, counts, jnp.ones(energies.shape[0], bool)
+    is_fine = jnp.all(jnp.isfinite(energies), axis=1)
+    peaks, _ = lyapunov.peaks(energies, counts, is_fine)
+    level = jnp.max(jnp.where(is_reference & is_fine, peaks, -jnp.inf))
+    return energies, counts, is_fine & (is_reference | (peaks <= level + margin))
+
+
+def by_sight(is_seen: jax.Array, is_reference: jax.Array) -> jax.Array:
+    """`[N]` bool: no more steps out of sight than the references have.
+
+    An energy sums over all sensors and hardly notices one that has gone dark; the way
+    off the map costs nothing, and from there the policy does not find back.
+
+    Args:
+      is_seen: `[N, T]` bool. is_reference: `[N]` bool.
+    """
+    lost = jnp.sum(~is_seen, axis=1)
+    allowed = jnp.max(jnp.where(is_reference, lost, 0))
+    return is_reference | (lost <= allowed)
