@@ -384,3 +384,29 @@ def test_no_candidate_loses_sight_for_longer_than_the_policy_would():
     np.testing.assert_array_equal(stays, [True] * 5)
     stays = support.by_sight(is_seen, jnp.arange(5) == 1)
     np.testing.assert_array_equal(stays, [False, True, False, False, True])
+
+
+def test_a_plan_leaves_out_candidates_that_lose_sight():
+    """All that leave the strip |y| <= .2 while the references stay in it are out."""
+    outputs = jax.tree.map(lambda x: x[0], imagined(PLAN, 1).outputs)
+    reference = jnp.arange(12) < 2
+
+    def in_sight(obs):
+        return jnp.abs(obs[..., 1]) <= 0.2
+
+    def who(sas):
+        due = plan_lib.Due(jax.random.key(0), jnp.int32(30), jnp.float32(9.0))
+        chosen, is_in = plan_lib.choose(
+            "weighted", jax.random.key(0), outputs, reference, due, sas, in_sight
+        )
+        return np.asarray(is_in), int(chosen.index)
+
+    def config(**plan):
+        return dataclasses.replace(CONFIG, plan=dataclasses.replace(PLAN, **plan))
+
+    lost = (np.abs(np.asarray(outputs.obs)[..., 1]) > 0.2).sum(1)
+    is_in, index = who(config(margin=None))
+    expected = (np.arange(12) < 2) | (lost <= lost[:2].max())
+    np.testing.assert_array_equal(is_in, expected)
+    assert 2 < expected.sum() < 12 and expected[index]
+    assert who(config(margin=None, sight=False))[0].all()
