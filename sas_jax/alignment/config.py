@@ -26,6 +26,8 @@ class PlanConfig:
       lifts the Lyapunov condition. num_importance: samples of that density.
     sight: whether candidates are out that spend more steps out of the data's sight than
       the references do; see `SequenceModel.in_sight`.
+    tolerance: predicted cost that counts as none; where no candidate has more, the
+      policy acts by itself until the next plan. None executes every plan.
     world_noise: scale of the world's own noise, the same for all candidates.
     max_error, error_memory: where the running error over whole plans exceeds so many
       times what moved, the policy acts by itself until the episode ends.
@@ -42,6 +44,7 @@ class PlanConfig:
     margin: float | None = 10.0
     num_importance: int = 4
     sight: bool = True
+    tolerance: float | None = 0.1
     world_noise: float = 0.0
     max_error: float = 0.5
     error_memory: float = 0.95
@@ -59,6 +62,7 @@ class PlanConfig:
             "slack": Number(least=0),
             "cost_weight": Number(least=0),
             "margin": Number(optional=True),
+            "tolerance": Number(least=0, optional=True),
             "world_noise": Number(least=0),
             "max_error": Number(above=0, most=1),
             "error_memory": Number(least=0, most=1),

@@ -39,9 +39,11 @@ class Plan:
 
     action: `[B, T, A]` of the chosen candidate. obs: `[B, T, O]` what it expects to see
     (environment units); cost: `[B, T]`. age: `[B]` int32 steps since it was made.
-    is_kept: `[B]` bool, False where every candidate was out: the policy acts.
-    num_plans, num_own, num_out: `[B]` how often was planned; how often the policy's own
-    mean was chosen; the sum of the shares of candidates that were disqualified.
+    is_kept: `[B]` bool, False where the policy acts: every candidate was out, or
+    is_idle: `[B]` bool, none of them would cost anything.
+    num_plans, num_own, num_out, num_idle: `[B]` how often was planned; how often the
+    policy's own mean was chosen; the sum of the shares of candidates that were
+    disqualified; how often nothing would cost.
     expected, realised: `[B]` cost of the executed steps, as imagined and as it came.
     error: `[B]` running mean of e / (e + c) at the ends of plans: e is the distance
     from what was expected to what is seen, c the distance moved since the plan began,
@@ -54,9 +56,11 @@ class Plan:
     cost: jax.Array
     age: jax.Array
     is_kept: jax.Array
+    is_idle: jax.Array
     num_plans: jax.Array
     num_own: jax.Array
     num_out: jax.Array
+    num_idle: jax.Array
     expected: jax.Array
     realised: jax.Array
     error: jax.Array
@@ -121,9 +125,11 @@ def empty(
         cost=jnp.zeros((count, config.horizon)),
         age=jnp.full(count, config.execute, jnp.int32),
         is_kept=jnp.zeros(count, bool),
+        is_idle=jnp.zeros(count, bool),
         num_plans=none,
         num_own=none,
         num_out=zeros,
+        num_idle=none,
         expected=zeros,
         realised=zeros,
         error=zeros,
@@ -288,12 +294,30 @@ def replan(
                 model.in_sight,
             )
         )(rule_keys, imagined.outputs, due)
-        return _taken(old, imagined.outputs, chosen, is_in), is_real
+        is_idle = jax.vmap(lambda outputs, is_in: harmless(outputs, is_in, config.plan))(
+            imagined.outputs, is_in
+        )
+        return _taken(old, imagined.outputs, chosen, is_in, is_idle), is_real
 
     return work_off(some, is_due, plan)
 
 
-def _taken(old: Plan, outputs: StepOutput, chosen: lyapunov.Selection, is_in) -> Plan:
+def harmless(outputs: StepOutput, is_in: jax.Array, config: PlanConfig) -> jax.Array:
+    """`[]` bool: no candidate of a row, whatever it does, would cost anything.
+
+    There is nothing to choose then, and the policy acts better by itself: with all of
+    its noise. Candidates have little that changes from step to step, and without it a
+    policy goes straight on where its data turned left as often as right.
+    """
+    if config.tolerance is None:
+        return jnp.zeros((), bool)
+    cost = jnp.where(is_in, outputs.cost.sum(axis=1), 0.0)
+    return is_in.any() & (cost.max() <= config.tolerance)
+
+
+def _taken(
+    old: Plan, outputs: StepOutput, chosen: lyapunov.Selection, is_in, is_idle
+) -> Plan:
     """The rows' chosen candidates as their plans."""
     rows = jnp.arange(old.age.shape[0])
 
@@ -309,10 +333,12 @@ def _taken(old: Plan, outputs: StepOutput, chosen: lyapunov.Selection, is_in) ->
         obs=pick(outputs.obs),
         cost=pick(outputs.cost),
         age=jnp.zeros_like(old.age),
-        is_kept=chosen.is_valid,
+        is_kept=chosen.is_valid & ~is_idle,
+        is_idle=is_idle,
         num_plans=old.num_plans + 1,
         num_own=old.num_own + (chosen.is_valid & (chosen.index == 0)),
         num_out=old.num_out + 1.0 - is_in.mean(axis=1),
+        num_idle=old.num_idle + is_idle,
         seen=None if old.seen is None else seen,
     )
 
@@ -356,7 +382,8 @@ def summary(plan: Plan | None, count: int) -> dict[str, jax.Array]:
     """Name -> `[B]`: what the plans of an episode came to; None: there are none."""
     if plan is None:
         nan, none = jnp.full(count, jnp.nan), jnp.zeros(count, jnp.int32)
-        shares = ("plan_own", "plan_out", "plan_expected", "plan_realised")
+        shares = ("plan_own", "plan_out", "plan_idle")
+        shares += ("plan_expected", "plan_realised")
         found = dict.fromkeys((*shares, "plan_error"), nan)
         return {"num_plans": none, **found, "plan_fallback": none}
     some = jnp.maximum(plan.num_plans, 1)
@@ -364,6 +391,7 @@ def summary(plan: Plan | None, count: int) -> dict[str, jax.Array]:
         "num_plans": plan.num_plans,
         "plan_own": plan.num_own / some,
         "plan_out": plan.num_out / some,
+        "plan_idle": plan.num_idle / some,
         "plan_expected": plan.expected,
         "plan_realised": plan.realised,
         "plan_error": plan.error,

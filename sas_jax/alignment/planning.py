@@ -81,10 +81,11 @@ def executed(
     plan, config = carry.plan, setup.config.plan
     plans = jnp.asarray(of_rows(carry, lambda v: VARIANTS[v].plan is not None))
     acts = plans & plan.is_kept & plan_lib.trusted(plan, config)
+    idle = plan.is_idle & plan_lib.trusted(plan, config)
     rows = jnp.arange(sample.shape[0])
     action = plan.action[rows, jnp.minimum(plan.age, config.horizon - 1)]
     plan = plan.replace(
         age=plan.age + is_running,
-        num_fallback=plan.num_fallback + (is_running & plans & ~acts),
+        num_fallback=plan.num_fallback + (is_running & plans & ~acts & ~idle),
     )
     return jnp.where(acts[:, None], action, sample), carry.replace(plan=plan)

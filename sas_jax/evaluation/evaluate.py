@@ -309,6 +309,7 @@ def _drift(ended: dict[str, np.ndarray], index: int, length: int) -> dict[str, A
             for name in (
                 "plan_own",
                 "plan_out",
+                "plan_idle",
                 "plan_expected",
                 "plan_realised",
                 "plan_error",

@@ -75,6 +75,7 @@ class EpisodeResult:
     num_plans: int = 0
     plan_own: float = math.nan
     plan_out: float = math.nan
+    plan_idle: float = math.nan
     plan_expected: float = math.nan
     plan_realised: float = math.nan
     plan_error: float = math.nan
@@ -115,6 +116,7 @@ _LATER = (
     "num_plans",
     "plan_own",
     "plan_out",
+    "plan_idle",
     "plan_expected",
     "plan_realised",
     "plan_error",
