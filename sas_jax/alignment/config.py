@@ -24,8 +24,6 @@ class PlanConfig:
       a unit of predicted cost takes; in `plan` of what exceeds the budget's share.
     margin: nats by which a candidate's energy may exceed that of the references; None
       lifts the Lyapunov condition. num_importance: samples of that density.
-    sight: whether candidates are out that spend more steps out of the data's sight than
-      the references do; see `SequenceModel.in_sight`.
     tolerance: predicted cost that counts as none; where no candidate has more, the
       policy acts by itself until the next plan. None executes every plan.
     world_noise: scale of the world's own noise, the same for all candidates.
@@ -43,7 +41,6 @@ class PlanConfig:
     cost_weight: float = 3.0
     margin: float | None = 10.0
     num_importance: int = 4
-    sight: bool = True
     tolerance: float | None = 0.1
     world_noise: float = 0.0
     max_error: float = 0.5

@@ -16,7 +16,6 @@ Rows of a batch are out of phase at will: those that are due are gathered into
 sub-blocks of one size, so no shape ever changes.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -218,11 +217,9 @@ def choose(
     is_reference: jax.Array,
     due: Due,
     sas: SASConfig,
-    in_sight: Callable[[jax.Array], jax.Array] | None = None,
-) -> tuple[lyapunov.Selection, jax.Array]:
-    """A rule's choice among one row's candidates `[N, T]`, and which could be chosen.
+) -> tuple[lyapunov.Selection, jax.Array, jax.Array]:
+    """A rule's choice among one row's candidates `[N, T]`.
 
-    in_sight: of the model; None leaves its condition out.
     Steps after the episode's end bring neither reward nor cost. What the horizon may
     cost is the share of the budget that falls to it: the budget times `slack`, spread
     evenly over what is left of the episode.
@@ -232,8 +229,6 @@ def choose(
     reward = jnp.where(inside, outputs.reward, 0.0)
     cost = jnp.where(inside, outputs.cost, 0.0)
     energies, counts, is_in = support.by_energy(outputs.log_density, is_reference, sas)
-    if in_sight is not None and sas.plan.sight:
-        is_in &= support.by_sight(in_sight(outputs.obs), is_reference)
     known = (outputs.action, outputs.obs, outputs.reward, outputs.cost)
     for x in known:
         is_in &= jnp.all(jnp.isfinite(x.reshape(x.shape[0], -1)), axis=1)
@@ -250,7 +245,8 @@ def choose(
         counts=counts,
         is_valid=is_in,
     )
-    return RULES[rule].choose(key, seen, sas), is_in
+    chosen = RULES[rule].choose(key, seen, sas)
+    return chosen, is_in, harmless(seen.cost, is_in, sas.plan)
 
 
 def replan(
@@ -283,7 +279,7 @@ def replan(
             config.plan,
         )
         rule_keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(due.keys)
-        chosen, is_in = jax.vmap(
+        chosen, is_in, is_idle = jax.vmap(
             lambda key, outputs, due: choose(
                 rule,
                 key,
@@ -291,28 +287,29 @@ def replan(
                 imagined.is_reference,
                 due,
                 config,
-                model.in_sight,
             )
         )(rule_keys, imagined.outputs, due)
-        is_idle = jax.vmap(lambda outputs, is_in: harmless(outputs, is_in, config.plan))(
-            imagined.outputs, is_in
-        )
+        is_idle = jax.vmap(
+            lambda outputs, is_in: harmless(outputs, is_in, config.plan)
+        )(imagined.outputs, is_in)
         return _taken(old, imagined.outputs, chosen, is_in, is_idle), is_real
 
     return work_off(some, is_due, plan)
 
 
-def harmless(outputs: StepOutput, is_in: jax.Array, config: PlanConfig) -> jax.Array:
-    """`[]` bool: no candidate of a row, whatever it does, would cost anything.
+def harmless(cost: jax.Array, is_in: jax.Array, config: PlanConfig) -> jax.Array:
+    """`[]` bool: no candidate, whatever it does, would cost anything.
 
-    There is nothing to choose then, and the policy acts better by itself: with all of
-    its noise. Candidates have little that changes from step to step, and without it a
-    policy goes straight on where its data turned left as often as right.
+    There is nothing to choose then, and the policy acts better by itself, with all of
+    its noise. Candidates have little noise that changes from step to step, and without
+    it a policy goes straight on where its data turn left as often as right.
+
+    Args:
+      cost: `[N, T]`, 0 for candidates that are out. is_in: `[N]` bool.
     """
     if config.tolerance is None:
         return jnp.zeros((), bool)
-    cost = jnp.where(is_in, outputs.cost.sum(axis=1), 0.0)
-    return is_in.any() & (cost.max() <= config.tolerance)
+    return is_in.any() & (cost.sum(axis=1).max() <= config.tolerance)
 
 
 def _taken(

@@ -111,8 +111,6 @@ class SequenceModel(NamedTuple):
     obs_dim: O, the size of an observation; left out, any size is tried.
     is_censored: log pi of an action at a bound is the probability of all that is
       clipped to it; see `gaussian.action_log_prob`.
-    in_sight(obs) -> `[...]` bool for obs `[..., O]` (environment units), False where a
-      sensor is as dark as the data never were. Plans stay where it is True.
     check(variables, obs_dim): raises UserError where a function that the model was made
       of returns another shape than expected; runs nothing.
     """
@@ -134,7 +132,6 @@ class SequenceModel(NamedTuple):
     action_dim: int | None = None
     is_censored: bool = False
     check: Callable[[Any, int], None] | None = None
-    in_sight: Callable[[jax.Array], jax.Array] | None = None
 
 
 def window_beside(model: SequenceModel, steps: int) -> int:

@@ -1,7 +1,7 @@
 """Which candidates of a plan stay where the data are, and may be believed.
 
-Both conditions are relative: a candidate is out when it leaves the data further than
-the references do, the candidates that follow the policy. So a row that is outside
+The condition is relative: a candidate is out when it leaves the data further than the
+references do, the candidates that follow the policy. So a row that is outside
 already may go on, or back.
 """
 
@@ -42,17 +42,3 @@ def by_energy(
     peaks, _ = lyapunov.peaks(energies, counts, is_fine)
     level = jnp.max(jnp.where(is_reference & is_fine, peaks, -jnp.inf))
     return energies, counts, is_fine & (is_reference | (peaks <= level + margin))
-
-
-def by_sight(is_seen: jax.Array, is_reference: jax.Array) -> jax.Array:
-    """`[N]` bool: no more steps out of sight than the references have.
-
-    An energy sums over all sensors and hardly notices one that has gone dark; the way
-    off the map costs nothing, and from there the policy does not find back.
-
-    Args:
-      is_seen: `[N, T]` bool. is_reference: `[N]` bool.
-    """
-    lost = jnp.sum(~is_seen, axis=1)
-    allowed = jnp.max(jnp.where(is_reference, lost, 0))
-    return is_reference | (lost <= allowed)

@@ -28,8 +28,7 @@ class DataSpec:
       None in what was written before they were known.
     rings: (first, size) of each lidar among the observations: its bins share one mean
       and one standard deviation. ring_single: whether each shows one object at most,
-      as far as the data tell. ring_least: what the brightest bin of each reads at the
-      least, but for one observation in a thousand; empty where it is not known.
+      as far as the data tell.
     """
 
     task: str
@@ -48,7 +47,6 @@ class DataSpec:
     cost_range: tuple[float, float] | None = None
     rings: tuple[tuple[int, int], ...] = ()
     ring_single: tuple[bool, ...] = ()
-    ring_least: tuple[float, ...] = ()
 
     @property
     def ring_scales(self) -> tuple[tuple[float, float], ...]:
@@ -73,8 +71,7 @@ class DataSpec:
             raise UserError(f"data spec: missing or unknown fields {sorted(wrong)}")
         values = dict(values)
         values["rings"] = tuple(tuple(ring) for ring in values.get("rings", ()))
-        for name in ("ring_single", "ring_least"):
-            values[name] = tuple(values.get(name, ()))
+        values["ring_single"] = tuple(values.get("ring_single", ()))
         for name in ("return_range", "cost_range"):
             if values.get(name) is not None:
                 values[name] = tuple(values[name])
@@ -138,14 +135,7 @@ def from_episodes(episodes: Episodes, target_return: float | None = None) -> Dat
         cost_range=(float(costs.min()), float(costs.max())),
         rings=rings,
         ring_single=_single(obs, rings),
-        ring_least=_least(obs, rings),
     )
-
-
-def _least(obs: np.ndarray, rings) -> tuple[float, ...]:
-    """A thousandth of the data sees less than this in a lidar's brightest bin."""
-    brightest = [obs[:, first : first + size].max(axis=1) for first, size in rings]
-    return tuple(float(np.quantile(bright, 1e-3)) for bright in brightest)
 
 
 def _single(obs: np.ndarray, rings) -> tuple[bool, ...]:

@@ -89,7 +89,6 @@ class CachedPolicy:
             action_dim=self.spec.action_dim,
             first_density_differs=self.density == "transition",
             is_censored=self.model.config.censored_actions,
-            in_sight=self.in_sight if self.spec.ring_least else None,
         )
 
     # Sizes ----------------------------------------------------------------------
@@ -133,16 +132,6 @@ class CachedPolicy:
         wide = (1,) * (obs.ndim - 1) + (-1,)
         mean, std = jnp.asarray(self.spec.obs_mean), jnp.asarray(self.spec.obs_std)
         return (obs - mean.reshape(wide)) / std.reshape(wide)
-
-    def in_sight(self, obs: jax.Array) -> jax.Array:
-        """`[...]` bool: each lidar of `[..., O]` sees as much as in the data."""
-        seen = [
-            obs[..., first : first + size].max(axis=-1) >= least
-            for (first, size), least in zip(
-                self.spec.rings, self.spec.ring_least, strict=True
-            )
-        ]
-        return jnp.stack(seen).all(axis=0)
 
     def _tokens(self, state: ModelState):
         """Observation, targets and time step of the present, in model units."""

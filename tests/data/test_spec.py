@@ -59,12 +59,6 @@ def test_lidars_have_one_scale_and_tell_whether_they_show_one_object(spec):
         bins = obs[:, first : first + size]
         np.testing.assert_allclose([mean, std], [bins.mean(), bins.std()], rtol=1e-4)
         assert (spec.obs_mean[first : first + size] == np.float32(mean)).all()
-    brightest = [obs[:, first : first + size].max(1) for first, size in spec.rings]
-    darker = [
-        (bright < least).mean()
-        for bright, least in zip(brightest, spec.ring_least, strict=True)
-    ]
-    assert np.max(darker) <= 1e-3 and len(darker) == 3
 
 
 @pytest.mark.parametrize("constant", [[12], [13, 20], range(12, 28)])
@@ -89,9 +83,8 @@ def test_round_trip_and_what_older_files_lack(spec):
     again = spec_lib.DataSpec.from_json(values)
     assert again.ring_single == (True, False, True)
     assert again.to_json() == spec[0].to_json()
-    del values["ring_single"], values["ring_least"]
-    older = spec_lib.DataSpec.from_json(values)
-    assert older.ring_single == older.ring_least == ()
+    del values["ring_single"]
+    assert spec_lib.DataSpec.from_json(values).ring_single == ()
     del values["rings"], values["task"]
     with pytest.raises(UserError, match="'task'"):
         spec_lib.DataSpec.from_json(values)

@@ -4,8 +4,6 @@ The reference is float64 numpy under an explicit mask (`dense_oracle`), once ove
 whole history; the code under test sees one step at a time.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -136,19 +134,3 @@ def test_a_prompt_as_long_as_the_window_needs_another_place():
     for place in ("beside", "sliding"):
         model = cached.make(net, spec, prompt_length=5, prompt_place=place)
         assert model.prompt_window == model.context == 5
-
-
-def test_sight_is_lost_where_any_lidar_is_darker_than_in_the_data():
-    config, spec = make_config(), make_spec()
-    model = make_model(config, spec)
-    assert cached.make(model, spec, prompt_place="beside").in_sight is None
-    spec = dataclasses.replace(
-        spec, rings=((0, 2), (2, 2)), ring_single=(True, False), ring_least=(0.3, 0.0)
-    )
-    in_sight = cached.make(model, spec, prompt_place="beside").in_sight
-    obs = np.zeros((2, 2, spec.obs_dim), np.float32)
-    obs[0, 0, 1] = 0.4
-    obs[0, 1, :2] = 0.2
-    obs[1, 0, 0], obs[1, 0, 2] = 0.9, -0.1
-    obs[1, 1, 0], obs[1, 1, 2:4] = 0.9, -0.1
-    np.testing.assert_array_equal(in_sight(obs), [[True, False], [True, False]])
