@@ -289,9 +289,6 @@ def replan(
                 config,
             )
         )(rule_keys, imagined.outputs, due)
-        is_idle = jax.vmap(
-            lambda outputs, is_in: harmless(outputs, is_in, config.plan)
-        )(imagined.outputs, is_in)
         return _taken(old, imagined.outputs, chosen, is_in, is_idle), is_real
 
     return work_off(some, is_due, plan)

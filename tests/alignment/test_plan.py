@@ -268,6 +268,33 @@ def test_a_larger_budget_is_spent():
     assert many > few + 1
 
 
+def test_where_no_candidate_costs_the_policy_acts():
+    """Before the disc comes into reach, and when it is behind; not on fallback."""
+    actions, _, known, _ = runner().run()
+    own = (actions[:, 1] == actions[:, 0]).all(axis=-1)
+    assert 0 < known["plan_idle"][1].mean() < 1
+    np.testing.assert_allclose(own.mean(axis=0), known["plan_idle"][1], atol=1e-6)
+    always = dataclasses.replace(PLAN, tolerance=None)
+    run = Runner(("none", "plan"), dataclasses.replace(CONFIG, plan=always), 1).run
+    actions, _, known, _ = run(steps=3)
+    assert (known["plan_idle"] == 0)[1].all() and (actions[:, 1] != actions[:, 0]).all()
+
+
+def test_harmless_are_plans_whose_every_candidate_is():
+    cost = jnp.float32([[0.02, 0.03], [0.0, 0.1], [0.0, 0.0]])
+    is_in = jnp.array([True, True, False])
+
+    def harmless(cost, is_in, tolerance):
+        config = dataclasses.replace(PLAN, tolerance=tolerance)
+        return bool(plan_lib.harmless(cost, is_in, config))
+
+    assert harmless(cost, is_in, 0.1)
+    assert not harmless(cost, is_in, 0.09)
+    assert not harmless(0 * cost, is_in, None)
+    # All are out: nothing is known, and that is a fallback.
+    assert not harmless(0 * cost, jnp.zeros(3, bool), 0.1)
+
+
 def test_plans_keep_to_the_data_where_the_energy_is_asked():
     wide = dataclasses.replace(CONFIG, plan=dataclasses.replace(PLAN, margin=None))
     loose, tight = (
@@ -358,6 +385,7 @@ def test_plans_are_executed_as_they_were_imagined():
         ({"cost_weight": -1.0}, "cost_weight"),
         ({"slack": -1.0}, "slack"),
         ({"max_error": 0.0}, "max_error"),
+        ({"tolerance": -0.1}, "tolerance"),
     ],
 )
 def test_settings_out_of_range(change, message):
