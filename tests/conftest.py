@@ -27,9 +27,17 @@ if os.access(_CACHE.parents[1], os.W_OK):
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(500 * 1024**2)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
-# More than ten seconds of CPU each, the costliest first. Begun last, one of them would
-# keep a process busy while the other has nothing left to do.
+# More than ten seconds of CPU each, the costliest first: those of the slow tests, then
+# those of the others. Begun last, one of them would keep a process busy while the other
+# has nothing left to do.
 COSTLY = (
+    "envs/test_used_slots.py",
+    "benchmarks/test_benchmarks.py",
+    "envs/test_lean.py",
+    "alignment/test_axes.py",
+    "experiments/test_demo.py",
+    "benchmarks/test_gpu.py",
+    "training/test_devices.py",
     "training/test_training_fit.py",
     "evaluation/test_evaluate.py",
     "alignment/test_in_flight.py",
