@@ -31,11 +31,11 @@ class PlanConfig:
       times what moved, the policy acts by itself until the episode ends.
     """
 
-    num_candidates: int = 8
+    num_candidates: int = 16
     horizon: int = 50
-    execute: int = 5
+    execute: int = 10
     persistence: float = 0.9
-    action_scale: float = 1.0
+    action_scale: float = 2.0
     num_reference: int = 2
     slack: float = 1.0
     cost_weight: float = 3.0
