@@ -71,7 +71,7 @@ def act_program(*given, **settings):
     "variant, sas",
     [
         pytest.param("none", PLAIN, marks=pytest.mark.slow),
-        ("none", ALL),
+        pytest.param("none", ALL, marks=pytest.mark.slow),
         ("sas", ALL),
         ("gate", ALL),
     ],

@@ -255,6 +255,7 @@ def test_the_critic_chooses_the_least_risky_imaginations(critical):
     assert chosen[::2] != chosen[1::2]
 
 
+@pytest.mark.slow
 def test_the_critic_chooses_again_in_flight(critical):
     prompts = []
     for sign in (1.0, -1.0):

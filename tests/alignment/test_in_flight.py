@@ -238,9 +238,8 @@ def visible(t, s, prompt_of, mode, context, length):
     return seen
 
 
-@pytest.mark.parametrize(
-    "mode", [pytest.param("pinned", marks=pytest.mark.slow), "sliding"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["pinned", "sliding"])
 def test_acting_after_a_realignment_equals_the_full_masked_forward(mode):
     """Tokens in the order in which they came, prompts in between, one float64 pass with
     an explicit mask: at every step, past the window, through two re-alignments.

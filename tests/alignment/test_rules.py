@@ -44,6 +44,7 @@ def add_calm():
     return seen
 
 
+@pytest.mark.slow
 def test_a_rule_from_outside_chooses_at_the_start():
     seen = add_calm()
     limits = jnp.array([0.5, 20.0])

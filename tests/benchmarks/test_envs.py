@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -17,6 +19,7 @@ def run(*flags):
     )
 
 
+@pytest.mark.slow
 def test_two_steps(tmp_path):
     out = tmp_path / "deep" / "envs.json"
     done = run(

@@ -129,6 +129,7 @@ def test_growth_and_figure(tmp_path):
         assert picture.width > 500
 
 
+@pytest.mark.slow
 def test_bad_base_is_one_line():
     done = entry_points.run("benchmarks.scaling", "--base=5,5")
     assert done.returncode == 2

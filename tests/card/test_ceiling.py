@@ -54,6 +54,7 @@ def measure(recording, seeds):
     )
 
 
+@pytest.mark.slow
 def test_rollouts_go_on_from_the_recorded_states(recording):
     """Replays agree with the recording, or the measurement would have stopped."""
     found = measure(recording, SEEDS)

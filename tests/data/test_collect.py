@@ -259,6 +259,7 @@ def test_a_script_needs_no_main_guard(reference, tmp_path):
     assert (tmp_path / "out.hdf5").read_bytes() == reference.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_named_as_that(reference, tmp_path):
     def is_worker(pid):
         """Not a child that an earlier test of this process has left behind."""

@@ -44,6 +44,7 @@ def test_a_worker_that_makes_no_step_is_named_with_its_episode(tmp_path):
     assert (tmp_path / "a.hdf5.parts").is_dir() and not (tmp_path / "a.hdf5").exists()
 
 
+@pytest.mark.slow
 def test_a_worker_that_gets_on_may_take_its_time(tmp_path):
     plan = collect.Plan("ToyLine", episodes=1, seed=5, policy=SLOW)
     data = collect.collect(plan, tmp_path / "a.hdf5", workers=1)

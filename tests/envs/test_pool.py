@@ -179,6 +179,7 @@ def test_hanging_worker_is_replaced_and_changes_no_result(
     assert wait_until_gone(before)
 
 
+@pytest.mark.slow
 def test_worker_that_keeps_hanging_is_reported_with_task_and_seed(tmp_path, impatient):
     python = interpreter(tmp_path, in_step="time.sleep(3600)")
     env = VectorEnv(TOY, len(SEEDS), num_workers=2, python=python)

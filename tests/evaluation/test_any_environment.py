@@ -33,10 +33,8 @@ def registries(monkeypatch):
 FEW, MANY = ("none", "sas"), ("none", "rand", "null", "sas", "plan")
 
 
-@pytest.mark.parametrize(
-    "variants, has_card",
-    [(FEW, False), pytest.param(MANY, True, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("variants, has_card", [(FEW, False), (MANY, True)])
 def test_collect_train_card_evaluate_report(tmp_path, monkeypatch, variants, has_card):
     monkeypatch.setattr(blocks, "BLOCK", 2)
     plan = collect.Plan("MyLine", 6, seed=1, policy=f"{MODULE}:pushing")

@@ -13,6 +13,7 @@ def run_on_devices(case, **settings):
     assert output.split() == ["equal"]
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_devices():
     """Bit for bit on 1 and 2 virtual devices."""
     run_on_devices("few")

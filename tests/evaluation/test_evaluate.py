@@ -258,6 +258,7 @@ def test_cost_tokens_act_on_each_threshold():
     assert low.train_seed == 8
 
 
+@pytest.mark.slow
 def test_a_gate_acts_on_each_threshold():
     """Also with a policy that has no cost token, whose own episodes still run once.
 

@@ -17,6 +17,7 @@ def policy(tmp_path_factory):
         )
 
 
+@pytest.mark.slow
 def test_a_layout_is_played_and_drawn(policy, tmp_path):
     out = succeeds(
         "watch",
@@ -32,7 +33,7 @@ def test_a_layout_is_played_and_drawn(policy, tmp_path):
     assert (tmp_path / f"{name}.png").stat().st_size > 5_000
 
 
-def test_bad_input_is_one_line(policy, tmp_path):
+def test_bad_input_is_one_line(tmp_path):
     (tmp_path / "file.zip").write_text("nothing")
     for name, flags, said in (
         ("watch", [f"--checkpoint={tmp_path / 'file.zip'}"], "partial or damaged"),

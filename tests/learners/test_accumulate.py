@@ -50,7 +50,8 @@ def gradient_of(model, variables, batch, temperature=None):
     return run(variables["params"])
 
 
-@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.slow), 4])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
 def test_parts_give_loss_gradient_and_variances_of_the_whole(case, count):
     """Input noise and latents too: they are drawn for the whole batch."""
     model, variables, batch = case

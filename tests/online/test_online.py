@@ -122,6 +122,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_ends_with_the_same_bits_and_its_policy_acts(tmp_path):
     config = make_config(num_seeds=1)
     whole = online_fit.fit(config, tmp_path / "whole", env=ENV, spec=SPEC)

@@ -184,6 +184,7 @@ writer.close()
 """
 
 
+@pytest.mark.slow
 def test_a_state_saved_on_a_device_that_is_not_here_loads(tmp_path):
     """As one trained on a GPU does on a machine without: here, a second CPU device."""
     flags = xla_flags.with_devices(os.environ.get("XLA_FLAGS", ""), 2)

@@ -133,13 +133,14 @@ REFUSED = {
             "num_candidates": COUNTS,
             "horizon": COUNTS,
             "execute": (*COUNTS, 51),  # beyond the horizon
-            "num_reference": (*COUNTS, 8),  # all candidates
+            "num_reference": (*COUNTS, 16),  # all candidates
             "num_importance": COUNTS,
             "persistence": (-0.1, 1.1, NAN),
             "action_scale": SIZES,
             "slack": SIZES,
             "cost_weight": SIZES,
             "margin": (NAN, INF, "4"),
+            "tolerance": (-0.1, NAN, INF, "4"),
             "world_noise": SIZES,
             "max_error": (0.0, *SIZES),
             "error_memory": (-0.1, 1.1, NAN),

@@ -15,6 +15,7 @@ from tests.helpers.model_fixtures import make_config, make_spec, make_variables
 from tests.helpers.shifted_policy import MODEL, PROMPT, SCALE, SHIFT
 
 
+@pytest.mark.slow
 def test_replay_of_an_imagination_finds_its_own_probabilities():
     """Past the window, so that the ring has turned; actions at bounds are censored."""
     config, spec = make_config(model={"censored_actions": True}), make_spec()

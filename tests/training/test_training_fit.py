@@ -169,6 +169,7 @@ def test_a_finished_run_is_not_trained_again(whole_run):
     )
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_bit_for_bit(whole_run, same_programs, tmp_path):
     """kill -9 at step 50: step 40 is whole on disk, ten steps are repeated."""
     _, result, _, _ = whole_run
@@ -265,6 +266,7 @@ def test_a_loss_that_is_not_finite_names_seed_and_step(
     assert [r["step"] for r in read_curve(workdir)][:2] == ["20", "40"]
 
 
+@pytest.mark.slow
 def test_seeds_are_an_axis(whole_run):
     """One chunk of two seeds at once is, up to the order of sums, two chunks of one."""
     loaded = checkpoint.load(whole_run[0], 20)
