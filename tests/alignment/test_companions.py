@@ -72,7 +72,7 @@ def act_program(*given, **settings):
     [
         pytest.param("none", PLAIN, marks=pytest.mark.slow),
         pytest.param("none", ALL, marks=pytest.mark.slow),
-        ("sas", ALL),
+        pytest.param("sas", ALL, marks=pytest.mark.slow),
         ("gate", ALL),
     ],
     ids=["none-plain", "none-all", "sas-all", "gate-all"],

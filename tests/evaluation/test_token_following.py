@@ -237,6 +237,7 @@ def test_bad_settings_are_one_line(settings, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_entry_point_refuses_settings_of_the_training():
     flags = ("--checkpoint=runs/absent", "--set=train.seed=1")
     done = run("follow_tokens", *flags)

@@ -29,6 +29,7 @@ def _checkpoint(task):
     return loaded._replace(config=dataclasses.replace(config, sas=short))
 
 
+@pytest.mark.slow
 def test_plans_are_kept_and_executed(checkpoint):
     found = watching.watch(checkpoint, "plan", 500, cost_limit=20.0)
     assert found.obs.shape == (STEPS, 60) and found.pose.shape == (STEPS, 6)

@@ -69,6 +69,7 @@ def test_shapes_are_told():
 VARIANTS = ("none", "sas")
 
 
+@pytest.mark.slow
 def test_a_policy_is_judged_as_step_by_step():
     """Alignment, prompts and acting included; episodes end at different steps."""
     config = SASConfig(num_first=2, num_second=2, prompt_length=product_policy.LENGTH)

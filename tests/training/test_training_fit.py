@@ -192,6 +192,7 @@ def test_a_killed_run_resumes_bit_for_bit(whole_run, same_programs, tmp_path):
     assert curves[0] == curves[1]
 
 
+@pytest.mark.slow
 def test_a_finished_run_can_be_extended(whole_run, same_programs, tmp_path):
     """With the bits of a run that was meant to be so long from the start."""
     half = dataclasses.replace(CONFIG.train, num_steps=CONFIG.train.num_steps // 2)
