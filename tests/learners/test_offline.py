@@ -69,9 +69,8 @@ def whole_run(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize(
-    "algo", ["cpq", *(pytest.param(name, marks=SLOW) for name in ALGOS[1:])]
-)
+@SLOW
+@pytest.mark.parametrize("algo", ALGOS)
 def test_it_trains_resumes_to_the_bit_and_is_evaluated(
     algo, whole_run, tmp_path, monkeypatch
 ):
