@@ -47,27 +47,13 @@ def pack(loaded: content.Checkpoint, out: str | Path) -> Path:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     with atomic.replacing(out) as temporary, zipfile.ZipFile(temporary, "w") as file:
-        # Dates would make two files of one policy differ.
+        # A member's own name carries no date, so that one policy is one file.
         for name, data in (
             ("meta.json", json.dumps(about | {"step": loaded.step}, indent=1)),
-            ("state.npz", _undated(buffer.getvalue())),
+            ("state.npz", buffer.getvalue()),
         ):
             file.writestr(zipfile.ZipInfo(name), data)
     return Path(out)
-
-
-def _undated(data: bytes) -> bytes:
-    """A ZIP archive without dates, compressed."""
-    out = io.BytesIO()
-    with (
-        zipfile.ZipFile(io.BytesIO(data)) as old,
-        zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new,
-    ):
-        for name in old.namelist():
-            info = zipfile.ZipInfo(name)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            new.writestr(info, old.read(name))
-    return out.getvalue()
 
 
 def load(path: str | Path) -> content.Checkpoint:
