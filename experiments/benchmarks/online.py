@@ -24,7 +24,6 @@ from sas_jax.learners import sac_alam
 from sas_jax.online import chunk as chunk_lib
 from sas_jax.online import fit as online_fit
 from sas_jax.studies import ladder
-from sas_jax.training import fit as training_fit
 
 _ALGOS = flags.DEFINE_list("algos", ["sac", "sac_alam"], "Rungs of the ladder.")
 _LANES = flags.DEFINE_list("lanes", ["1", "10"], "Seeds at once, for each a case.")
@@ -37,9 +36,7 @@ _PYTORCH = "sac in PyTorch, 1 seed"
 def _case(algo, seeds, updates, env, spec):
     """Iterations of all seeds in one call, and what is known of the program."""
     config = ladder.make_config(algo, seeds=seeds, updates=updates, chunk=updates)
-    learner = learners.get(algo).make_learner(config, spec)
-    states = training_fit.initial_states(config.train, learner, None)
-    world = jax.jit(lambda: chunk_lib.begin(config, spec, env))()
+    states, world = online_fit.start(config, spec, env)
     chunk = chunk_lib.make_chunk(config, spec, env, updates)
     started = time.perf_counter()
     compiled = chunk.lower(states, world).compile()

@@ -54,6 +54,11 @@ class DataSpec:
         firsts = [first for first, _ in self.rings]
         return tuple((float(self.obs_mean[f]), float(self.obs_std[f])) for f in firsts)
 
+    def standardised(self, obs: Any) -> Any:
+        """Observations `[..., O]` in units of the data's mean and deviation."""
+        wide = (1,) * (obs.ndim - 1) + (self.obs_dim,)
+        return (obs - self.obs_mean.reshape(wide)) / self.obs_std.reshape(wide)
+
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers; floats survive the round trip exactly."""
         out = dataclasses.asdict(self)

@@ -196,7 +196,7 @@ def make_policy(
         left = jnp.maximum(spec.max_timestep - carry["timestep"], 1)
         step_limit = (carry["cost_limit"] - spent) / left
         budget = limits.discounted_limit(step_limit, model.discount, left)
-        obs = (ts.obs - spec.obs_mean[None]) / spec.obs_std[None]
+        obs = spec.standardised(ts.obs)
         action, _ = heads.apply({"params": params["actor"]}, see(obs))
         every = jnp.broadcast_to(obs[None], (*action.shape[:2], spec.obs_dim))
         value = critic.apply({"params": params["critic"]}, every, action).min(axis=0)

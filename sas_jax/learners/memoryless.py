@@ -31,7 +31,7 @@ def make_policy(
 
     def act(variables, carry, ts, key):
         del key
-        obs = (ts.obs - spec.obs_mean[None]) / spec.obs_std[None]
+        obs = spec.standardised(ts.obs)
         return action_of(variables, obs), carry
 
     return Policy(

@@ -89,7 +89,7 @@ def fit(
     spec = spec or make_spec(config.task, env)
     writer = checkpoint.Writer(workdir, config, spec)
     try:
-        saved = _start(config, spec, env, writer)
+        saved = _saved(config, spec, env, writer)
         if saved.step < config.train.num_steps:
             curve = training_fit.open_curve(workdir, saved.step, config, sinks)
             try:
@@ -102,25 +102,27 @@ def fit(
     return checkpoint.load(workdir, saved.step)
 
 
-def _start(
+def start(config: ExperimentConfig, spec: DataSpec, env: JaxEnv) -> tuple[Any, Any]:
+    """States `[U]` and world before the first update."""
+    learner = learners.get(config.algo).make_learner(config, spec)
+    states = training_fit.initial_states(config.train, learner, None)
+    return states, jax.jit(lambda: chunk_lib.begin(config, spec, env))()
+
+
+def _saved(
     config: ExperimentConfig, spec: DataSpec, env: JaxEnv, writer: checkpoint.Writer
 ) -> checkpoint.Resumed:
-    """The last checkpoint, or states and world before the first update."""
-
-    def begin():
-        return chunk_lib.begin(config, spec, env)
-
+    """The last checkpoint, or the start."""
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     world = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
-        jax.eval_shape(begin),
+        jax.eval_shape(lambda: chunk_lib.begin(config, spec, env)),
     )
     saved = writer.resume(checkpoint.abstract_state(config, spec), world)
     if saved is not None:
         return saved
-    learner = learners.get(config.algo).make_learner(config, spec)
-    states = training_fit.initial_states(config.train, learner, None)
-    return checkpoint.Resumed(0, states, None, {}, world=jax.jit(begin)())
+    states, world = start(config, spec, env)
+    return checkpoint.Resumed(0, states, None, {}, world=world)
 
 
 def _loop(

@@ -77,12 +77,6 @@ def make(config: ExperimentConfig, spec: DataSpec, env: JaxEnv) -> World:
     return World(Scene(state, obs, age, keys), empty_replay(config, spec))
 
 
-def standardised(spec: DataSpec, obs: jax.Array) -> jax.Array:
-    """Observations `[..., O]` as networks see them."""
-    wide = (1,) * (obs.ndim - 1) + (spec.obs_dim,)
-    return (obs - spec.obs_mean.reshape(wide)) / spec.obs_std.reshape(wide)
-
-
 def random_act(spec: DataSpec, count: int) -> Act:
     """Uniform actions of a lane, `[B, A]`, B = count."""
     shape = count, spec.action_dim
@@ -107,7 +101,7 @@ def step(
     """
     keys = jax.vmap(jax.random.fold_in, (0, None))(scene.key, number)
     keys = jax.vmap(jax.random.split)(keys)
-    seen = standardised(spec, scene.obs)
+    seen = spec.standardised(scene.obs)
     action = jnp.clip(act(seen, keys[:, 0]), -1.0, 1.0)
     out = jax.vmap(jax.vmap(env.step))(scene.env, action)
     expect_shape("env.step", "obs", out.obs, *scene.obs.shape)
@@ -119,7 +113,7 @@ def step(
         action=action,
         reward=out.reward,
         cost=out.cost,
-        next_obs=standardised(spec, out.obs),
+        next_obs=spec.standardised(out.obs),
         is_terminal=out.terminated,
         is_timeout=is_timeout,
     )

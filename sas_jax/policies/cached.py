@@ -81,7 +81,7 @@ class CachedPolicy:
             commit=self.commit,
             context=self.context,
             prompt_window=self.context - room,
-            standardise=self.standardise,
+            standardise=self.spec.standardised,
             foresee=self.foresee,
             score=self.score,
             obs_dim=self.spec.obs_dim,
@@ -126,12 +126,6 @@ class CachedPolicy:
         """`[O]` log of the decoder's closed-form standard deviations."""
         variance = variables["variances"][kind]
         return decoder_log_std(variance, floor=self.model.config.decoder_floor)
-
-    def standardise(self, obs: jax.Array) -> jax.Array:
-        """Observations `[..., O]` in the model's units."""
-        wide = (1,) * (obs.ndim - 1) + (-1,)
-        mean, std = jnp.asarray(self.spec.obs_mean), jnp.asarray(self.spec.obs_std)
-        return (obs - mean.reshape(wide)) / std.reshape(wide)
 
     def _tokens(self, state: ModelState):
         """Observation, targets and time step of the present, in model units."""
@@ -193,7 +187,7 @@ class CachedPolicy:
         self, variables: Params, segment: Trajectory, is_present: jax.Array
     ) -> Prompt:
         """The prompt that a segment `[L]` makes; see `SequenceModel`."""
-        obs = self.standardise(segment.obs)
+        obs = self.spec.standardised(segment.obs)
         memory = self._apply(
             variables,
             "encode_prompt",
@@ -212,7 +206,7 @@ class CachedPolicy:
         """P trajectories at their first observation `[P, O]`, environment units."""
         decoder = self.model.config.decoder
         count = obs.shape[0]
-        obs = self.standardise(obs)
+        obs = self.spec.standardised(obs)
         shape = (self.num_importance, self.model.config.marginal_latent_dim)
         noise = jnp.moveaxis(normal_rows(keys, shape), 1, 0)
         slots = (self.context - 1) * self.per_step
@@ -277,7 +271,7 @@ class CachedPolicy:
 
     def score(self, variables: Params, keys: Key, prediction, obs) -> jax.Array:
         """`[P]` log-density of an observation `[P, O]`, environment units."""
-        obs = self.standardise(obs)
+        obs = self.spec.standardised(obs)
         noise = normal_rows(keys, (self.num_importance, self.density_latents))
         noise = jnp.moveaxis(noise, 1, 0)
         if self.density == "marginal":

@@ -21,7 +21,6 @@ from sas_jax.learners import sac_alam
 from sas_jax.online import chunk as chunk_lib
 from sas_jax.online import fit as online_fit
 from sas_jax.stats.ranks import auc
-from sas_jax.training import fit as training_fit
 from sas_jax.types import TrainState
 
 TASK, PROBES, HORIZONS = "point_mass", 256, (20, 50)
@@ -87,12 +86,10 @@ def run(config: ExperimentConfig) -> tuple[Curves, TrainState, DataSpec]:
     """Trains all seeds and notes their curves. Returns them, the states, the scales."""
     env = point_mass.make()
     spec = online_fit.make_spec(TASK, env)
-    learner = learners.get(config.algo).make_learner(config, spec)
-    states = training_fit.initial_states(config.train, learner, None)
-    world = jax.jit(lambda: chunk_lib.begin(config, spec, env))()
+    states, world = online_fit.start(config, spec, env)
     chunk = chunk_lib.make_chunk(config, spec, env, config.train.chunk)
     price = _lane_prices(config, spec)
-    probes = (probe_states() - spec.obs_mean) / spec.obs_std
+    probes = spec.standardised(probe_states())
     rows, count = [], config.train.num_steps // config.train.chunk
     for _ in range(count):
         states, world, metrics = chunk(states, world)
@@ -197,7 +194,7 @@ def foretelling(
     explore = algorithm.make_explorer(config, spec)
 
     def behaviour(obs, key):
-        seen = (obs - spec.obs_mean) / spec.obs_std
+        seen = spec.standardised(obs)
         keys = jax.random.split(key, 3)
         own = explore(variables, seen[None], keys[0])[0]
         strange = jax.random.uniform(keys[1], own.shape, minval=-1.0)
@@ -205,7 +202,7 @@ def foretelling(
 
     keys = jax.random.split(jax.random.key(11), episodes)
     out = loop.record(env, behaviour, keys, env.episode_steps)
-    seen = (out.obs[:, :-1] - spec.obs_mean) / spec.obs_std
+    seen = spec.standardised(out.obs[:, :-1])
     flat = jnp.reshape(seen, (-1, spec.obs_dim))
     cost, found = np.asarray(out.cost) > 0, {}
     signals = sac_alam.make_signals(config, spec)
