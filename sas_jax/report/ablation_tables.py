@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sas_jax.errors import UserError
 from sas_jax.files.results import EpisodeResult
 from sas_jax.report.tables import Table, interval_text
-from sas_jax.stats.intervals import METRICS, layouts_of, mean_interval
+from sas_jax.stats.intervals import layouts_of, mean_interval, metric_interval
 
 # Name -> title, and the settings that it varies.
 ABLATIONS = {
@@ -108,10 +108,7 @@ def _line(
     value: tuple, rows: Sequence[EpisodeResult], first: Sequence[EpisodeResult]
 ) -> tuple[str, ...]:
     """One value of one group. first: rows of the group's first value."""
-    means = [
-        mean_interval([METRICS[m](row) for row in rows], clusters=layouts_of(rows))
-        for m in _METRICS
-    ]
+    means = [metric_interval(rows, m) for m in _METRICS]
     partners = {_key(row): row.normalized_cost for row in first}
     pairs = [
         (row, row.normalized_cost - partners[_key(row)])

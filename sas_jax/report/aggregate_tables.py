@@ -9,10 +9,10 @@ from sas_jax.report.tables import NAMES, Table, interval_text
 from sas_jax.stats.aggregate import improvement_interval, iqm_interval
 from sas_jax.stats.intervals import (
     METRICS,
-    Interval,
     layouts_of,
     matched_rows,
     mean_interval,
+    metric_interval,
 )
 from sas_jax.stats.tail import cvar_interval, layouts_to_see
 
@@ -136,16 +136,17 @@ def tail_table(rows: Sequence[EpisodeResult]) -> Table:
             costs, clusters = [row.cost for row in chosen], layouts_of(chosen)
             steps = sum(row.length for row in chosen)
             tails = (cvar_interval(costs, share, clusters) for share in TAILS)
+            above = [float(not row.within_limit) for row in chosen]
             shares = (
-                _mean([not row.within_limit for row in chosen], chosen),
-                _mean([row.failed for row in chosen], chosen),
+                mean_interval(above, clusters=clusters),
+                metric_interval(chosen, "failed"),
             )
             lines.append(
                 (
                     f"{task}, {algo}, {variant}",
                     f"{limit:g}",
                     str(len(chosen)),
-                    interval_text(_mean(costs, chosen), "cost"),
+                    interval_text(metric_interval(chosen, "cost"), "cost"),
                     *(interval_text(tail, "cost") for tail in tails),
                     f"{sum(costs) / max(steps, 1):.3f}",
                     *(interval_text(share, "failed") for share in shares),
@@ -157,10 +158,6 @@ def tail_table(rows: Sequence[EpisodeResult]) -> Table:
         "the paper's failure; on tasks whose only cost is a fall, an early end.",
     )
     return Table("The tail of costs", header, tuple(lines), notes)
-
-
-def _mean(values: Sequence, rows: Sequence[EpisodeResult]) -> Interval:
-    return mean_interval(np.array(values, float), clusters=layouts_of(rows))
 
 
 def power_table(rows: Sequence[EpisodeResult], reference: str = "none") -> Table:

@@ -20,7 +20,7 @@ from sas_jax.report import style
 from sas_jax.report.card_figure import card_figure
 from sas_jax.report.map_figure import map_figure
 from sas_jax.report.training_figure import training_figure
-from sas_jax.stats.intervals import Interval, layouts_of, mean_interval
+from sas_jax.stats.intervals import Interval, metric_interval
 
 __all__ = [
     "card_figure",
@@ -275,9 +275,7 @@ def _means_per_limit(rows) -> list[tuple[str, Interval, Interval]]:
         groups = groups[:1]
     means = []
     for i, group in enumerate(groups):
-        layouts = layouts_of(group)
-        cost = mean_interval([row.cost for row in group], clusters=layouts)
-        gain = mean_interval([row.episode_return for row in group], clusters=layouts)
+        cost, gain = (metric_interval(group, name) for name in ("cost", "return"))
         means.append((_LIMIT_MARKERS[i % len(_LIMIT_MARKERS)], cost, gain))
     return means
 

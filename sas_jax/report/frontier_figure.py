@@ -11,7 +11,7 @@ from sas_jax.errors import UserError
 from sas_jax.files.results import EpisodeResult
 from sas_jax.report import style
 from sas_jax.report.aggregate_tables import groups_of_methods
-from sas_jax.stats.intervals import LEVEL, Interval, layouts_of, mean_interval
+from sas_jax.stats.intervals import LEVEL, Interval, metric_interval
 
 _COLUMNS = 4
 
@@ -30,7 +30,7 @@ def kappa_figure(
         limits = sorted({limit for line in lines.values() for limit in line})
         ax.plot(limits, limits, color="#555555", lw=1, ls="--", label="threshold")
         for name, line in lines.items():
-            means = [_mean(line[limit], "cost") for limit in sorted(line)]
+            means = [metric_interval(line[limit], "cost") for limit in sorted(line)]
             _bars(ax, sorted(line), means, colors[name], name)
         ax.set(xlabel="threshold", xticks=limits)
         ax.set_ylim(bottom=0)
@@ -49,8 +49,8 @@ def frontier_figure(
     def draw(ax: Axes, lines, colors) -> None:
         for name, line in lines.items():
             for limit in sorted(line):
-                cost = _mean(line[limit], "cost")
-                value = _mean(line[limit], "episode_return")
+                cost = metric_interval(line[limit], "cost")
+                value = metric_interval(line[limit], "return")
                 label = name if limit == min(line) else None
                 _bars(ax, [cost.mean], [value], colors[name], label)
                 ends = _ends(cost)
@@ -108,11 +108,6 @@ def _panels(path, rows: Sequence[EpisodeResult], draw, label: str, title: str) -
 
 def _name(algo: str, variant: str, alone: bool) -> str:
     return variant if alone else f"{algo}, {variant}"
-
-
-def _mean(rows: Sequence[EpisodeResult], attribute: str) -> Interval:
-    values = [getattr(row, attribute) for row in rows]
-    return mean_interval(values, clusters=layouts_of(rows))
 
 
 def _ends(interval: Interval) -> tuple[float, float]:

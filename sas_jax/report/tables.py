@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from sas_jax.files.results import EpisodeResult, variants_of
 from sas_jax.stats.intervals import (
     LEVEL,
-    METRICS,
     MIN_LAYOUTS,
     Interval,
     PairedDifference,
-    layouts_of,
-    mean_interval,
+    metric_interval,
     num_episodes,
     paired_difference,
 )
@@ -99,7 +97,7 @@ def summary_tables(rows: Sequence[EpisodeResult]) -> list[Table]:
         lines = []
         for variant in variants_of(members):
             chosen = [row for row in members if row.variant == variant]
-            means = {name: _interval(chosen, name) for name in metrics}
+            means = {name: metric_interval(chosen, name) for name in metrics}
             counts = means["cost"]
             lines.append(
                 (variant, str(num_episodes(chosen)), str(counts.num_clusters))
@@ -149,7 +147,7 @@ def threshold_tables(rows: Sequence[EpisodeResult]) -> list[Table]:
             seen = num_episodes(mine) * len(limits) == len(mine)
             for limit in limits:
                 chosen = [row for row in mine if row.cost_limit == limit]
-                means = {name: _interval(chosen, name) for name in metrics}
+                means = {name: metric_interval(chosen, name) for name in metrics}
                 safe = "yes" if means["normalized_cost"].mean <= 1 else "no"
                 texts = [interval_text(means[name], name) for name in metrics]
                 count = str(len(chosen))
@@ -246,11 +244,6 @@ def interval_text(interval: Interval, metric: str, *, signed: bool = False) -> s
         _number(x, metric, signed=signed) for x in (interval.low, interval.high)
     )
     return f"{mean} [{low}, {high}]"
-
-
-def _interval(rows: Sequence[EpisodeResult], metric: str) -> Interval:
-    get = METRICS[metric]
-    return mean_interval([get(row) for row in rows], clusters=layouts_of(rows))
 
 
 # Raw returns and costs are in the tens: one digit; shares and ratios need two.

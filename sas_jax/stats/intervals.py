@@ -223,6 +223,12 @@ def metric_function(metric: str) -> Callable[[EpisodeResult], float]:
     return METRICS[metric]
 
 
+def metric_interval(rows: Sequence[EpisodeResult], metric: str) -> Interval:
+    """Mean of one of `METRICS` over rows, layouts drawn together."""
+    get = METRICS[metric]
+    return mean_interval([get(row) for row in rows], clusters=layouts_of(rows))
+
+
 def layouts_of(rows: Sequence[EpisodeResult]) -> list[tuple[str, int]]:
     """[R] the layout each row was played on: what the bootstrap resamples."""
     return [(row.task, row.episode_seed) for row in rows]
