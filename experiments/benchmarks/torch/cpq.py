@@ -10,9 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from torch.nn import functional
 
 from experiments.benchmarks import common, model_cases
+from experiments.benchmarks.torch.actor_critic import (
+    TorchActorCritic,
+    as_tensors,
+    difference,
+    mlp,
+    tensors,
+)
 from sas_jax.data import spec as spec_lib
 from sas_jax.data import transitions
 from sas_jax.experiment import ExperimentConfig
@@ -22,63 +28,23 @@ from sas_jax.learners.components import osrl
 _FIELDS = ("obs", "action", "reward", "cost", "next_obs", "is_terminal")
 
 
-def _tensors(tree):
-    """A pytree of arrays as tensors that can be trained."""
-    return jax.tree.map(
-        lambda x: torch.from_numpy(np.array(x)).requires_grad_(True), tree
-    )
-
-
-def _mlp(params, *inputs):
-    """ReLU layers; parameters may have a leading axis of members."""
-    x = torch.cat(inputs, dim=-1)
-    names = sorted(params)
-    is_many = params[names[0]]["bias"].dim() == 2
-    if is_many:
-        x = x.expand(len(params[names[0]]["bias"]), *x.shape)
-    for name in names:
-        kernel, bias = params[name]["kernel"], params[name]["bias"]
-        if is_many:
-            x = torch.baddbmm(bias[:, None], x, kernel)
-        else:
-            x = torch.addmm(bias, x, kernel)
-        x = x if name == names[-1] else functional.relu(x)
-    return x
-
-
-class TorchCPQ:
+class TorchCPQ(TorchActorCritic):
     """Parameters, targets and optimisers; `losses` in order, `update` one step."""
 
     def __init__(self, config: ExperimentConfig, theta: float, params, targets):
         """theta: the limit of the cost critic. params, targets: those of our state."""
-        self.model, self.theta = config.model, theta
-        self.params = {name: _tensors(tree) for name, tree in params.items()}
-        self.targets = jax.tree.map(lambda x: x.detach(), _tensors(targets))
-        self.log_alpha = 0.0
-        rates = {"actor": config.model.actor_rate}
-        self.optimizers = {
-            name: torch.optim.Adam(
-                jax.tree.leaves(tree),
-                lr=rates.get(name, config.train.learning_rate),
-                foreach=True,
-            )
-            for name, tree in self.params.items()
-        }
-
-    def q(self, params, obs, action):
-        """Members' values `[2, B]`."""
-        (stacked,) = params.values()
-        return _mlp(stacked, obs, action)[..., 0]
+        super().__init__(config, params)
+        self.theta, self.log_alpha = theta, 0.0
+        self.targets = jax.tree.map(lambda x: x.detach(), tensors(targets))
 
     def pi(self, obs, noise):
         """Actions of the policy `[B, A]` with that noise."""
-        out = _mlp(self.params["actor"]["MLP_0"], obs)
-        mean, log_std = out.chunk(2, dim=-1)
-        return torch.tanh(mean + log_std.clamp(-20, 2).exp() * noise)
+        mean, log_std = self.gaussian(obs)
+        return torch.tanh(mean + log_std.exp() * noise)
 
     def encode(self, obs, action):
         """Mean and log-std of the VAE's latent."""
-        mean, log_std = _mlp(self.params["vae"]["encoder"], obs, action).chunk(2, -1)
+        mean, log_std = mlp(self.params["vae"]["encoder"], obs, action).chunk(2, -1)
         return mean, log_std.clamp(-4, 15)
 
     def losses(self, batch, noise, step=lambda name, loss: None):
@@ -91,7 +57,7 @@ class TorchCPQ:
             step(name, loss)
 
         mean, log_std = self.encode(obs, action)
-        made = _mlp(
+        made = mlp(
             self.params["vae"]["decoder"], obs, mean + log_std.exp() * noise["vae"]
         )
         kl = self.divergence(mean, log_std).mean()
@@ -132,22 +98,12 @@ class TorchCPQ:
 
     def update(self, batch, noise):
         """One step of all groups, of alpha and of the targets."""
-
-        def step(name, loss):
-            mine = jax.tree.leaves(self.params[name])
-            slopes = torch.autograd.grad(loss, mine)
-            for leaf, slope in zip(mine, slopes, strict=True):
-                leaf.grad = slope
-            self.optimizers[name].step()
-
-        self.losses(batch, noise, step)
+        self.losses(batch, noise, self.descend)
         short = self.model.ood_factor * self.theta - float(self.off)
         step = self.model.alpha_rate * math.exp(self.log_alpha) * short
         self.log_alpha = min(max(self.log_alpha + step, -5.0), 5.0)
-        with torch.no_grad():
-            for name, tree in self.targets.items():
-                old, new = jax.tree.leaves(tree), jax.tree.leaves(self.params[name])
-                torch._foreach_lerp_(old, new, self.model.target_rate)
+        for name, tree in self.targets.items():
+            self.follow(tree, self.params[name])
 
 
 def _setting(config: ExperimentConfig):
@@ -163,11 +119,7 @@ def _setting(config: ExperimentConfig):
 
 def _batch(data, step):
     """Steps of these numbers as tensors."""
-    batch = transitions.at(data, step)
-    return {
-        name: torch.from_numpy(np.array(getattr(batch, name), np.float32))
-        for name in _FIELDS
-    }
+    return as_tensors(transitions.at(data, step), _FIELDS)
 
 
 def differences(config: ExperimentConfig) -> dict[str, float]:
@@ -195,10 +147,7 @@ def differences(config: ExperimentConfig) -> dict[str, float]:
     }
     noise = {name: torch.from_numpy(np.array(x)) for name, x in noise.items()}
     theirs = TorchCPQ(config, theta, *lively).losses(_batch(data, step), noise)
-    return {
-        name: abs(float(ours[name]) - float(x)) / (1.0 + abs(float(x)))
-        for name, x in theirs.items()
-    }
+    return difference(ours, theirs)
 
 
 def case(config: ExperimentConfig, updates: int) -> common.Case:

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from experiments.benchmarks.torch.cpq import _mlp, _tensors
+from experiments.benchmarks.torch import actor_critic
+from experiments.benchmarks.torch.actor_critic import TorchActorCritic, tensors
 from sas_jax import learners
 from sas_jax.data.spec import DataSpec
 from sas_jax.experiment import ExperimentConfig
@@ -20,34 +21,17 @@ from sas_jax.types import TransitionBatch
 _FIELDS = ("obs", "action", "reward", "next_obs", "is_terminal")
 
 
-class TorchSAC:
+class TorchSAC(TorchActorCritic):
     """Parameters, target and optimisers; `losses` in order, `update` one step."""
 
     def __init__(self, config: ExperimentConfig, params, target):
         """params, target: groups and target critic of our state."""
-        self.model = config.model
-        self.params = {name: _tensors(tree) for name, tree in params.items()}
-        self.target = jax.tree.map(lambda x: x.detach(), _tensors(target))
-        own = {"actor": config.model.actor_rate}
-        self.optimizers = {
-            name: torch.optim.Adam(
-                jax.tree.leaves(tree),
-                lr=own.get(name, config.train.learning_rate),
-                foreach=True,
-            )
-            for name, tree in self.params.items()
-        }
-
-    def q(self, params, obs, action):
-        """Members' values `[2, B]`."""
-        (stacked,) = params.values()
-        return _mlp(stacked, obs, action)[..., 0]
+        super().__init__(config, params)
+        self.target = jax.tree.map(lambda x: x.detach(), tensors(target))
 
     def draw(self, obs, noise):
         """Actions `[B, A]` and their log-densities `[B]` with that noise."""
-        out = _mlp(self.params["actor"]["MLP_0"], obs)
-        mean, log_std = out.chunk(2, dim=-1)
-        log_std = log_std.clamp(-20, 2)
+        mean, log_std = self.gaussian(obs)
         u = mean + log_std.exp() * noise
         slope = 2 * (math.log(2) - u - torch.nn.functional.softplus(-2 * u))
         density = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
@@ -79,18 +63,8 @@ class TorchSAC:
 
     def update(self, batch, noise):
         """One step of all groups, and of the target."""
-
-        def step(name, loss):
-            mine = jax.tree.leaves(self.params[name])
-            slopes = torch.autograd.grad(loss, mine)
-            for leaf, slope in zip(mine, slopes, strict=True):
-                leaf.grad = slope
-            self.optimizers[name].step()
-
-        self.losses(batch, noise, step)
-        with torch.no_grad():
-            old, new = map(jax.tree.leaves, (self.target, self.params["critic"]))
-            torch._foreach_lerp_(old, new, self.model.target_rate)
+        self.losses(batch, noise, self.descend)
+        self.follow(self.target, self.params["critic"])
 
 
 def make_batch(spec: DataSpec, size: int) -> TransitionBatch:
@@ -114,10 +88,7 @@ def make_batch(spec: DataSpec, size: int) -> TransitionBatch:
 
 def as_tensors(batch: TransitionBatch) -> dict[str, torch.Tensor]:
     """The fields that the losses read."""
-    return {
-        name: torch.from_numpy(np.array(getattr(batch, name), np.float32))
-        for name in _FIELDS
-    }
+    return actor_critic.as_tensors(batch, _FIELDS)
 
 
 def differences(config: ExperimentConfig, spec: DataSpec) -> dict[str, float]:
@@ -140,7 +111,4 @@ def differences(config: ExperimentConfig, spec: DataSpec) -> dict[str, float]:
         for name, own in zip(("after", "actor"), jax.random.split(key), strict=True)
     }
     theirs = TorchSAC(config, params, target).losses(as_tensors(batch), noise)
-    return {
-        name: abs(float(ours[name]) - float(x)) / (1.0 + abs(float(x)))
-        for name, x in theirs.items()
-    }
+    return actor_critic.difference(ours, theirs)
