@@ -75,8 +75,7 @@ def main(argv):
             f"--set=task={config.task}: expected {episodes.task}, as the data say"
         )
     if first:
-        changed = settings_flag.changes(config, default) or "  none"
-        print(f"settings that are not {config.algo}'s defaults:\n{changed}")
+        _announce(config, default)
     has_card = _CARD.value and algorithm.has_world_model
     make_card = measure.make_card if has_card else None
     name = f"train {config.algo} on {config.task}"
@@ -104,8 +103,7 @@ def _train_online(algorithm, task):
         )
     default = algorithm.default_config(task)
     config = settings_flag.apply(default)
-    changed = settings_flag.changes(config, default) or "  none"
-    print(f"settings that are not {config.algo}'s defaults:\n{changed}")
+    _announce(config, default)
     bar, show, stage = progress_bar(
         f"train {config.algo} on {config.task}", is_shown=True
     )
@@ -118,6 +116,12 @@ def _train_online(algorithm, task):
             on_stage=stage,
         )
     _conclude(config, result)
+
+
+def _announce(config, default):
+    """Prints what is not as the algorithm has it."""
+    changed = settings_flag.changes(config, default) or "  none"
+    print(f"settings that are not {config.algo}'s defaults:\n{changed}")
 
 
 def _conclude(config, result):

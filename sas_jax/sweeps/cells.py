@@ -136,7 +136,8 @@ class Cell:
     @property
     def model_folder(self) -> str:
         """Name of the folder of its checkpoints, by what decides them."""
-        decided = {k: self.description()[k] for k in ("experiment", "data")}
+        known = self.description()
+        decided = {k: known[k] for k in ("experiment", "data")}
         digest = _digest(json.dumps([decided, self.has_card], sort_keys=True))
         return f"{_plain(self.task)}.{self.config.algo}.{self.seed}.{digest[:12]}"
 

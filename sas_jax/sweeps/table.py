@@ -150,7 +150,7 @@ class SweepTable:
             return 0
         others = [row for row in self.rows if row.extra.get(CELL) != name]
         ordered = sorted(new.values(), key=lambda r: (r.shift, r.episode_seed))
-        self.rows = sorted([*others, *ordered], key=lambda row: _order(row))
+        self.rows = sorted([*others, *ordered], key=_order)
         self.save()
         return lost
 
