@@ -22,12 +22,11 @@ from sas_jax.gaussian import action_log_prob
 from sas_jax.models import lidar
 from sas_jax.models.config import WorldModelConfig
 from sas_jax.models.networks import MLP, NoisyOr
+from sas_jax.models.targets import policy_targets
 from sas_jax.models.transformer import Decoder, Dropout, Memory
 from sas_jax.models.transition import TransitionDecoder
 from sas_jax.models.vae import GaussianVAE, total_log_std
 
-# Share of an episode below which a target per remaining step grows no further.
-_LEAST_LEFT = 0.05
 # Range of the policy's log standard deviation.
 POLICY_LOG_STD = (-4.0, 0.5)
 
@@ -165,18 +164,11 @@ class WorldModel(nn.Module):
     def action_distribution(self, z_state, obs, return_to_go, cost_to_go, timestep):
         """z `[..., D]`, obs `[..., O]`, targets `[...]` -> mean, log_std `[..., A]`."""
         longest = self.episode_steps or self.config.max_timestep
-        left = jnp.maximum(1.0 - timestep / longest, 1.0 / longest)
-        targets = [left, return_to_go, return_to_go / jnp.maximum(left, _LEAST_LEFT)]
-        if self.has_cost_token:
-            cost_to_go = jnp.maximum(cost_to_go, 0.0)
-            targets += [cost_to_go, cost_to_go / jnp.maximum(left, _LEAST_LEFT)]
-            # What matters is whether little is left or nothing.
-            targets.append(jnp.log1p(50.0 * cost_to_go) / 4.0)
+        cost_to_go = cost_to_go if self.has_cost_token else None
+        targets = policy_targets(return_to_go, cost_to_go, timestep, longest)
         if not self.config.policy_history:
             z_state = jnp.zeros_like(z_state)
-        out = self.policy(
-            _join(z_state, self._visible(obs), jnp.stack(targets, axis=-1))
-        )
+        out = self.policy(_join(z_state, self._visible(obs), targets))
         mean, log_std = jnp.split(out, 2, axis=-1)
         return mean, jnp.clip(log_std, *POLICY_LOG_STD)
 

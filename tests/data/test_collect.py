@@ -316,6 +316,8 @@ def test_ctrl_c_is_one_line_and_keeps_what_is_done(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # What a shell runs in the background ignores Ctrl-C, and hands that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     parts, deadline = tmp_path / "a.hdf5.parts", time.monotonic() + 120
     while not list(parts.glob("episode_*.npz")):

@@ -106,10 +106,11 @@ def noisy_or(x, p, other=None):
 def policy(params, longest, z_state, obs, return_to_go, cost_to_go, timestep):
     """Mean and log-std `[W, A]` of the action in episodes of `longest` steps."""
     left = np.clip((longest - np.asarray(timestep, float)) / longest, 1 / longest, 1)
-    targets = [left, return_to_go, return_to_go / np.clip(left, 0.05, None)]
+    share = np.clip(left, 0.05, None)
+    targets = [left, return_to_go, np.clip(return_to_go / share, -2, 2)]
     if "embed_cost" in params:
         budget = np.clip(cost_to_go, 0, None)
-        targets += [budget, budget / np.clip(left, 0.05, None)]
+        targets += [budget, np.clip(budget / share, -2, 2)]
         targets.append(np.log1p(50 * budget) / 4)
     inputs = np.concatenate([z_state, obs, np.stack(targets, -1)], -1)
     out = mlp(inputs, params["policy"])
