@@ -240,6 +240,7 @@ def test_an_episode_does_not_depend_on_its_companions(result):
     )
 
 
+@pytest.mark.slow
 def test_jit_equals_no_jit():
     """The first loop, its choice and its prompt; op by op, the second takes long."""
     config = SASConfig(num_first=2, prompt_length=LENGTH, horizon=HORIZON)

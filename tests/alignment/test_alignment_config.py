@@ -1,8 +1,8 @@
-"""Settings of Algorithm 1 that make no sense are one line."""
+"""Settings of alignment that make no sense are one line."""
 
 import pytest
 
-from sas_jax.alignment.config import SASConfig
+from sas_jax.alignment.config import PlanConfig, SASConfig
 from sas_jax.errors import UserError
 
 
@@ -21,3 +21,22 @@ from sas_jax.errors import UserError
 def test_an_unknown_name_lists_the_known_ones(name, value, message):
     with pytest.raises(UserError, match=message):
         SASConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"execute": 20, "horizon": 15}, "execute 20: expected at most"),
+        ({"horizon": 0}, "horizon"),
+        ({"num_candidates": 0}, "num_candidates"),
+        ({"num_reference": 16}, "num_reference 16: expected less than"),
+        ({"persistence": 1.5}, "persistence"),
+        ({"cost_weight": -1.0}, "cost_weight"),
+        ({"slack": -1.0}, "slack"),
+        ({"max_error": 0.0}, "max_error"),
+        ({"tolerance": -0.1}, "tolerance"),
+    ],
+)
+def test_plan_settings_out_of_range(change, message):
+    with pytest.raises(UserError, match=message):
+        PlanConfig(**change)

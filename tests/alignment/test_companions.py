@@ -73,7 +73,7 @@ def act_program(*given, **settings):
         pytest.param("none", PLAIN, marks=pytest.mark.slow),
         pytest.param("none", ALL, marks=pytest.mark.slow),
         pytest.param("sas", ALL, marks=pytest.mark.slow),
-        ("gate", ALL),
+        pytest.param("gate", ALL, marks=pytest.mark.slow),
     ],
     ids=["none-plain", "none-all", "sas-all", "gate-all"],
 )

@@ -65,6 +65,7 @@ def test_a_rule_from_outside_chooses_at_the_start():
     chex.assert_shape(first.cost_limits, (2,))
 
 
+@pytest.mark.slow
 def test_a_rule_from_outside_chooses_in_flight():
     add_calm()
     rows = jax.tree.map(

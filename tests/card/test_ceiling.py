@@ -64,6 +64,7 @@ def test_rollouts_go_on_from_the_recorded_states(recording):
     np.testing.assert_equal(again, found)  # bit for bit; NaN where nothing cost
 
 
+@pytest.mark.slow
 def test_another_layout_is_told(recording):
     with pytest.raises(UserError, match="off the recording"):
         measure(recording, SEEDS[::-1])

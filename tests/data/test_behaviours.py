@@ -111,6 +111,7 @@ def test_mixtures_of_dials():
     assert {d.clearance for d in graded + budgeted} == {0.3}
 
 
+@pytest.mark.slow
 def test_budgets_are_kept():
     """The same layouts and noise: whoever has a budget stops spending near it."""
     env, costs = make_env("PointGoal1"), []

@@ -98,6 +98,7 @@ def test_bars_of_costs_near_zero_can_be_seen():
     assert bar.get_width() > 0.01 * (high - low)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     dsrl.write(tmp_path / "a.hdf5", make(costs=np.zeros(300, np.float32)))
     done = run("inspect", f"--data={tmp_path}/a.hdf5", f"--out={tmp_path}/page")

@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 from sas_jax.data import dsrl
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -19,6 +21,7 @@ def run(*flags):
     )
 
 
+@pytest.mark.slow
 def test_table_of_two_tasks(tmp_path):
     out, data = tmp_path / "deep/table.csv", tmp_path / "data"
     flags = [f"--out={out}", f"--data={data}", "--episodes=1", "--workers=1"]

@@ -188,6 +188,7 @@ def test_curves_name_seed_and_threshold(whole_run):
     assert "(seed 3, cost limit 1)" in first and "(seed 4, cost limit 80)" in first
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_bit_for_bit(whole_run, tmp_path):
     """kill -9 at step 25: step 20 is whole on disk, five steps are repeated."""
     killed_at(25, tmp_path, module="tests.learners.test_bc")

@@ -111,6 +111,7 @@ def test_of_bcq_lag(monkeypatch):
     check(state, "critic", WORLD.reward)
 
 
+@pytest.mark.slow
 def test_of_caps():
     """At the expectile 1/2 its values are the mean over the recorded actions."""
     state = trained("caps", lambda state: ({}, {}))

@@ -106,7 +106,7 @@ def test_it_trains_resumes_to_the_bit_and_is_evaluated(
 @pytest.mark.parametrize(
     "algo",
     [
-        pytest.param(name, marks=SLOW if name in ("o3srl", "sac_n") else ())
+        pytest.param(name, marks=SLOW if name in ("fisor", "o3srl", "sac_n") else ())
         for name in ALGOS
     ],
 )
@@ -160,6 +160,7 @@ def test_data_without_costs_are_refused(algo, tmp_path):
     assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_lane_that_fails_is_named_and_the_others_go_on(whole_run, tmp_path):
     """The targets of seed 3 under threshold 6 are no numbers: that lane stops."""
     config, episodes = make_config("cpq"), make_episodes(LENGTHS)
