@@ -301,11 +301,18 @@ def load(workdir: str | Path, step: int | None = None) -> Checkpoint:
       step: training step; None means the last. A file has one.
 
     Raises:
-      UserError: no such folder, no complete checkpoint, another schema, or damage.
+      UserError: no such folder or step, no complete checkpoint, another schema, or
+        damage.
     """
     workdir = as_path(workdir)
     if workdir.is_file():
-        return packed.load(workdir)
+        loaded = packed.load(workdir)
+        if step not in (None, loaded.step):
+            raise UserError(
+                f"checkpoint {str(workdir)!r}: has no step {step}; expected "
+                f"{loaded.step}, the only one of this file"
+            )
+        return loaded
     while True:
         steps = _steps(workdir)
         chosen = steps[-1] if step is None else step

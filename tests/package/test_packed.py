@@ -73,6 +73,13 @@ def test_a_changed_file_is_one_line(loaded, tmp_path, change, message):
     assert "\n" not in str(error.value) and str(path) in str(error.value)
 
 
+def test_a_file_has_no_other_step(loaded, tmp_path):
+    path = packed.pack(loaded, tmp_path / "a.zip")
+    assert checkpoint.load(path, loaded.step).step == loaded.step
+    with pytest.raises(UserError, match=f"no step {loaded.step + 1}; expected"):
+        checkpoint.load(path, loaded.step + 1)
+
+
 def test_half_a_file_is_one_line(loaded, tmp_path):
     path = packed.pack(loaded, tmp_path / "a.zip")
     path.write_bytes(path.read_bytes()[:-200])
