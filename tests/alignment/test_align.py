@@ -309,6 +309,7 @@ def test_variants_are_checked(variants, message):
         check_variants(variants)
 
 
+@pytest.mark.slow
 def test_a_batch_in_tiles_is_every_episode_by_itself(result):
     """Every variant, loop and choice; tiles of 3 for 7 x 4 and 2 x 7 x 3 rows."""
     count, x = 7, np.linspace(-1.0, 0.9, EPISODES, dtype=np.float32)[:7]

@@ -152,6 +152,7 @@ def killed_by_the_system():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_process_that_the_system_killed_is_told_in_one_line():
     with pytest.raises(UserError, match="was killed, .* memory; measure fewer cases"):
         Child(killed_by_the_system)

@@ -19,6 +19,7 @@ from tests.helpers import entry_points
 from tests.helpers.model_fixtures import make_config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algo, dtype", [("dt", "float32"), ("cdt", "bfloat16")])
 def test_counted_bytes_are_the_arrays(algo, dtype):
     config = make_config(decoder={"depth": 1, "dtype": dtype}, algo=algo)

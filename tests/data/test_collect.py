@@ -140,6 +140,7 @@ def is_running(pid):
         return False
 
 
+@pytest.mark.slow
 def test_killed_runs_resume_to_the_same_bytes(reference, tmp_path):
     """Two workers, kill -9 on the way, then one worker: the file is the reference."""
     out = tmp_path / "b.hdf5"

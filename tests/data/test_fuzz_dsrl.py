@@ -15,6 +15,7 @@ import warnings
 
 import h5py
 import numpy as np
+import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = 420
@@ -286,6 +287,7 @@ def main(folder: str, count: int) -> None:
         path.unlink()
 
 
+@pytest.mark.slow
 def test_damaged_files_load_or_are_refused(tmp_path):
     done = subprocess.run(
         [sys.executable, __file__, str(tmp_path), str(FILES)],

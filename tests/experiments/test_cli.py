@@ -1,11 +1,14 @@
 """A baseline through the entry points as a user starts them: two training steps."""
 
+import pytest
+
 from experiments.benchmarks import model_cases
 from sas_jax import learners
 from sas_jax.files import results
 from tests.helpers.entry_points import run, succeeds
 
 
+@pytest.mark.slow
 def test_bc_is_trained_and_evaluated_and_its_rows_are_added_to(tmp_path):
     """Two thresholds, one after the other; then settings that are not its own."""
     model, out = tmp_path / "bc_safe", tmp_path / "r.csv"

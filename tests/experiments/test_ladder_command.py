@@ -1,4 +1,4 @@
-"""`experiments.ladder`: rows of every seed of every rung, and one line for bad input."""
+"""The ladder's command: rows of every seed of every rung, one line for bad input."""
 
 import csv
 

@@ -121,6 +121,7 @@ def test_densities_are_float32():
     assert density.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_losses_are_near_those_of_float32():
     found = {}
     for dtype in ("float32", "bfloat16"):

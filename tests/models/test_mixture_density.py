@@ -126,6 +126,7 @@ def samples(count, rows, seed):
     return noise.astype(np.float32)
 
 
+@pytest.mark.slow
 def test_held_out_likelihood_is_within_five_percent_and_tightens(density):
     size, log_density = density
     x = draw(size, 4000, 1)

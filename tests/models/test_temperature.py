@@ -80,6 +80,7 @@ def problem():
     return variables["params"], run
 
 
+@pytest.mark.slow
 def test_the_loss_pays_temperature_times_entropy(problem):
     params, run = problem
     (plain, _), gradient = run(params, jnp.asarray(0.0))
