@@ -22,8 +22,9 @@ class PlanConfig:
     num_reference: candidates without a push, the policy's mean the first of them.
     slack: of the budget's share in `plan` (rule `budget`). cost_weight: w, return that
       a unit of predicted cost takes; in `plan` of what exceeds the budget's share.
-    margin: nats by which a candidate's energy may exceed that of the references; None
-      lifts the Lyapunov condition. num_importance: samples of that density.
+    margin: the Lyapunov condition, nats by which a candidate's energy may exceed that
+      of the references; None lifts it, which costs least (docs/results/plan.md).
+      num_importance: samples of that density.
     tolerance: predicted cost that counts as none; where no candidate has more, the
       policy acts by itself until the next plan. None executes every plan.
     world_noise: scale of the world's own noise, the same for all candidates.
@@ -39,7 +40,7 @@ class PlanConfig:
     num_reference: int = 2
     slack: float = 1.0
     cost_weight: float = 3.0
-    margin: float | None = 10.0
+    margin: float | None = None
     num_importance: int = 4
     tolerance: float | None = 0.1
     world_noise: float = 0.0

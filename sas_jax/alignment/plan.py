@@ -9,8 +9,11 @@ believed. What makes it work (docs/results/plan.md):
   its steps. Independent noise averages out: all candidates go the same way.
 - Their differences are real, because the world's own noise is the same for all of them
   (by default none). Otherwise the best of N is the luckiest draw.
-- A candidate whose energy rises above that of undisturbed ones has left the data, where
-  the model knows nothing, and is disqualified before costs are compared.
+- The policy acts by itself where no candidate would cost anything (`harmless`). Without
+  that, plans run off the map, where the model knows nothing.
+
+By setting, candidates whose energy rises above that of undisturbed ones are out before
+costs are compared (`support`, SAS's Lyapunov condition).
 
 Rows of a batch are out of phase at will: those that are due are gathered into
 sub-blocks of one size, so no shape ever changes.
