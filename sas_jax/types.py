@@ -206,6 +206,9 @@ class Policy(NamedTuple):
     diagnostics(carry) -> dict of `[B, ...]` arrays, per episode (may be empty).
     narrow(carry, variant) -> the carry of rows of that one variant, a static index,
         without what it has no use for; left out, the carry as it is.
+    mean_action(variables, carry, timestep) -> `[B, A]`: what it would do about an
+        observation, without noise and plans, differentiable in `timestep.obs`; the
+        surrogate of attacks. None: it cannot be attacked.
     """
 
     initial_carry: Callable[..., Any]
@@ -213,3 +216,4 @@ class Policy(NamedTuple):
     act: Callable[..., tuple[jax.Array, Any]]
     diagnostics: Callable[..., dict[str, jax.Array]] = lambda carry: {}
     narrow: Callable[[Any, int], Any] = lambda carry, variant: carry
+    mean_action: Callable[..., jax.Array] | None = None

@@ -59,6 +59,7 @@ class Policy(NamedTuple):
     align_episode(variables, row key, obs `[O]`, cost_limits `[C]`, target_return=None)
     -> Alignment: what `begin` does for one episode, with the same draws; for pictures
     and diagnostics.
+    mean_action(variables, carry, timestep) -> `[B, A]`; see `types.Policy`.
     """
 
     initial_carry: Callable[..., Carry]
@@ -67,6 +68,7 @@ class Policy(NamedTuple):
     diagnostics: Callable[[Carry], dict[str, jax.Array]]
     align_episode: Callable[..., Alignment]
     narrow: Callable[[Carry, int], Carry]
+    mean_action: Callable[..., jax.Array] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -154,25 +154,38 @@ def make_policy(
         diagnostics=diagnostics,
         align_episode=functools.partial(align_episode, setup),
         narrow=functools.partial(narrow, setup),
+        mean_action=functools.partial(mean_action, setup),
     )
+
+
+def seen(setup: Setup, carry: Carry, ts: TimeStep) -> Carry:
+    """The carry once it has seen what the last step brought, before it acts."""
+    first, state = ts.is_first, carry.state
+    state = state.replace(
+        obs=setup.model.standardise(ts.obs),
+        timestep=jnp.where(first, 0, state.timestep),
+        return_to_go=jnp.where(
+            first, carry.target_return, state.return_to_go - ts.reward
+        ),
+        cost_to_go=jnp.where(first, carry.cost_limit, state.cost_to_go - ts.cost),
+    )
+    return carry.replace(state=state)
+
+
+def mean_action(setup: Setup, variables, carry: Carry, ts: TimeStep) -> jax.Array:
+    """The policy's own mean `[B, A]`, with its prompt; no plan, no gate, no noise."""
+    carry = seen(setup, carry, ts)
+    return setup.model.observe(variables, carry.state, carry.prompt).mean
 
 
 def act(setup: Setup, variables, carry: Carry, ts: TimeStep, key: Key):
     """One action per row; return and cost tokens follow what really happened."""
     del key
-    model, first = setup.model, ts.is_first
-    state = carry.state.replace(
-        obs=model.standardise(ts.obs),
-        timestep=jnp.where(first, 0, carry.state.timestep),
-        return_to_go=jnp.where(
-            first, carry.target_return, carry.state.return_to_go - ts.reward
-        ),
-        cost_to_go=jnp.where(first, carry.cost_limit, carry.state.cost_to_go - ts.cost),
-    )
-    carry = carry.replace(state=state)
+    model = setup.model
+    carry = seen(setup, carry, ts)
     is_running = ts.is_running
     if is_running is None:
-        is_running = jnp.ones_like(first)
+        is_running = jnp.ones_like(ts.is_first)
     if setup.config.realign_every and carry.prompt is not None:
         carry = realigned(setup, variables, carry, ts.obs, is_running)
     if carry.plan is not None:

@@ -14,6 +14,9 @@ once and in any order:
 - ``obs_noise``: standard deviation of Gaussian noise on every column of an observation,
   as a share of that column's standard deviation in the data (`obs_std`). A share, since
   columns have units of their own; a column that never varies stays as it is.
+- ``attack``: bound of a change of every column that is chosen to change the policy's
+  action most (`evaluation.attack`), in the same unit as noise. The world stays as it
+  is, so that this is for evaluations only, and no environment takes it.
 
 A shifted episode is paired with the unshifted one of the same seed: the same layout and
 the same random stream of the suite. Noise has a stream of its own, from the seed.
@@ -37,6 +40,7 @@ _WORDS = {
     "friction": "a number > 0",
     "delay": f"an integer from 0 to {_MOST_DELAY}",
     "obs_noise": "a number >= 0",
+    "attack": "a number >= 0",
 }
 _DYNAMICS = ("actuator", "mass", "friction")
 _POSITIVE = ("mass", "friction")
@@ -47,7 +51,7 @@ class Shift:
     """A changed world; see the module. The defaults change nothing.
 
     actuator, mass, friction: factors. delay: steps. obs_noise: share of each column's
-    standard deviation.
+    standard deviation, and attack.
     """
 
     actuator: float = 1.0
@@ -55,6 +59,7 @@ class Shift:
     friction: float = 1.0
     delay: int = 0
     obs_noise: float = 0.0
+    attack: float = 0.0
 
     def __post_init__(self):
         if not 0.0 < abs(self.actuator) < math.inf:
@@ -64,8 +69,9 @@ class Shift:
                 raise _bad(name, getattr(self, name))
         if not 0 <= self.delay <= _MOST_DELAY or self.delay != int(self.delay):
             raise _bad("delay", self.delay)
-        if not 0.0 <= self.obs_noise < math.inf:
-            raise _bad("obs_noise", self.obs_noise)
+        for name in ("obs_noise", "attack"):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise _bad(name, getattr(self, name))
 
     @property
     def changes_dynamics(self) -> bool:
@@ -114,8 +120,14 @@ def check(shift: Shift, task: tasks.Task, obs_std) -> np.ndarray | None:
 
     Raises:
       UserError: dynamics of a suite without MuJoCo, friction where nothing touches,
-        noise without standard deviations, or ones of a wrong shape or sign.
+        noise without standard deviations, or ones of a wrong shape or sign; an attack,
+        which is on a policy.
     """
+    if shift.attack:
+        raise UserError(
+            f"shift {shift}: attack changes what a policy sees, and no world; expected "
+            "it in an evaluation"
+        )
     if shift.changes_dynamics and task.suite != "safety-gymnasium":
         raise UserError(
             f"task {task.name}: {shift} changes dynamics, which works for tasks of "

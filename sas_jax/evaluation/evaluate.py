@@ -4,6 +4,7 @@ A row's result depends on (task, episode seed, threshold, variant), the base see
 the checkpoint, and on nothing else: see `blocks` for how that is kept.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from sas_jax.envs import shift as shifts
 from sas_jax.envs.tasks import Task, get_task
 from sas_jax.envs.vector.env import VectorEnv
 from sas_jax.errors import UserError
-from sas_jax.evaluation import blocks
+from sas_jax.evaluation import attack, blocks
 from sas_jax.evaluation.config import EvaluationConfig
 from sas_jax.evaluation.targets import warn_outside
 from sas_jax.evaluation.work import Pass, key_of, keys_of, work_of
@@ -164,6 +165,11 @@ def _blocks_of(
         variants=part.variants,
         report_limits=part.judged,
     )
+    # Columns that are constant in the data have no spread of their own.
+    obs_std = np.where(loaded.spec.obs_active, loaded.spec.obs_std, 0.0)
+    shift = shifts.parse(config.shift)
+    if shift.attack:
+        policy = attack.attacked(policy, shift.attack, obs_std)
     state = jax.tree.map(lambda x: x[part.lane], loaded.state)
     variables = algorithm.variables_of(state)
     if critic is not None:
@@ -184,9 +190,8 @@ def _blocks_of(
         task.name,
         part.num_groups * size,
         num_workers=config.num_workers,
-        shift=config.shift,
-        # Columns that are constant in the data have no spread of their own.
-        obs_std=np.where(loaded.spec.obs_active, loaded.spec.obs_std, 0.0),
+        shift=dataclasses.replace(shift, attack=0.0),
+        obs_std=obs_std,
     ) as envs:
         for first in range(0, len(seeds), size):
             yield runner.run(envs, seeds[first : first + size], *calls)

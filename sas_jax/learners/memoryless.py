@@ -38,4 +38,5 @@ def make_policy(
         initial_carry=lambda variables, rows, key: (),
         begin=lambda variables, carry, ts, key: carry,
         act=act,
+        mean_action=lambda variables, carry, ts: act(variables, carry, ts, None)[0],
     )

@@ -292,6 +292,30 @@ def test_each_thresholds_own_policy_acts_under_it(whole_run, tmp_path, monkeypat
     assert [repr(row) for row in read_results(path)] == [repr(row) for row in rows]
 
 
+def test_an_attack_is_on_what_the_policy_sees_and_no_world(whole_run, monkeypatch):
+    small_task(monkeypatch)
+    worlds = []
+
+    class Seen(Envs):
+        def __init__(self, *arguments, shift, **others):
+            worlds.append(str(shift))
+            super().__init__(*arguments, **others)
+
+    monkeypatch.setattr(evaluate_lib, "VectorEnv", Seen)
+    loaded, found = checkpoint.load(whole_run[0]), {}
+    for shift in ("delay:1", "delay:1,attack:0.5"):
+        config = EvaluationConfig(
+            variants=("none",), cost_limits=(1.0,), num_episodes=4, shift=shift
+        )
+        found[shift] = evaluate(loaded, config).results
+    assert worlds == ["delay:1", "delay:1"]
+    plain, worse = found.values()
+    assert {r.shift for r in worse} == {"delay:1,attack:0.5"}
+    assert all(
+        a.episode_return != b.episode_return for a, b in zip(plain, worse, strict=True)
+    )
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [
