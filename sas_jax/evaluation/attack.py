@@ -6,12 +6,15 @@ the data, so that the policy's mean action moves most (their "maximal action
 difference"). What such a bound costs says how far a policy depends on exact sensors.
 """
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from sas_jax.errors import UserError
-from sas_jax.types import Policy, TimeStep
+from sas_jax.types import Key, Policy, TimeStep
 
 # Corners of the box that are tried: the same ones at every step, so that an attack
 # draws nothing and an episode depends on nothing else that runs.
@@ -42,15 +45,20 @@ def attacked(policy: Policy, size: float, obs_std: np.ndarray) -> Policy:
     signs = np.random.default_rng(_SEED).choice((-1.0, 1.0), (NUM_CORNERS, len(scale)))
     corners = jnp.asarray(signs, jnp.float32) * scale[None]
 
-    def act(variables, carry, ts: TimeStep, key):
+    def act(
+        variables: Any, carry: Any, ts: TimeStep, key: Key
+    ) -> tuple[jax.Array, Any]:
+        def beside(change: jax.Array) -> TimeStep:
+            return dataclasses.replace(ts, obs=ts.obs + change)
+
         plain = mean_action(variables, carry, ts)
 
-        def moved(change):
+        def moved(change: jax.Array) -> jax.Array:
             """How far each row's mean action moves, `[B]`, under changes `[B, O]`."""
-            there = mean_action(variables, carry, ts.replace(obs=ts.obs + change))
+            there = mean_action(variables, carry, beside(change))
             return jnp.square(there - plain).sum(axis=1)
 
-        def tried(corner):
+        def tried(corner: jax.Array) -> jax.Array:
             return moved(jnp.broadcast_to(corner, ts.obs.shape))
 
         best = corners[jnp.argmax(jax.lax.map(tried, corners), axis=0)]
@@ -59,6 +67,6 @@ def attacked(policy: Policy, size: float, obs_std: np.ndarray) -> Policy:
         steepest = jnp.where(slope == 0, best, jnp.sign(slope) * scale[None])
         is_better = moved(steepest) > moved(best)
         change = jnp.where(is_better[:, None], steepest, best)
-        return policy.act(variables, carry, ts.replace(obs=ts.obs + change), key)
+        return policy.act(variables, carry, beside(change), key)
 
     return policy._replace(act=act)
