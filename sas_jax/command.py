@@ -21,6 +21,7 @@ COMMANDS = {
     "plot": "tables and the return-cost figure of results",
     "follow_tokens": "how far a policy follows its return and cost tokens",
     "ceiling": "what perfect dynamics would predict of costs",
+    "sensitivity": "which sensors a policy leans on, here and in changed worlds",
     "worlds": "the positive control of prompts, on data of two worlds",
     "export": "a policy as a file that JAX alone runs",
     "pack": "a checkpoint's policy as one small file",
