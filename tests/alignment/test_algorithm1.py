@@ -140,6 +140,7 @@ def test_a_first_density_of_another_kind_is_left_out():
         assert np.flatnonzero(counts).tolist() == list(expected)
 
 
+@pytest.mark.slow
 def test_a_single_density_of_zero_disqualifies_though_its_window_hides_it():
     def step(variables, keys, state, prompt):
         output, after = MODEL.step(variables, keys, state, prompt)

@@ -85,6 +85,7 @@ def test_a_variant_acts_in_a_program_of_its_own(variant, sas):
     assert act_program((other,), other, sas=sas) != alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["none", "sas"])
 def test_recording_how_an_episode_began_changes_no_program(variant):
     variants = ("none", "sas")
@@ -98,6 +99,7 @@ def first_energies(found):
     return {"energies": found.first.energies}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sas", [PLAIN, ALL], ids=["plain", "all"])
 def test_the_second_step_acts_in_the_first_ones_program(sas):
     """Shapes, types and their weakness come back as they went in."""

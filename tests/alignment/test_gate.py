@@ -196,6 +196,7 @@ def gated():
     return Runner(("none", "sas", "gate", "gate_sas"))
 
 
+@pytest.mark.slow
 def test_the_gate_changes_too_risky_actions_only(gated):
     actions, _, carry = gated.run(-0.7)
     plain, _, passed, _ = actions[0]  # the first step: the same state for both
@@ -216,6 +217,7 @@ def test_a_gate_that_accepts_everything_is_none(gated):
     assert np.asarray(carry.num_gated).sum() == 0
 
 
+@pytest.mark.slow
 def test_a_gate_leaves_other_variants_alone(gated):
     beside, *_ = gated.run(0.1)
     alone, *_ = Runner(("none", "sas")).run(0.1)
@@ -235,6 +237,7 @@ def critical():
     return Runner(("critic",), realign_every=2, risk_penalty=0.0)
 
 
+@pytest.mark.slow
 def test_the_critic_chooses_the_least_risky_imaginations(critical):
     """In both loops, by the risk of what was imagined there."""
     obs = np.float32([1, 2, 3, 4, 7])

@@ -136,6 +136,7 @@ def table_of(gain, cost, limit, is_valid):
     )
 
 
+@pytest.mark.slow
 def test_rules_against_plain_python():
     rng = np.random.default_rng(4)
     seen_kinds = set()
@@ -164,6 +165,7 @@ def test_rules_against_plain_python():
     assert len(seen_kinds) == 4
 
 
+@pytest.mark.slow
 def test_the_budgets_share_falls_evenly_on_what_is_left():
     """9 of budget, 30 steps left, a horizon of 15: a plan may cost 4.5 x slack."""
     allowed = []
@@ -295,6 +297,7 @@ def test_harmless_are_plans_whose_every_candidate_is():
     assert not harmless(0 * cost, jnp.zeros(3, bool), 0.1)
 
 
+@pytest.mark.slow
 def test_plans_keep_to_the_data_where_the_energy_is_asked():
     wide = dataclasses.replace(CONFIG, plan=dataclasses.replace(PLAN, margin=None))
     loose, tight = (
@@ -331,6 +334,7 @@ def test_a_model_of_nothing_but_nan_leaves_the_policy_alone():
     assert (known["plan_out"][1] == 1).all()
 
 
+@pytest.mark.slow
 def test_a_model_that_foresees_worse_than_standing_still_is_not_followed():
     """The world moves the other way: it errs by twice of what moves, a share of 2/3.
 

@@ -236,6 +236,7 @@ def test_rows_must_hold_every_variant(runner):
         runner.learner.initial_carry(runner.variables, rows, jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_observations_of_another_size_are_refused(runner):
     rows = rows_of((3,), (5.0,))
     key = jax.random.key(0)

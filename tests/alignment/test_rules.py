@@ -109,6 +109,7 @@ def test_what_does_not_fit_into_the_tables_is_one_line(add, message):
         add()
 
 
+@pytest.mark.slow
 def test_a_rule_that_returns_another_shape_is_named():
     @rules.rule("wide")
     def wide(key, candidates, config):

@@ -56,6 +56,7 @@ def test_a_step_that_forgets_an_axis_is_named():
         run_align(MODEL._replace(step=step))
 
 
+@pytest.mark.slow
 def test_a_critic_with_a_wrong_shape_is_named():
     risk = RiskModel(risk=lambda variables, obs, action: action, level=None)
     with pytest.raises(UserError, match=r"risk_model.risk returned risk of shape"):

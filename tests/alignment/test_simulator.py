@@ -112,6 +112,7 @@ def expected_drift(aligned, seen, actions, level):
     return np.array(energies) - level
 
 
+@pytest.mark.slow
 def test_drift_is_the_real_energy_above_the_level(aligned):
     """One unlikely step among likely ones raises no energy: a whole window must."""
     seen, actions, found = run(aligned, target_return=5.0)
@@ -126,6 +127,7 @@ def test_drift_is_the_real_energy_above_the_level(aligned):
     assert 0 < outside < 1
 
 
+@pytest.mark.slow
 def test_the_alarm_waits_for_its_margin(aligned):
     seen, actions, found = run(aligned, target_return=5.0)
     drift = expected_drift(aligned, seen, actions, float(found["level"]))
@@ -136,6 +138,7 @@ def test_the_alarm_waits_for_its_margin(aligned):
     np.testing.assert_array_equal(again["drift"], found["drift"])
 
 
+@pytest.mark.slow
 def test_tracking_and_the_prompt(aligned):
     """Tracking changes no action; a prompt does."""
     tracked = run(aligned)[1]
@@ -149,6 +152,7 @@ def test_tracking_and_the_prompt(aligned):
     assert np.isnan(found["drift_outside"]).all()
 
 
+@pytest.mark.slow
 def test_a_batch_is_its_episodes_side_by_side(aligned):
     obs = np.array([[0.5, -0.4], [-1.0, 0.3], [0.2, 0.2]], np.float32)
     target = np.array([1.0, 50.0, 3.0])
@@ -190,6 +194,7 @@ def test_misuse_is_one_line(aligned):
         AlignedPolicy(blind, VARIABLES, config())
 
 
+@pytest.mark.slow
 def test_the_example_of_the_readme_runs_and_its_prompt_moves_the_actions():
     actions, found = foreign_policy.main()
     plain, ours = (np.stack(actions[v]) for v in ("none", "sas"))
@@ -203,6 +208,7 @@ def test_public_names():
     assert sas_jax.from_history_policy is from_history_policy
 
 
+@pytest.mark.slow
 def test_a_foreign_policy_behind_a_gate():
     """A critic of one's own: what moves the first coordinate up is risky."""
     judge = RiskModel(

@@ -172,6 +172,7 @@ FLAGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, flag, culprit",
     [FLAGS[0], *(pytest.param(*x, marks=pytest.mark.slow) for x in FLAGS[1:])],

@@ -41,6 +41,7 @@ def test_two_steps(tmp_path):
     assert list(out.parent.iterdir()) == [out]
 
 
+@pytest.mark.slow
 def test_bad_flags_are_one_line():
     for flag, culprit in [
         ("--tasks=PointGaol1", "PointGoal1"),

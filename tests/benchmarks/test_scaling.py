@@ -103,6 +103,7 @@ def test_scaling(tmp_path):
         assert picture.width > 500
 
 
+@pytest.mark.slow
 def test_growth_and_figure(tmp_path):
     from experiments.benchmarks.scaling_figure import scaling_figure
 

@@ -274,6 +274,7 @@ def test_rows_fit_into_their_episodes(setting):
     assert len(np.unique(starts)) == 4
 
 
+@pytest.mark.slow
 def test_imagination_goes_on_from_the_real_history():
     """With random weights: the first imagined actions have the density that a full
     forward over the real steps before gives them, wherever in the episode they are.

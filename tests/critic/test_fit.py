@@ -250,6 +250,7 @@ def trap_episodes(count=60, length=60):
     )
 
 
+@pytest.mark.slow
 def test_the_share_of_costly_steps_tells_leaving_from_lingering():
     """Inside a hazard some cost within the horizon is certain whatever one does."""
     episodes = trap_episodes()
@@ -288,6 +289,7 @@ def test_the_tables_show_the_report(fitted):
     assert [line.split()[0] for line in gate.splitlines()[3:6]] == ["20", "40", "80"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_critic_and_another_does_not():
     episodes = coin_episodes(count=10, length=30)
     spec = spec_lib.from_episodes(episodes)

@@ -146,6 +146,7 @@ def test_risk_is_the_mean_and_a_multiple_of_the_deviation():
         assert (found == 1).any() == (pessimism == 30)
 
 
+@pytest.mark.slow
 def test_jit_vmap_and_leading_axes_give_the_same():
     critic = make_critic()
     obs, action = draw(2, 3)

@@ -149,6 +149,7 @@ def test_every_family_acts(task):
     np.testing.assert_array_equal(actions, again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "task", ["PointGoal1", pytest.param("CarGoal1", marks=pytest.mark.slow)]
 )

@@ -83,6 +83,7 @@ def test_recorded_actions_reproduce_the_episode(reference):
     np.testing.assert_array_equal(costs, data.costs[rows])
 
 
+@pytest.mark.slow
 def test_a_changed_world_is_recorded_on_the_same_layouts(reference, tmp_path):
     plan = collect.Plan(TASK, episodes=1, seed=5, shift="delay:2, actuator:0.60")
     assert plan.shift == "actuator:0.6,delay:2"
@@ -106,6 +107,7 @@ def test_a_changed_world_is_recorded_on_the_same_layouts(reference, tmp_path):
         collect.collect(collect.Plan(TASK, episodes=1, seed=5), tmp_path / "a.hdf5")
 
 
+@pytest.mark.slow
 def test_reversed_worlds_show_the_same_motion(tmp_path):
     """An episode is that of "graded"; in half of them actions have the other sign."""
     plan = collect.Plan(TASK, 2, 3, "reversed")
@@ -244,6 +246,7 @@ def test_refusals(reference, tmp_path):
         collect.collect(PLAN, tmp_path / "file/b.hdf5")
 
 
+@pytest.mark.slow
 def test_a_script_needs_no_main_guard(reference, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

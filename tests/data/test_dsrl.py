@@ -287,6 +287,7 @@ print((peak() - before) / data.nbytes)
 """
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_the_arrays(tmp_path):
     """Stored as float64 with next_observations: four times what is kept."""
     data = make(lengths=(1000,) * 200)

@@ -33,6 +33,7 @@ def impatient_for_toys(monkeypatch):
     monkeypatch.setattr(pool, "_LOOK_SECONDS", 0.2)
 
 
+@pytest.mark.slow
 def test_a_worker_that_makes_no_step_is_named_with_its_episode(tmp_path):
     plan = collect.Plan("ToyLine", episodes=2, seed=5, policy=ASLEEP)
     with pytest.raises(UserError) as error:

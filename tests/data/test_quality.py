@@ -110,6 +110,7 @@ def test_the_command(tmp_path):
     assert done.returncode == 2 and "--data is missing" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_reading_benchmark_runs(tmp_path):
     command = [sys.executable, "-m", "experiments.benchmarks.data", "--steps=2000"]
     done = subprocess.run(

@@ -32,6 +32,7 @@ def test_short_runs_equal_the_suite(name):
     assert_equal_paths(result)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, steps, charged",
     [

@@ -166,6 +166,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr(process, "_LOOK_SECONDS", 0.3)
 
 
+@pytest.mark.slow
 def test_hanging_worker_is_replaced_and_changes_no_result(
     tmp_path, reference, impatient
 ):
@@ -208,6 +209,7 @@ def test_refused_seed_is_reported_and_others_go_on(tmp_path, reference):
         assert_same(rollout(env, 5), reference[:6])
 
 
+@pytest.mark.slow
 def test_worker_finds_its_own_package(tmp_path):
     """Started by path under an interpreter that has no sas_jax, or another copy."""
     script = tmp_path / "python"
@@ -224,6 +226,7 @@ def test_worker_finds_its_own_package(tmp_path):
         assert env.reset([0]).obs.any()
 
 
+@pytest.mark.slow
 def test_layout_of_a_slot_survives_its_worker():
     with VectorEnv("PointGoal1", 2, num_workers=1) as env:
         env.reset([0, 1])

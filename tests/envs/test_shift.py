@@ -180,6 +180,7 @@ def test_both_paths_agree_on_shifted_worlds(name):
     np.testing.assert_allclose(plain, lean, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_workers_uses_and_single_environments_give_the_same_bits():
     name = "CarButton2"
     std = np.full(tasks.get_task(name).obs_dim, 0.3)

@@ -121,6 +121,7 @@ def test_slots_workers_and_replays_give_the_same_episodes_of_all_tasks(name):
     check_vector(name, 300, workers=[3])
 
 
+@pytest.mark.slow
 def test_recorded_episodes_do_not_depend_on_earlier_ones():
     """Also when the recorder has just finished another episode, or half of one."""
     plan = collect.Plan("CarPush1", episodes=2, seed=0)

@@ -47,6 +47,7 @@ def test_first_batch(reference):
     assert not reference[1].is_first.any()
 
 
+@pytest.mark.slow
 def test_last_step_of_an_episode_keeps_its_reward_and_cost():
     """Circle ends after 500 steps; one slot starts 3 steps before the other ends."""
     task = tasks.get_task("PointCircle1")

@@ -96,6 +96,7 @@ def test_collect_train_card_evaluate_report(tmp_path, monkeypatch, variants, has
         assert np.isfinite(values).all()
 
 
+@pytest.mark.slow
 def test_a_random_policy_records_any_task(tmp_path):
     plan = collect.Plan("MyLine", 2, seed=0, policy="random")
     episodes = collect.collect(plan, tmp_path / "a.hdf5", workers=2)

@@ -203,6 +203,7 @@ def test_rows_do_not_depend_on_workers_blocks_or_companions(three_episodes):
                 np.testing.assert_array_equal(value, wanted, err_msg=f"{key} {name}")
 
 
+@pytest.mark.slow
 def test_a_changed_world_is_paired_with_the_tasks_own(three_episodes, tmp_path):
     """The same layout, another episode, and a row that says so."""
     settings = {
@@ -235,6 +236,7 @@ def test_results_can_be_written_and_read(three_episodes, tmp_path):
         assert repr(read) == repr(row)
 
 
+@pytest.mark.slow
 def test_cost_tokens_act_on_each_threshold():
     """Every threshold runs its own episodes, in the same two programs."""
     out, table, steps, calls = run(

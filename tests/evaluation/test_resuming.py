@@ -35,6 +35,7 @@ def make_checkpoint(algo):
     return Checkpoint(config, spec, state, 0, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algo, blocks_of_all", [("bc", 3), ("bc_safe", 6)])
 def test_a_stopped_evaluation_goes_on_block_by_block(algo, blocks_of_all, monkeypatch):
     """Stopped after two blocks of four: the others run, and the rows are the same."""

@@ -44,6 +44,7 @@ def test_plans_are_kept_and_executed(checkpoint):
         )
 
 
+@pytest.mark.slow
 def test_variants_without_plans_have_none(checkpoint):
     found = watching.watch(checkpoint, "none", 500, cost_limit=20.0)
     assert found.plans == [] and found.cost.shape == (STEPS,)

@@ -46,6 +46,7 @@ def test_table_of_two_tasks(tmp_path):
     assert (data / "PointCircle1.hdf5").stat() == before and out.read_text() == text
 
 
+@pytest.mark.slow
 def test_bad_flags_are_one_line(tmp_path):
     for flag, culprit in [
         ("--tasks=PointGaol1", "PointGoal1"),

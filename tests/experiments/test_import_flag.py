@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from sas_jax.data import dsrl
 from sas_jax.envs import tasks
 from tests.helpers.entry_points import ROOT
@@ -45,6 +47,7 @@ def collect(folder, *flags):
     )
 
 
+@pytest.mark.slow
 def test_a_users_module_is_enough(tmp_path, monkeypatch):
     monkeypatch.setattr(tasks, "TASKS", dict(tasks.TASKS))
     (tmp_path / "my_tasks.py").write_text(MY_TASKS)

@@ -118,6 +118,7 @@ def test_an_ascii_terminal():
     assert done.returncode == 2 and b"expected PYTHONUTF8=1" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", ["cuda", "rocket"])
 def test_a_platform_that_is_not_there(platform):
     done = run(name="--devices", JAX_PLATFORMS=platform)

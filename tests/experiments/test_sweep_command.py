@@ -1,5 +1,7 @@
 """The entry point: what it plans, and what is wrong in one line."""
 
+import pytest
+
 from tests.helpers.entry_points import run
 
 PLAN = """
@@ -16,6 +18,7 @@ acting = {"sas.num_first" = 9}
 """
 
 
+@pytest.mark.slow
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
     plan = tmp_path / "plan.toml"
     plan.write_text(PLAN)
@@ -33,6 +36,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
     assert "2 cells to do" in done.stdout and not out.exists()
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_one_line():
     done = run("sweep", "--tasks=PointGoal1", "--preset=dem", "--dry_run")
     assert done.returncode == 2 and "Traceback" not in done.stderr

@@ -33,6 +33,7 @@ def test_a_layout_is_played_and_drawn(policy, tmp_path):
     assert (tmp_path / f"{name}.png").stat().st_size > 5_000
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line(tmp_path):
     (tmp_path / "file.zip").write_text("nothing")
     for name, flags, said in (

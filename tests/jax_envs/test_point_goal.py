@@ -141,6 +141,7 @@ def test_the_first_observation_is_a_still_robots():
     assert (np.asarray(obs[12:]) >= 0).all() and obs[12:28].max() > 0.2
 
 
+@pytest.mark.slow
 def test_a_goal_that_is_reached_pays_and_moves():
     state, _ = point_goal.reset(jax.random.key(5))
     near = state.replace(position=state.goal + 0.22, distance=jnp.float32(0.3111))

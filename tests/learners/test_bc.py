@@ -56,6 +56,7 @@ def values_of(state):
     return jax.tree.map(np.asarray, state)
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_mean_squared_error_of_tanh():
     """Against two layers in numpy, the gradient against its closed form."""
     config, spec = make_config("bc"), make_spec()
@@ -85,6 +86,7 @@ def test_the_loss_is_the_mean_squared_error_of_tanh():
     )
 
 
+@pytest.mark.slow
 def test_a_handful_of_transitions_is_learnt_by_heart():
     """Actions that are a function of the state: the error falls below a hundredth."""
     episodes = make_episodes((16, 16))
@@ -153,6 +155,7 @@ def whole_run(tmp_path_factory):
     return workdir, result, len(traces)
 
 
+@pytest.mark.slow
 def test_seeds_and_thresholds_are_lanes_of_one_program(whole_run):
     """One trace for all six; each is, up to the order of sums, a run of its own."""
     workdir, result, traces = whole_run
@@ -208,6 +211,7 @@ def test_a_killed_run_resumes_bit_for_bit(whole_run, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_lane_that_fails_is_named_and_the_others_go_on(whole_run, tmp_path):
     """Seed 4's parameters at threshold 6 are no numbers from step 10 on."""
     make_chunk = training_fit.make_train_chunk
@@ -302,18 +306,13 @@ def test_an_attack_is_on_what_the_policy_sees_and_no_world(whole_run, monkeypatc
             super().__init__(*arguments, **others)
 
     monkeypatch.setattr(evaluate_lib, "VectorEnv", Seen)
-    loaded, found = checkpoint.load(whole_run[0]), {}
+    loaded, returns = checkpoint.load(whole_run[0]), []
     for shift in ("delay:1", "delay:1,attack:0.5"):
-        config = EvaluationConfig(
-            variants=("none",), cost_limits=(1.0,), num_episodes=4, shift=shift
-        )
-        found[shift] = evaluate(loaded, config).results
-    assert worlds == ["delay:1", "delay:1"]
-    plain, worse = found.values()
-    assert {r.shift for r in worse} == {"delay:1,attack:0.5"}
-    assert all(
-        a.episode_return != b.episode_return for a, b in zip(plain, worse, strict=True)
-    )
+        config = EvaluationConfig(("none",), (1.0,), num_episodes=4, shift=shift)
+        rows = evaluate(loaded, config).results
+        assert {row.shift for row in rows} == {shift}
+        returns.append({row.episode_return for row in rows})
+    assert worlds == ["delay:1", "delay:1"] and not returns[0] & returns[1]
 
 
 @pytest.mark.parametrize(

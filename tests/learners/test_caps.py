@@ -28,6 +28,7 @@ def test_weights_go_from_reward_to_cost():
     np.testing.assert_allclose(found, [[1, 3], [3, 7], [5, 11], [3, 6]], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_losses_against_numpy():
     config = make_config(heads=3)
     learner = caps.make_learner(config, SPEC)

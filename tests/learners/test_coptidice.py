@@ -66,6 +66,7 @@ def test_the_oracle_tends_to_the_linear_programme():
     assert reward - cheap[0] < 0.5 * (reward - dear[0])
 
 
+@pytest.mark.slow
 def test_training_reaches_the_regularised_optimum():
     """Reward and cost of the distribution that is found, and the dual's value."""
     reward, cost, objective = WORLD.regularised(0.3, 0.1)
@@ -80,6 +81,7 @@ def test_training_reaches_the_regularised_optimum():
     assert WORLD.regularised(1.0, 0.1)[1] > 1.5 * cost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", ["paper", "osrl"])
 def test_a_constant_cost_at_the_limit_moves_no_multiplier(reference):
     """kappa / T at every step. The reference compares it with ten times as much."""
@@ -93,6 +95,7 @@ def test_a_constant_cost_at_the_limit_moves_no_multiplier(reference):
         assert price[-1] < 0.2 * price[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference, executed", [("paper", 0.9), ("osrl", 0.716)])
 def test_what_is_fitted_is_executed(reference, executed):
     """All recorded actions are 0.9; tanh(0.9) = 0.716 is the published policy's."""

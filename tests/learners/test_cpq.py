@@ -50,6 +50,7 @@ def make_state(learner, *, log_std=None):
     return state.replace(params=params, extra=extra)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", ["paper", "osrl"])
 def test_the_losses_against_numpy(reference):
     """Without spread every draw is the mean, so that nothing is random but the VAE."""
@@ -100,6 +101,7 @@ def test_the_losses_against_numpy(reference):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", ["paper", "osrl"])
 def test_the_penalty_reaches_the_cost_critic(reference):
     """A larger alpha raises Q_c off the data; in the reference code nothing moves."""

@@ -33,6 +33,7 @@ def test_the_weight_of_each_case_by_hand():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_losses_against_numpy():
     config = make_config()
     learner = fisor.make_learner(config, SPEC)

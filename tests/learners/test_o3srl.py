@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from sas_jax import learners
 from sas_jax.learners import o3srl
@@ -89,6 +90,7 @@ def test_the_losses_against_numpy(monkeypatch):
     np.testing.assert_allclose(found["lagrangian"], worth.mean(), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_actor_and_targets_step_every_second_time_the_bandit_every_fourth():
     learner, batch = make_learner(), make_batch()
     update = jax.jit(learner.update)

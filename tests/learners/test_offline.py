@@ -103,6 +103,7 @@ def test_it_trains_resumes_to_the_bit_and_is_evaluated(
     assert {"loss", "gradient_norm", "val_loss", "val_actor_loss"} <= {*header}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "algo",
     [

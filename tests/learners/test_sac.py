@@ -67,6 +67,7 @@ def test_the_critics_against_numpy(algo):
     )
 
 
+@pytest.mark.slow
 def test_pressure_by_hand_and_critic_by_critic():
     """Q of draws 0 and log 3 at density 1/2: log(2 (1 + 3)) = log 8; data 1 and 2."""
     drawn = jnp.array([[[0.0]], [[1.0]]])

@@ -66,6 +66,7 @@ def dense(params, *inputs):
     return x
 
 
+@pytest.mark.slow
 def test_every_loss_of_sac_alam_beside_numpy():
     """A time-out's next state counts, an end's does not; the cost has no entropy."""
     config, batch, key = make_config("sac_alam"), make_batch(), jax.random.key(8)

@@ -257,6 +257,7 @@ def test_input_errors_spare_every_other_row_first_steps_and_constant_columns(pro
     assert (np.abs(noise[1, 1:, :4]) > 0).all()
 
 
+@pytest.mark.slow
 def test_evaluation_has_neither_noise_nor_dropout_and_keeps_the_variances():
     config = make_config(decoder={"depth": 1, "dropout": 0.5})
     spec = make_spec()
@@ -283,6 +284,7 @@ def test_evaluation_has_neither_noise_nor_dropout_and_keeps_the_variances():
         np.testing.assert_allclose(noisy[name], plain[name], rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_without_errors_every_row_reaches_policy_reward_and_variance():
     """Rows are left out for the errors of their inputs, and here there are none."""
     config = make_config(decoder={"dropout": 0.0}, model={"self_noise": 0.0})

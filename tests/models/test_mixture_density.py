@@ -137,6 +137,7 @@ def test_held_out_likelihood_is_within_five_percent_and_tightens(density):
     assert found[2] < truth + 0.01  # nothing beats the truth but by chance
 
 
+@pytest.mark.slow
 def test_it_integrates_to_one(density):
     size, log_density = density
     axis = np.linspace(-5, 5, 201 if size == 1 else 81, dtype=np.float32)

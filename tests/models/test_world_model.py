@@ -167,6 +167,7 @@ def test_without_action_history_only_the_prediction_reads_its_own_action():
     np.testing.assert_array_equal(prediction, np.eye(STEPS, dtype=bool))
 
 
+@pytest.mark.slow
 def test_without_policy_history_the_policy_reads_the_present_only():
     _, norms = gradients_of(make_config(algo="cdt", model={"policy_history": False}))
     for name in ("obs", "return_to_go", "cost_to_go"):

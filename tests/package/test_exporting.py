@@ -38,6 +38,7 @@ def workdir(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_checkpoint_acts_with_its_own_targets(workdir):
     policy = sas_jax.AlignedPolicy.from_checkpoint(workdir, variant="none")
     spec = checkpoint.load(workdir).spec

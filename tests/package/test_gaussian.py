@@ -90,6 +90,7 @@ def test_a_censored_likelihood_is_a_distribution():
     np.testing.assert_allclose(density + mass, 1.0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", [-1.0, 1.0])
 def test_gradients_of_a_censored_action_are_finite_far_out(bound):
     """And point back to the bound; past it, where all mass is clipped, they vanish."""

@@ -87,6 +87,7 @@ def test_half_a_file_is_one_line(loaded, tmp_path):
         checkpoint.load(path)
 
 
+@pytest.mark.slow
 def test_the_policy_that_comes_with_the_package_is_of_its_task():
     shipped = checkpoint.load(packed.SHIPPED)
     task = task_of(shipped, 0)

@@ -56,6 +56,7 @@ def replay(model, variables, history, first, prompts, windows):
     return [np.moveaxis(np.asarray(x), 0, 1) for x in seen]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "algo, heads, place, length",
     [

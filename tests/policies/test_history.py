@@ -68,6 +68,7 @@ def truncated(config, spec):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algo", ["dt", "cdt"])
 def test_the_truncated_window_equals_the_memory_until_it_has_filled(algo):
     config, spec = make_config(algo=algo), make_spec()
@@ -122,6 +123,7 @@ def still(variables, history, mask, action):
     return history.obs[-1] + 1.0, jnp.full(1, -9.0)
 
 
+@pytest.mark.slow
 def test_the_policy_sees_the_prompt_and_then_the_last_steps():
     """Context 5, prompt of 2: slots are 2 + 5, of which K - L = 3 real ones exist."""
     model = from_history_policy(

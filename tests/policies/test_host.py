@@ -40,6 +40,7 @@ def model(policy, **settings):
     )
 
 
+@pytest.mark.slow
 def test_a_numpy_policy_acts_and_is_aligned_as_its_twin_in_jax():
     host = sas_jax.from_host(numpy_policy, (ACT,), (ACT,))
     obs = np.random.default_rng(0).normal(size=(4, OBS)).astype(np.float32)

@@ -67,6 +67,7 @@ def training(config, spec, variables, segment):
     return model.apply({"params": variables["params"]}, method=run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy_history", [True, False])
 @pytest.mark.parametrize("action_history", [True, False])
 @pytest.mark.parametrize("algo", ["dt", "cdt"])

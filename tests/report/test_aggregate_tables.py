@@ -81,6 +81,7 @@ def test_profiles_are_drawn_for_one_threshold(tmp_path):
         profile_figure(path, some_rows() + other)
 
 
+@pytest.mark.slow
 def test_a_figure_is_the_same_file_twice(tmp_path):
     rows = some_rows()[:16]
     rows += [dataclasses.replace(row, cost_limit=40.0) for row in rows]

@@ -113,6 +113,7 @@ def test_map_of_two_paths(tmp_path):
     assert has_color(pixels, "#BBDDF5", least=2000)  # hazards
 
 
+@pytest.mark.slow
 def test_map_and_clip_show_what_was_imagined(tmp_path):
     """Plans add their colours; one in hand is drawn until the next one is made."""
     bare = samples.episode(0)
@@ -206,6 +207,7 @@ def test_bad_scenes_are_named(make, message):
         make()
 
 
+@pytest.mark.slow
 def test_card_with_and_without_parts(tmp_path):
     check_png(figures.card_figure(tmp_path / "card.png", samples.card()))
     card = {"spread": samples.card()["spread"]}
@@ -274,6 +276,7 @@ def test_bad_training_logs(tmp_path, text, message):
     assert not (tmp_path / "t.png").exists()
 
 
+@pytest.mark.slow
 def test_pictures_are_shrunk_until_they_fit(tmp_path):
     with style.styled():
         figure, axes = style.new_figure(9, 6)

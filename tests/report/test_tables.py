@@ -241,6 +241,7 @@ def plot(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_plot_remakes_tables_and_figure(tmp_path):
     rows = results_of({"none": (0, 1), "rand": (-2, 1), "sas": (-2, 1)}, layouts=8)
     path = results.write_results(tmp_path / "results.csv", rows)
@@ -253,6 +254,7 @@ def test_plot_remakes_tables_and_figure(tmp_path):
     assert "**PointGoal1, dt: paired differences, variant minus none**" in text
 
 
+@pytest.mark.slow
 def test_plot_refuses_bad_input_in_one_line(tmp_path):
     rows = results_of({"none": (0, 1)}, layouts=2)
     path = results.write_results(tmp_path / "results.csv", rows)

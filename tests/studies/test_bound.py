@@ -144,6 +144,7 @@ def measured():
     return runs
 
 
+@pytest.mark.slow
 def test_pools_are_those_of_algorithm_1(measured):
     """With N of the grid and M of the whole pool, for two layouts."""
     probe, pools = line_probe(num_first=4, num_second=6), measured[0]

@@ -79,6 +79,7 @@ def compiled():
     return probe, run
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_what_algorithm_1_saw(compiled):
     probe, run = compiled
     found, arrays = run(probe.variables)
@@ -112,6 +113,7 @@ def test_what_is_kept_is_what_algorithm_1_saw(compiled):
     )
 
 
+@pytest.mark.slow
 def test_new_draws_are_imagined_under_each_candidates_own_segment(compiled):
     """One imagination by hand: the loop from the same state under that prompt."""
     probe, run = compiled

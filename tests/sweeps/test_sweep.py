@@ -42,6 +42,7 @@ def test_a_table_is_enough_to_skip_its_cells_elsewhere(tmp_path):
     assert len(read_results(table)) == 8
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_stops_no_other_and_is_tried_again(tmp_path):
     engine = FakeEngine(failing=[("CarGoal1", "bc", 0)])
     sweep = swept(tmp_path, engine)

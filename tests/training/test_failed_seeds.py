@@ -169,6 +169,7 @@ def test_fractions_are_kept_at_whole_chunks(stopped):
     assert "kept" not in lines[2] and "(seed 4)" in lines[2]
 
 
+@pytest.mark.slow
 def test_stopping_resumes_exactly(stopped, tmp_path):
     """Killed at step 14, after the checkpoint of step 12, with its best states."""
     config, _, result = stopped

@@ -168,6 +168,7 @@ def problem(request):
     return config, spec, model, variables, history, segment, rows, prompt, forward
 
 
+@pytest.mark.slow
 def test_training_sees_what_acting_with_the_pinned_prompt_sees(problem):
     config, spec, net, variables, history, segment, rows, prompt, forward = problem
     place = "beside" if prompt.window == 5 else "pinned"
@@ -213,6 +214,7 @@ def test_rows_without_a_prompt_see_none(problem):
     assert (np.abs(mean - bare)[HAS_PROMPT].max((1, 2)) > 1e-4).all()
 
 
+@pytest.mark.slow
 def test_nothing_comes_from_the_future_or_from_other_rows(problem):
     """What each output depends on, by its gradient: the prompt of its own row, and its
     own step and those before within the window that the prompt leaves.
@@ -234,6 +236,7 @@ def test_nothing_comes_from_the_future_or_from_other_rows(problem):
     np.testing.assert_array_equal(by_row[0, : step + 1] > 0, expected[: step + 1])
 
 
+@pytest.mark.slow
 def test_the_loss_reaches_the_prompts_tokens_through_the_rows_with_one():
     config, spec = make_config(decoder={"dropout": 0.0, "depth": 1}), make_spec()
     model, variables = make_model(config, spec), make_variables(config, spec)

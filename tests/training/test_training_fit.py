@@ -337,6 +337,7 @@ def test_every_step_draws_rows_of_its_own():
     np.testing.assert_array_equal(run(5, 3, 2), drawn)
 
 
+@pytest.mark.slow
 def test_a_card_that_fails_is_a_warning_and_is_made_up_for(
     whole_run, same_programs, tmp_path
 ):

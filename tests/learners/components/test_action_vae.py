@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from sas_jax.learners.components import action_vae
 from tests.helpers.model_fixtures import random_params
@@ -35,6 +36,7 @@ def test_the_loss_is_reconstruction_and_divergence():
     )
 
 
+@pytest.mark.slow
 def test_actions_off_the_data_diverge_more():
     """Data: the action is a function of the state. Others lie farther off."""
     rng = np.random.default_rng(1)

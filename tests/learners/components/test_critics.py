@@ -9,6 +9,7 @@ from sas_jax.learners.components import critics
 from sas_jax.models.networks import MLP
 
 
+@pytest.mark.slow
 def test_members_are_networks_of_their_own():
     """Member i of the ensemble is the MLP with the i-th parameters, all different."""
     net = critics.Ensemble((8,), members=3)
