@@ -54,6 +54,11 @@ class DataSpec:
         firsts = [first for first, _ in self.rings]
         return tuple((float(self.obs_mean[f]), float(self.obs_std[f])) for f in firsts)
 
+    @property
+    def obs_spread(self) -> np.ndarray:
+        """`[O]` deviations of the observations; 0 for columns that never vary."""
+        return np.where(self.obs_active, self.obs_std, 0.0)
+
     def standardised(self, obs: Any) -> Any:
         """Observations `[..., O]` in units of the data's mean and deviation."""
         wide = (1,) * (obs.ndim - 1) + (self.obs_dim,)

@@ -7,6 +7,7 @@ difference"). What such a bound costs says how far a policy depends on exact sen
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,6 +23,26 @@ NUM_CORNERS = 8
 _SEED = 5
 
 
+def mean_action_of(policy: Policy) -> Callable[..., jax.Array]:
+    """The policy's `mean_action`.
+
+    Raises:
+      UserError: it has none.
+    """
+    if policy.mean_action is None:
+        raise UserError(
+            "this policy does not say its mean action, which attacks and slopes are "
+            "of; expected one of a sequence model or of a learner on single steps"
+        )
+    return policy.mean_action
+
+
+def corners(scale: jax.Array) -> jax.Array:
+    """`[NUM_CORNERS, O]` of the box of half-widths `scale` `[O]`."""
+    signs = np.random.default_rng(_SEED).choice((-1.0, 1.0), (NUM_CORNERS, len(scale)))
+    return jnp.asarray(signs, jnp.float32) * scale[None]
+
+
 def attacked(policy: Policy, size: float, obs_std: np.ndarray) -> Policy:
     """The policy behind such a channel; memory, plans and tokens see what it sees.
 
@@ -35,15 +56,9 @@ def attacked(policy: Policy, size: float, obs_std: np.ndarray) -> Policy:
     Raises:
       UserError: a policy without `mean_action`.
     """
-    mean_action = policy.mean_action
-    if mean_action is None:
-        raise UserError(
-            "attack: this policy does not say its mean action; expected one of a "
-            "sequence model or of a learner on single steps"
-        )
+    mean_action = mean_action_of(policy)
     scale = jnp.asarray(size * np.asarray(obs_std), jnp.float32)
-    signs = np.random.default_rng(_SEED).choice((-1.0, 1.0), (NUM_CORNERS, len(scale)))
-    corners = jnp.asarray(signs, jnp.float32) * scale[None]
+    box = corners(scale)
 
     def act(
         variables: Any, carry: Any, ts: TimeStep, key: Key
@@ -61,7 +76,7 @@ def attacked(policy: Policy, size: float, obs_std: np.ndarray) -> Policy:
         def tried(corner: jax.Array) -> jax.Array:
             return moved(jnp.broadcast_to(corner, ts.obs.shape))
 
-        best = corners[jnp.argmax(jax.lax.map(tried, corners), axis=0)]
+        best = box[jnp.argmax(jax.lax.map(tried, box), axis=0)]
         slope = jax.grad(lambda change: moved(change).sum())(best)
         # Where nothing depends on a column its corner stays.
         steepest = jnp.where(slope == 0, best, jnp.sign(slope) * scale[None])

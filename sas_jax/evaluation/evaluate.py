@@ -165,8 +165,7 @@ def _blocks_of(
         variants=part.variants,
         report_limits=part.judged,
     )
-    # Columns that are constant in the data have no spread of their own.
-    obs_std = np.where(loaded.spec.obs_active, loaded.spec.obs_std, 0.0)
+    obs_std = loaded.spec.obs_spread
     shift = shifts.parse(config.shift)
     if shift.attack:
         policy = attack.attacked(policy, shift.attack, obs_std)

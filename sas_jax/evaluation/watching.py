@@ -11,7 +11,7 @@ import numpy as np
 
 from sas_jax import learners
 from sas_jax.checkpoint import Checkpoint
-from sas_jax.envs.vector.env import VectorEnv
+from sas_jax.envs.vector.env import StepBatch, VectorEnv
 from sas_jax.errors import UserError
 from sas_jax.evaluation.evaluate import task_of
 from sas_jax.types import Rows, TimeStep
@@ -86,10 +86,10 @@ def watch(
             cost_limit=np.float32([cost_limit]), episode_seed=np.uint32([episode_seed])
         )
         carry = start(variables, rows, key)
-        carry = begin(variables, carry, _time_step(batch), key)
+        carry = begin(variables, carry, time_step(batch), key)
         while not batch.is_last[0]:
             before = batch
-            action, carry = act(variables, carry, _time_step(batch), key)
+            action, carry = act(variables, carry, time_step(batch), key)
             made = 0 if carry.plan is None else int(carry.plan.num_plans[0])
             if made > num_plans:
                 num_plans = made
@@ -102,7 +102,8 @@ def watch(
     return Watched(obs, pose, reward, cost, layout, plans)
 
 
-def _time_step(batch) -> TimeStep:
+def time_step(batch: StepBatch) -> TimeStep:
+    """What an agent may see of what the environments just answered."""
     return TimeStep(
         np.float32(batch.obs),
         np.float32(batch.reward),

@@ -18,10 +18,12 @@ import numpy as np
 from sas_jax import learners
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.config import Number
-from sas_jax.envs.vector.env import StepBatch, VectorEnv
+from sas_jax.envs.vector.env import VectorEnv
 from sas_jax.errors import UserError
+from sas_jax.evaluation.attack import mean_action_of
 from sas_jax.evaluation.evaluate import task_of
-from sas_jax.types import Policy, Rows, TimeStep
+from sas_jax.evaluation.watching import time_step
+from sas_jax.types import Rows, TimeStep
 
 
 class Slopes(NamedTuple):
@@ -37,16 +39,15 @@ class Slopes(NamedTuple):
     norm: np.ndarray
 
 
-def jacobian(policy: Policy, variables, carry, ts: TimeStep, scale) -> jax.Array:
-    """`[B, A, O]` of the mean action, a unit of observation being `scale` `[O]`."""
-    assert policy.mean_action is not None
+def jacobian(mean_action, variables, carry, ts: TimeStep, scale) -> jax.Array:
+    """`[B, A, O]` of a policy's `mean_action`, in units of `scale` `[O]`."""
 
     def one(index, change):
         there = ts.replace(obs=ts.obs + change * scale[None])
-        return policy.mean_action(variables, carry, there)[:, index].sum()
+        return mean_action(variables, carry, there)[:, index].sum()
 
     still = jnp.zeros_like(ts.obs)
-    count = jax.eval_shape(policy.mean_action, variables, carry, ts).shape[1]
+    count = jax.eval_shape(mean_action, variables, carry, ts).shape[1]
     return jnp.stack([jax.grad(one, 1)(i, still) for i in range(count)], axis=1)
 
 
@@ -87,14 +88,10 @@ def measure(
     algorithm = learners.get(loaded.config.algo)
     task = task_of(loaded, train_seed)
     policy = algorithm.make_policy(loaded.config, loaded.spec, variants=("none",))
-    if policy.mean_action is None:
-        raise UserError(
-            f"algo {loaded.config.algo!r}: its policy does not say its mean action"
-        )
+    mean_action = mean_action_of(policy)
     lane = loaded.config.train.lane_of(train_seed, cost_limit)
     variables = algorithm.variables_of(jax.tree.map(lambda x: x[lane], loaded.state))
-    active = loaded.spec.obs_active
-    std = np.where(active, loaded.spec.obs_std, 0.0)
+    std = loaded.spec.obs_spread
     scale = jnp.asarray(std, jnp.float32)
     key, count = jax.random.key(seed), len(seeds)
     rows = Rows(
@@ -103,7 +100,7 @@ def measure(
     )
     look = jax.jit(
         lambda variables, carry, ts: slopes(
-            jacobian(policy, variables, carry, ts, scale)
+            jacobian(mean_action, variables, carry, ts, scale)
         )
     )
     act = jax.jit(policy.act, donate_argnums=1)
@@ -112,7 +109,7 @@ def measure(
         task.name, count, num_workers=num_workers, shift=shift, obs_std=std
     ) as envs:
         running, t = np.ones(count, bool), 0
-        ts = _seen(envs.reset(np.asarray(seeds)))
+        ts = time_step(envs.reset(np.asarray(seeds)))
         carry = jax.jit(policy.initial_carry)(variables, rows, key)
         carry = jax.jit(policy.begin)(variables, carry, ts, key)
         while running.any():
@@ -122,7 +119,7 @@ def measure(
             action, carry = act(variables, carry, ts, key)
             batch, t = envs.step(np.asarray(action)), t + 1
             running = running & ~batch.is_last
-            ts = _seen(batch)
+            ts = time_step(batch)
             if on_step:
                 on_step(count)
     weights = np.stack(ran) / np.sum(ran, axis=0)
@@ -131,11 +128,6 @@ def measure(
         return np.einsum("te,te...->e...", weights, np.stack(looks))
 
     return Slopes(*map(mean, *found))
-
-
-def _seen(batch: StepBatch) -> TimeStep:
-    numbers = (np.float32(x) for x in (batch.obs, batch.reward, batch.cost))
-    return TimeStep(*numbers, np.asarray(batch.is_first, bool))
 
 
 def by_group(columns: np.ndarray, groups: dict[str, slice]) -> np.ndarray:

@@ -67,14 +67,10 @@ def act_program(*given, **settings):
     return jax.jit(act, donate_argnums=1).lower(*arguments).as_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variant, sas",
-    [
-        pytest.param("none", PLAIN, marks=pytest.mark.slow),
-        pytest.param("none", ALL, marks=pytest.mark.slow),
-        pytest.param("sas", ALL, marks=pytest.mark.slow),
-        pytest.param("gate", ALL, marks=pytest.mark.slow),
-    ],
+    [("none", PLAIN), ("none", ALL), ("sas", ALL), ("gate", ALL)],
     ids=["none-plain", "none-all", "sas-all", "gate-all"],
 )
 def test_a_variant_acts_in_a_program_of_its_own(variant, sas):

@@ -9,22 +9,13 @@ from sas_jax.envs import make as make_env
 from sas_jax.errors import UserError
 from sas_jax.evaluation import attack
 from sas_jax.learners import sequence
-from sas_jax.types import Policy, Rows, TimeStep
+from sas_jax.types import Rows, TimeStep
+from tests.helpers.mean_policy import policy_of
 from tests.helpers.model_fixtures import make_config, make_spec, make_variables
 
 STD = np.float32([1.0, 0.5, 0.0, 2.0])
 WEIGHTS = np.float32([[0.3], [-1.0], [5.0], [0.1]])
 KEY = jax.random.key(0)
-
-
-def policy_of(mean):
-    """A policy without memory that tells what it was shown as its carry."""
-    return Policy(
-        initial_carry=lambda variables, rows, key: (),
-        begin=lambda variables, carry, ts, key: carry,
-        act=lambda variables, carry, ts, key: (mean(ts.obs), ts.obs),
-        mean_action=lambda variables, carry, ts: mean(ts.obs),
-    )
 
 
 def shown(mean, size, obs):
@@ -55,10 +46,8 @@ def test_no_corner_moves_a_curved_policy_further_and_none_leaves_the_box():
     change = shown(mean, 0.3, obs)
     assert (np.abs(change) <= 0.3 * STD + 1e-6).all()
     found = np.linalg.norm(mean(obs + change) - mean(obs), axis=1)
-    signs = np.random.default_rng(attack._SEED).choice(
-        (-1.0, 1.0), (attack.NUM_CORNERS, 4)
-    )
-    for corner in np.float32(0.3 * signs * STD):
+    for corner in np.asarray(attack.corners(0.3 * jnp.asarray(STD))):
+        np.testing.assert_allclose(np.abs(corner), 0.3 * STD, rtol=1e-6)
         assert (found >= np.linalg.norm(mean(obs + corner) - mean(obs), axis=1)).all()
 
 
@@ -82,7 +71,7 @@ def aligned():
 
 def driven(policy, variables, spec, attacked_steps, size=0.5):
     """Actions `[T, B, A]` of four steps, some of them under attack."""
-    worse = attack.attacked(policy, size, np.where(spec.obs_active, spec.obs_std, 0.0))
+    worse = attack.attacked(policy, size, spec.obs_spread)
     acts = {False: jax.jit(policy.act), True: jax.jit(worse.act)}
     mean_action = jax.jit(policy.mean_action)
     rows = Rows(cost_limit=np.float32([5.0, 5.0]), episode_seed=np.uint32([3, 4]))

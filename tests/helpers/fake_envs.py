@@ -12,7 +12,14 @@ class FakeEnvs:
         self.num_envs, self.action_dim = num_envs, action_dim
         self.steps, self.obs_dim = steps, obs_dim
 
-    def reset(self, seeds, mask):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def reset(self, seeds, mask=None):
+        mask = np.ones(len(seeds), bool) if mask is None else mask
         self.seeds, self.t = seeds, 0
         self.x = np.stack(
             [np.random.default_rng(s).normal(size=self.obs_dim) for s in seeds]

@@ -250,12 +250,6 @@ class Envs(FakeEnvs):
     def __init__(self, task, num_envs, **others):
         super().__init__(num_envs, steps=10)
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
 
 def small_task(monkeypatch):
     """PointGoal1 with the sizes of `make_episodes`."""

@@ -21,8 +21,6 @@ from tests.learners.test_bc import small_task, values_of
 LENGTHS = (8,) * 6 + (14, 14)
 SAFE = ("cpq", "coptidice", "bcq_lag", "bear_lag", "caps", "o3srl", "fisor")
 ALGOS = (*SAFE, "cql", "sac_n")
-# One of them runs by default, the others' runs are slow tests.
-SLOW = pytest.mark.slow
 TRAIN = {
     "num_steps": 8,
     "batch_rows": 16,
@@ -69,7 +67,7 @@ def whole_run(tmp_path_factory):
     return run
 
 
-@SLOW
+@pytest.mark.slow
 @pytest.mark.parametrize("algo", ALGOS)
 def test_it_trains_resumes_to_the_bit_and_is_evaluated(
     algo, whole_run, tmp_path, monkeypatch
@@ -104,13 +102,7 @@ def test_it_trains_resumes_to_the_bit_and_is_evaluated(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "algo",
-    [
-        pytest.param(name, marks=SLOW if name in ("fisor", "o3srl", "sac_n") else ())
-        for name in ALGOS
-    ],
-)
+@pytest.mark.parametrize("algo", ALGOS)
 def test_every_parameter_is_trained_for_one_action_under_a_threshold_of_zero(algo):
     """One-dimensional actions; kappa = 0 is finite; no group stands still."""
     episodes, config = make_episodes(LENGTHS, action_dim=1), make_config(algo)

@@ -12,26 +12,20 @@ from sas_jax.errors import UserError
 from sas_jax.learners import bc
 from sas_jax.studies import sensitivity
 from sas_jax.training import fit as training_fit
-from sas_jax.types import Policy, TimeStep
+from sas_jax.types import TimeStep
 from tests.helpers.fake_envs import FakeEnvs
+from tests.helpers.mean_policy import policy_of
 from tests.helpers.model_fixtures import make_spec
 
 WEIGHTS = np.float32([[3.0, 0.0], [0.0, 1.0], [0.0, 0.0], [4.0, 0.0]])
 
 
-def policy_of(mean):
-    return Policy(
-        initial_carry=lambda *_: (),
-        begin=lambda variables, carry, ts, key: carry,
-        act=lambda variables, carry, ts, key: (mean(ts.obs), carry),
-        mean_action=lambda variables, carry, ts: mean(ts.obs),
-    )
-
-
 def looked_at(mean, obs, scale):
     zeros = np.zeros(len(obs), np.float32)
     ts = TimeStep(obs, zeros, zeros, zeros > 0)
-    found = sensitivity.jacobian(policy_of(mean), {}, (), ts, jnp.asarray(scale))
+    found = sensitivity.jacobian(
+        policy_of(mean).mean_action, {}, (), ts, jnp.asarray(scale)
+    )
     return np.asarray(found), sensitivity.slopes(found)
 
 
@@ -67,15 +61,6 @@ class Envs(FakeEnvs):
 
     def __init__(self, task, num_envs, **others):
         super().__init__(num_envs, steps=7)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def reset(self, seeds):
-        return super().reset(seeds, np.ones(len(seeds), bool))
 
     def step(self, actions):
         batch = super().step(actions)
