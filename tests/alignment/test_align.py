@@ -229,6 +229,7 @@ def test_imaginations_differ(result):
     )
 
 
+@pytest.mark.slow
 def test_an_episode_does_not_depend_on_its_companions(result):
     """Alone, and with all variants asked for or one: the same prompt bit for bit."""
     x = np.linspace(-1.0, 0.9, EPISODES, dtype=np.float32)

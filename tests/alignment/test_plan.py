@@ -52,6 +52,7 @@ def test_candidate_0_is_the_policys_mean():
     assert found.is_reference.tolist() == [True, True] + [False] * 10
 
 
+@pytest.mark.slow
 def test_a_push_is_one_draw_for_all_steps_and_noise_one_for_each():
     settled = dataclasses.replace(PLAN, persistence=1.0, action_scale=0.5)
     actions = np.asarray(imagined(settled).outputs.action)

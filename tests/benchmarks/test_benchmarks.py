@@ -173,10 +173,7 @@ FLAGS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name, flag, culprit",
-    [FLAGS[0], *(pytest.param(*x, marks=pytest.mark.slow) for x in FLAGS[1:])],
-)
+@pytest.mark.parametrize("name, flag, culprit", FLAGS)
 def test_bad_flags_are_one_line(name, flag, culprit):
     done = entry_points.run(f"benchmarks.{name}", flag)
     assert done.returncode == 2

@@ -106,6 +106,7 @@ def plain_logit(params, obs, action, spec):
     return dense(params["dense"]["Dense_1"], x)[0]
 
 
+@pytest.mark.slow
 def test_the_network_against_a_plain_loop_over_bins():
     critic, spec = make_critic(), make_spec()
     obs, action = draw(3)

@@ -150,9 +150,7 @@ def test_every_family_acts(task):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "task", ["PointGoal1", pytest.param("CarGoal1", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("task", ["PointGoal1", "CarGoal1"])
 def test_careful_and_fast_is_the_hard_corner(task):
     """High return at (almost) no cost: what simple behaviours do not reach."""
     env = make_env(task)

@@ -285,6 +285,7 @@ def test_a_worker_that_is_killed_is_named_as_that(reference, tmp_path):
     assert (tmp_path / "a.hdf5").read_bytes() == reference.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
     """In the workers, which import it; and where its version is asked for."""
     (tmp_path / "mujoco.py").write_text(

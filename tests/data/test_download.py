@@ -184,6 +184,7 @@ def test_the_real_client_is_asked_for_the_right_file(home, monkeypatch):
     assert url.endswith(f"/datasets/YYY-45/DSRL/resolve/main/{NAME}")
 
 
+@pytest.mark.slow
 def test_without_a_network_the_real_client_fails_at_once_and_says_so_once(home):
     """A closed port of this machine in place of the hub; nothing leaves the machine."""
     script = (

@@ -47,6 +47,7 @@ def test_the_environment_steps_as_gymnasiums_own():
         assert found[4] == (step == 11)
 
 
+@pytest.mark.slow
 def test_workers_run_it_and_its_costs_are_those_asked_for():
     """A factory, a time limit and a cost function, all said by the name."""
     name = f"gymnasium:{MODULE}:make_line,cost={MODULE}:far_cost,steps=4,limits=1/2"

@@ -268,6 +268,7 @@ def test_no_orphans_however_the_parent_ends(ending):
     assert wait_until_gone(json.loads(done.stdout))
 
 
+@pytest.mark.slow
 def test_no_orphan_in_the_midst_of_a_step(tmp_path):
     """A worker that does not look at its pipe notices its parent's end, too."""
     python = interpreter(tmp_path, in_step="time.sleep(3600)")

@@ -54,6 +54,7 @@ def test_making_an_environment_leaves_the_global_generator_alone():
     assert np.random.random() == expected  # noqa: NPY002
 
 
+@pytest.mark.slow
 def test_fast_resets_change_no_number():
     """The same episodes with the suite's own 24 MB sky."""
     from safety_gymnasium import world

@@ -166,6 +166,7 @@ def test_noise_is_a_share_of_each_column_and_the_episodes_own():
     assert not np.allclose(other[:, :-2], noise)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["CarButton2", "CarPush1", "PointGoal2"])
 def test_both_paths_agree_on_shifted_worlds(name):
     task = tasks.get_task(name)

@@ -8,6 +8,7 @@ import pytest
 from tests.helpers.entry_points import ROOT, run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, flags, culprit",
     [

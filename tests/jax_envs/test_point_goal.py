@@ -95,6 +95,7 @@ def check(found, contacts):
     assert found["reward"].max() < 1e-3 and not found["cost"].any()
 
 
+@pytest.mark.slow
 def test_one_step_from_states_of_mujoco(transitions):
     check(transitions(episodes=2, steps=80), contacts=5)
 
@@ -132,6 +133,7 @@ def test_layouts_leave_room_and_vary():
     assert places.std(0).min() > 0.4
 
 
+@pytest.mark.slow
 def test_the_first_observation_is_a_still_robots():
     _, obs = jax.jit(point_goal.reset)(jax.random.key(3))
     np.testing.assert_allclose(obs[:9], [0, 0, 9.81, 0, 0, 0, 0, 0, 0], atol=1e-6)

@@ -78,6 +78,7 @@ def test_the_largest_value_within_the_budget_acts(budget, chosen):
     assert int(score.argmax(0)[0]) == chosen
 
 
+@pytest.mark.slow
 def test_what_is_spent_makes_the_policy_careful():
     """Head 0 is worth more and costs more; it acts while the budget lasts."""
     config = make_config()

@@ -128,6 +128,7 @@ def test_the_penalty_reaches_the_cost_critic(reference):
     assert rise.mean() > 1e-4
 
 
+@pytest.mark.slow
 def test_targets_follow_and_alpha_climbs_while_the_penalty_is_short():
     config = make_config()
     learner = cpq.make_learner(config, SPEC)

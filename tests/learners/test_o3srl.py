@@ -55,6 +55,7 @@ def test_the_arm_that_makes_the_lagrangian_small_is_played_more():
     assert share[2] > 0.8 and min(share) > 0
 
 
+@pytest.mark.slow
 def test_the_losses_against_numpy(monkeypatch):
     """Without noise on the next action. The arm in play is the second one, 1.25."""
     monkeypatch.setattr(o3srl, "_NOISE", 0.0)

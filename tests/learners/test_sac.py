@@ -35,6 +35,7 @@ def density(noise, log_std, u):
     return (normal - np.log1p(-(np.tanh(u) ** 2))).sum(-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algo", ["sac_n", "cql"])
 def test_the_critics_against_numpy(algo):
     """The draws are made again from the key; CQL without its pressure."""

@@ -116,6 +116,7 @@ def test_every_loss_of_sac_alam_beside_numpy():
     assert float(found["entropy_loss"]) == pytest.approx(spare, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_one_price_for_all_states_rises_and_is_clipped():
     config = make_config("sac_lag", dual_rate=0.5, most=0.2)
     learner = learners.get("sac_lag").make_learner(config, SPEC)
@@ -129,6 +130,7 @@ def test_one_price_for_all_states_rises_and_is_clipped():
     assert float(state.extra["multiplier"]) == pytest.approx(0.2, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_there_is_no_price_before_its_time():
     config = make_config("sac_alam", price_after=1)
     learner = learners.get("sac_alam").make_learner(config, SPEC)

@@ -160,6 +160,7 @@ def step_gradients():
     return gradients_of(make_config(algo="cdt"))
 
 
+@pytest.mark.slow
 def test_without_action_history_only_the_prediction_reads_its_own_action():
     _, norms = gradients_of(make_config(model={"action_history": False}))
     policy, prediction = norms["action"] > 0
@@ -177,6 +178,7 @@ def test_without_policy_history_the_policy_reads_the_present_only():
     assert not norms["action"][0].any()
 
 
+@pytest.mark.slow
 def test_what_a_policy_is_blind_to_reaches_the_prediction_of_its_step_only():
     """Blind to everything here, so that any dependence would show."""
     seen = (False,) * make_spec().obs_dim

@@ -98,6 +98,7 @@ def test_older_steps_are_kept_as_configured(saved):
         checkpoint.load(workdir, 4)
 
 
+@pytest.mark.slow
 def test_a_loaded_policy_acts_as_the_saved_one(saved):
     workdir, spec, states = saved
     loaded = checkpoint.load(workdir)

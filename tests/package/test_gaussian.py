@@ -50,6 +50,7 @@ def test_more_keys_leave_the_first_ones_as_they_are():
     assert len(np.unique(np.asarray(five), axis=0)) == 5
 
 
+@pytest.mark.slow
 def test_log_cdf_against_scipy_far_into_both_tails():
     """Value and slope; the slope of log Phi is the inverse Mills ratio."""
     x = np.concatenate([np.linspace(-60, 8, 400), [-1e3, -1e4, 40.0]])

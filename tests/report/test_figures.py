@@ -293,6 +293,7 @@ def test_variant_colors_are_fixed_and_distinct():
     assert style.variant_colors(["mine"])["mine"].startswith("#")
 
 
+@pytest.mark.slow
 def test_clip_is_short_small_and_ends_with_the_episode(tmp_path):
     episodes = {"none": samples.episode(0), "sas": samples.episode(1, steps=400)}
     path = clip.write_clip(

@@ -130,6 +130,7 @@ def test_agreement_counts_ties_alike():
     np.testing.assert_allclose(agreement(left, right), [1.0, 0.25, np.nan])
 
 
+@pytest.mark.slow
 def test_table_csv_and_figure(tmp_path):
     found = facts(sample(), horizon=HORIZON)
     text = signal_report.table(found, title="T", notes=["n"]).text()

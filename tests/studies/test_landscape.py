@@ -100,6 +100,7 @@ def test_g_regions_and_hazards():
     assert "no place" in landscape_figure.attraction(found._replace(level=-99.0))
 
 
+@pytest.mark.slow
 def test_files_of_the_picture(tmp_path):
     found = made_up()
     path = landscape_figure.save(tmp_path / "a.npz", found, command="python -m me")

@@ -205,6 +205,7 @@ def whole(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_a_seed_that_fails_leaves_the_others_alone(whole, tmp_path):
     """Seed 4's parameters become huge before step 6; seed 3 ends with the same bits."""
     with pytest.MonkeyPatch.context() as patch:

@@ -306,6 +306,7 @@ def test_seeds_are_an_axis(whole_run):
     assert metrics["loss"][0] != metrics["loss"][1]
 
 
+@pytest.mark.slow
 def test_every_step_draws_rows_of_its_own():
     """By the step alone, however the steps are cut into chunks; the stream for the loss
     is another one.
