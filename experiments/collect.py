@@ -2,6 +2,7 @@
 
 python -m experiments.collect --task=PointGoal1 --episodes=300 --out=data/pg1.hdf5
 python -m experiments.collect --task=gymnasium:my_envs:Mine-v0 --policy=random
+python -m experiments.collect --task=jax:my_envs:make --policy=random --on_device
 """
 
 import re
@@ -26,6 +27,9 @@ _SHIFT = flags.DEFINE_string(
 _POLICY = flags.DEFINE_string(
     "policy", "", "Who acts instead of the scripts: random, or module:function."
 )
+_ON_DEVICE = flags.DEFINE_bool(
+    "on_device", False, "Tasks in JAX: whole episodes in one program, side by side."
+)
 _OUT = cli.define_path(
     "out", None, "File to write (default: data/TASK.hdf5).", is_local=True
 )
@@ -34,6 +38,29 @@ _WORKERS = flags.DEFINE_integer("workers", None, "Processes (default: all cores)
 cli.answer_help(__name__, __doc__)
 
 from sas_jax.data import collect
+from sas_jax.errors import UserError
+
+
+def _in_workers(plan: collect.Plan, out: str):
+    """Episodes by processes of this machine, with a bar."""
+    with tqdm(total=plan.episodes, desc=f"collect {plan.task}", unit="ep") as bar:
+
+        def show(done: int, total: int) -> None:
+            del total
+            if bar.n == 0 and done:  # resumed: these cost no time now
+                bar.initial = done
+            bar.update(done - bar.n)
+
+        return collect.collect(plan, out, workers=_WORKERS.value, progress=show)
+
+
+def _on_device(plan: collect.Plan, out: str):
+    """Episodes on the device, all of them in a few calls."""
+    from sas_jax.jax_envs import recording
+
+    if _WORKERS.value is not None:
+        raise UserError("--workers: expected none beside --on_device")
+    return recording.record(plan, out)
 
 
 def main(argv):
@@ -49,15 +76,7 @@ def main(argv):
     )
     out = _OUT.value or f"data/{re.sub('[^A-Za-z0-9._-]+', '_', plan.task)}.hdf5"
     start = time.perf_counter()
-    with tqdm(total=plan.episodes, desc=f"collect {plan.task}", unit="ep") as bar:
-
-        def show(done: int, total: int) -> None:
-            del total
-            if bar.n == 0 and done:  # resumed: these cost no time now
-                bar.initial = done
-            bar.update(done - bar.n)
-
-        episodes = collect.collect(plan, out, workers=_WORKERS.value, progress=show)
+    episodes = (_on_device if _ON_DEVICE.value else _in_workers)(plan, out)
     seconds = time.perf_counter() - start
     print(collect.summary(episodes))
     print(f"{seconds:.1f} s; written to {out}")

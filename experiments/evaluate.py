@@ -1,6 +1,7 @@
 """Evaluates a checkpoint: variants x thresholds x layouts in one batch, paired.
 
 python -m experiments.evaluate --checkpoint=runs/pg1_dt --variants=none,rand,sas
+python -m experiments.evaluate --checkpoint=runs/plane --on_device=256   (tasks in JAX)
 
 Rows are kept block by block in --out, the settings that made them beside it as JSON.
 The same command resumes; other variants, thresholds and layouts are added to the file,
@@ -41,6 +42,12 @@ _CRITIC = cli.define_path(
 _SHIFT = flags.DEFINE_string(
     "shift", "", "A changed world, e.g. actuator:0.8,delay:1 (see envs/shift.py)."
 )
+_ON_DEVICE = flags.DEFINE_integer(
+    "on_device",
+    None,
+    "Tasks in JAX: whole episodes in one program, so many of a variant at once.",
+    lower_bound=1,
+)
 _OUT = cli.define_path("out", None, "CSV (default: CHECKPOINT/results.csv).")
 
 cli.answer_help(__name__, __doc__)
@@ -63,7 +70,8 @@ def settings_of(loaded: checkpoint.Checkpoint, config: EvaluationConfig) -> dict
     if _CRITIC.value:
         with fetched(_CRITIC.value) as path:
             critic = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return {
+    device = {} if _ON_DEVICE.value is None else {"on_device": _ON_DEVICE.value}
+    return device | {
         "experiment": config_lib.to_dict(loaded.config),
         "data": loaded.spec.fingerprint,
         "step": loaded.step,
@@ -129,6 +137,7 @@ def main(argv):
             on_step=on_step,
             on_stage=on_stage,
             on_rows=keep,
+            on_device=_ON_DEVICE.value,
         )
     rows = run.results
     reference = "none" if "none" in config.variants else config.variants[0]

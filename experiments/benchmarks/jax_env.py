@@ -1,91 +1,72 @@
 """Speed of an environment on the device against the same task in the simulator.
 
     python -m experiments.benchmarks.jax_env
-    python -m experiments.benchmarks.jax_env --episodes=4096 --host_steps=0   (a GPU)
+    python -m experiments.benchmarks.jax_env --episodes=4096 --acting=4096  (a GPU)
 
-Records whole episodes of random actions in one program; beside it, in the same run, the
-fast path of PointGoal1 in this process. Writes the numbers to --out.
+In one run: random actions, the plain policy and plans, each in whole episodes that are
+one program on the device, and as evaluation runs them in the simulator. Weights are
+made up: what was learnt costs no time. Writes the numbers to --out.
 """
 
-import time
-
-import jax
-import numpy as np
 from absl import flags
 
 from experiments import cli
-from experiments.benchmarks import results
-from sas_jax.envs.make import make
+from experiments.benchmarks import common, jax_env_timing, model_cases, model_flags
 from sas_jax.errors import UserError
-from sas_jax.jax_envs import loop, point_goal
 
-_EPISODES = flags.DEFINE_integer("episodes", 1024, "Episodes side by side.")
-_REPEATS = flags.DEFINE_integer("repeats", 3, "Repeats; the median counts.")
-_HOST_STEPS = flags.DEFINE_integer("host_steps", 2000, "Steps of the simulator.")
+_EPISODES = flags.DEFINE_integer("episodes", 1024, "Recorded side by side.")
+_STEPS = flags.DEFINE_integer("steps", 1000, "Steps of a recorded episode.")
+_HOST_STEPS = flags.DEFINE_integer("host_steps", 2000, "Random ones of the simulator.")
+_ACTING = flags.DEFINE_integer("acting", 32, "Episodes of a policy side by side.")
+_ACTING_STEPS = flags.DEFINE_integer("acting_steps", 50, "Steps of its episodes.")
+_HOST_ACTING = flags.DEFINE_integer("host_acting", 32, "In the simulator; 0: none.")
 _OUT = cli.define_path("out", "runs/bench/jax_env.json", "Where the numbers go.")
 
 
-def time_device(episodes: int, repeats: int) -> dict[str, float]:
-    """Steps a second of wall and of CPU time, and seconds of compilation."""
-    env = point_goal.make()
-    numbers = np.arange(episodes, dtype=np.uint32)
-    keys = jax.vmap(jax.random.key)(numbers)
-    behaviour = loop.random_behaviour(env)
-    begun = time.perf_counter()
-    run = loop.record.lower(env, behaviour, keys, env.episode_steps).compile()
-    compiled = time.perf_counter() - begun
-    wall, cpu = [], []
-    for _ in range(repeats):
-        begun, used = time.perf_counter(), time.process_time()
-        jax.block_until_ready(run(keys))
-        wall.append(time.perf_counter() - begun)
-        cpu.append(time.process_time() - used)
-    steps = episodes * env.episode_steps
-    return {
-        "steps_per_second": steps / float(np.median(wall)),
-        "steps_per_cpu_second": steps / float(np.median(cpu)),
-        "compile_seconds": compiled,
-    }
-
-
-def time_host(steps: int) -> dict[str, float]:
-    """Steps a second of wall and of CPU time of PointGoal1's fast path, one process."""
-    env, rng = make("PointGoal1"), np.random.default_rng(0)
-    env.reset(0)
-    begun, used = time.perf_counter(), time.process_time()
-    for number in range(steps):
-        *_, terminated, truncated = env.step(rng.uniform(-1, 1, 2))
-        if terminated or truncated:
-            env.reset(number)
-    return {
-        "steps_per_second": steps / (time.perf_counter() - begun),
-        "steps_per_cpu_second": steps / (time.process_time() - used),
-    }
-
-
 def main(argv):
-    """Measures both, prints them and writes them."""
+    """Measures all cases, prints them and writes them."""
     del argv
-    for flag in (_EPISODES, _REPEATS):
+    for flag in (_EPISODES, _STEPS, _ACTING, _ACTING_STEPS, model_flags.REPEATS):
         if flag.value < 1:
             raise UserError(f"--{flag.name}: expected at least 1")
-    device = jax.devices()[0]
-    measured = {
-        "device": device.device_kind,
-        "jax": time_device(_EPISODES.value, _REPEATS.value),
-    }
+    config = model_flags.make_config()
+    common.pin(model_flags.THREADS.value)
+    spec, repeats = model_cases.make_spec(config), model_flags.REPEATS.value
+    rows = []
+
+    def add(row):
+        rows.append(row)
+        print(
+            f"{row['case']}, {row['episodes']} at once: {row['steps_per_second']:.0f} "
+            f"steps/s, {row['steps_per_cpu_second']:.0f} a second of CPU",
+            flush=True,
+        )
+
+    add(jax_env_timing.record_on_device(_EPISODES.value, _STEPS.value, repeats))
     if _HOST_STEPS.value > 0:
-        measured["simulator"] = time_host(_HOST_STEPS.value)
-    for name in ("jax", "simulator"):
-        if name in measured:
-            known = measured[name]
-            print(
-                f"{name}: {known['steps_per_second']:.0f} steps/s, "
-                f"{known['steps_per_cpu_second']:.0f} a second of CPU"
+        add(jax_env_timing.record_in_simulator(_HOST_STEPS.value))
+    for variant in ("none", "plan"):
+        places = [(jax_env_timing.act_on_device, _ACTING.value)]
+        if _HOST_ACTING.value > 0:
+            places.append((jax_env_timing.act_in_simulator, _HOST_ACTING.value))
+        for measure, episodes in places:
+            add(
+                measure(
+                    config,
+                    spec,
+                    variant,
+                    episodes=episodes,
+                    steps=_ACTING_STEPS.value,
+                    repeats=repeats,
+                )
             )
-    settings = {"episodes": _EPISODES.value, "repeats": _REPEATS.value}
-    results.write_json(_OUT.value, settings, measured)
-    print(f"written to {_OUT.value}")
+    settings = model_flags.settings(
+        episodes=_EPISODES.value,
+        steps=_STEPS.value,
+        acting=_ACTING.value,
+        acting_steps=_ACTING_STEPS.value,
+    )
+    common.finish(_OUT.value, settings, "wall", {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from sas_jax.envs import tasks
 from sas_jax.errors import UserError
 from sas_jax.files import atomic, places
 
-__all__ = ["Plan", "collect", "record", "summary"]
+__all__ = ["Plan", "collect", "record", "recorded", "summary"]
 
 
 def collect(
@@ -54,15 +54,15 @@ def collect(
     if workers < 1:
         raise UserError(f"workers {workers}: expected at least 1")
     if out.exists():
-        return _recorded(plan, out)
+        return recorded(plan, out, header(plan))
     parts = out.with_name(f"{out.name}.parts")
     _claim(parts, plan)
     missing = [e for e in range(plan.episodes) if load_part(parts, e) is None]
     report = progress or (lambda done, total: None)
     done = plan.episodes - len(missing)
     report(done, plan.episodes)
-    with contextlib.closing(pool.run(plan, parts, missing, workers)) as recorded:
-        for _ in recorded:
+    with contextlib.closing(pool.run(plan, parts, missing, workers)) as runs:
+        for _ in runs:
             done += 1
             report(done, plan.episodes)
     episodes = _assemble(plan, parts)
@@ -107,9 +107,14 @@ def summary(episodes: Episodes) -> str:
     return "\n".join(lines)
 
 
-def _recorded(plan: Plan, out: pathlib.Path) -> Episodes:
-    """Reads a file that is there; UserError unless it is the planned recording."""
-    expected = header(plan)
+def recorded(plan: Plan, out: pathlib.Path, expected: dict[str, str | int]) -> Episodes:
+    """Reads a file that is there.
+
+    expected: what `header` says of the recording, and what others add to that.
+
+    Raises:
+      UserError: it is another recording.
+    """
     with hdf5.open_file(out) as file:
         found = {name: hdf5.read_attribute(file, name) for name in FIELDS}
     episodes, what = None, difference(found, expected)

@@ -16,16 +16,14 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any
 
-from sas_jax.envs import imports, tasks
+from sas_jax.envs import imports, task_options, tasks
 from sas_jax.envs.references import UNKNOWN
 from sas_jax.envs.suites import gymnasium as suite
-from sas_jax.errors import UserError, nearest
+from sas_jax.errors import UserError
 
 SUITE = "gymnasium"
 PYTHON = "SAS_JAX_GYMNASIUM_PYTHON"
 _OPTIONS = ("cost", "steps", "limits", "max_cost")
-# Of a task whose thresholds nobody has named.
-_LIMITS = (10.0, 20.0, 40.0)
 _LOOK_SECONDS = 300
 
 
@@ -97,19 +95,8 @@ def resolve(name: str) -> tasks.Task:
     """
     if name in tasks.TASKS:
         return tasks.TASKS[name]
-    env, *parts = name.removeprefix(f"{SUITE}:").split(",")
-    options: dict[str, Any] = {}
-    for part in parts:
-        key, _, value = part.partition("=")
-        if key not in _OPTIONS or not value or key in options:
-            raise UserError(
-                f"task {name!r}: option {part!r}; expected each of "
-                f"{', '.join(_OPTIONS)} at most once, as KEY=VALUE"
-                f"{nearest(key, _OPTIONS)}"
-            )
-        options[key] = value
-    if "limits" in options:
-        options["limits"] = options["limits"].split("/")
+    env, options = task_options.split(name, _OPTIONS)
+    env = env.removeprefix(f"{SUITE}:")
     return _open(name, env, _checked(f"task {name!r}", options))
 
 
@@ -150,23 +137,13 @@ def facts(env_id: str, cost: str) -> dict[str, Any]:
 
 
 def _checked(owner: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Options as numbers; what is left out has its default."""
+    """Options with their numbers; what is left out has its default."""
     cost = options.get("cost") or "info"
-    try:
-        limits = options.get("limits") or ((0.0,) if cost == "terminated" else _LIMITS)
-        limits = tuple(float(limit) for limit in limits)
-        steps = options.get("steps")
-        steps = None if steps is None else int(steps)
-        largest = float(options.get("max_cost", 1.0))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{owner}: {error}; expected numbers") from error
-    if not (steps is None or steps >= 1):
-        raise UserError(f"{owner}: steps {steps}; expected at least 1")
-    if not all(0 <= limit < float("inf") for limit in limits):
-        raise UserError(f"{owner}: limits {limits}; expected numbers >= 0")
-    if not 0 < largest < float("inf"):
-        raise UserError(f"{owner}: max_cost {largest}; expected a number > 0")
-    return {"cost": cost, "limits": limits, "steps": steps, "max_cost": largest}
+    limits = (0.0,) if cost == "terminated" else task_options.LIMITS
+    return {
+        "cost": cost,
+        "numbers": task_options.numbers(owner, options, limits=limits),
+    }
 
 
 def _open(name: str, env_id: str, options: dict[str, Any], **fields: Any) -> tasks.Task:
@@ -181,7 +158,8 @@ def _open(name: str, env_id: str, options: dict[str, Any], **fields: Any) -> tas
             f"task {name}: {env_id} raised {type(error).__name__} ({text}) when it was "
             "tried; expected reset(seed=0) and a step to work"
         ) from error
-    steps = options["steps"] or found["episode_steps"]
+    numbers = options["numbers"]
+    steps = numbers.steps or found["episode_steps"]
     if not steps:
         raise UserError(
             f"task {name}: {env_id} has no time limit; expected max_episode_steps in "
@@ -194,8 +172,8 @@ def _open(name: str, env_id: str, options: dict[str, Any], **fields: Any) -> tas
         obs_dim=found["obs_dim"],
         action_dim=found["action_dim"],
         episode_steps=steps,
-        cost_limits=options["limits"],
-        max_step_cost=options["max_cost"],
+        cost_limits=numbers.limits,
+        max_step_cost=numbers.max_cost,
         cost=options["cost"],
         **{"termination_fails": False} | fields,
     )

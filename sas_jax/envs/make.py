@@ -18,7 +18,7 @@ _OWN = {
     "safety-gymnasium": "sas_jax.envs.lean.make:make",
     "bullet-safety-gym": "sas_jax.envs.suites.bullet:make",
     "gymnasium": "sas_jax.envs.suites.gymnasium:make",
-    "plane": "sas_jax.jax_envs.host:make",
+    "jax": "sas_jax.jax_envs.host:make",
 }
 # Suites whose environments are ours and need no checks of what they return.
 _TRUSTED = ("safety-gymnasium", "bullet-safety-gym")

@@ -46,9 +46,9 @@ class Task:
     """One task of the benchmark, or one that somebody has registered.
 
     name: short name, ``"PointGoal1"``.
-    suite: ``"safety-gymnasium"``, ``"bullet-safety-gym"``, ``"gymnasium"``, ``"plane"``
-        (in JAX) or a registered one.
-    env_id: id under which the suite registers the environment.
+    suite: ``"safety-gymnasium"``, ``"bullet-safety-gym"``, ``"gymnasium"``, ``"jax"``
+        or a registered one.
+    env_id: id under which the suite registers the environment; in JAX what makes it.
     obs_dim, action_dim: sizes O and A; actions lie in [-1, 1].
     episode_steps: steps after which an episode is truncated.
     cost_limits: thresholds of the episode cost that results are reported at.
@@ -159,10 +159,10 @@ def _mujoco(body: str, obs_dim: int, action_dim: int) -> Task:
     )
 
 
-def _plane(name: str, like: Task) -> Task:
+def _in_jax(name: str, made_by: str, like: Task) -> Task:
     """A task of `sas_jax.jax_envs`: observations and costs of the one it is like."""
     return dataclasses.replace(
-        like, name=name, suite="plane", env_id=f"{name}-v0", references=UNKNOWN
+        like, name=name, suite="jax", env_id=made_by, references=UNKNOWN
     )
 
 
@@ -189,7 +189,11 @@ _ALL = (
     _mujoco("Hopper", 11, 3),
     _mujoco("Walker2d", 17, 6),
     _mujoco("Humanoid", 348, 17),
-    _plane("PlanePointGoal", _navigation("PointGoal1")),
+    _in_jax(
+        "PlanePointGoal",
+        "sas_jax.jax_envs.point_goal:make",
+        _navigation("PointGoal1"),
+    ),
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
@@ -198,7 +202,11 @@ BUILT_IN = frozenset(TASKS)
 LATER: dict[str, Callable[[], Task]] = {}
 # What stands before the colon of a name -> "module:function", from such a name to its
 # task.
-RESOLVERS = {"gymnasium": "sas_jax.envs.gymnasium_tasks:resolve"}
+RESOLVERS = {
+    "gymnasium": "sas_jax.envs.gymnasium_tasks:resolve",
+    "jax": "sas_jax.jax_envs.named:resolve",
+    "crax": "sas_jax.jax_envs.named:resolve",
+}
 
 
 def get_task(name: str) -> Task:
@@ -206,7 +214,9 @@ def get_task(name: str) -> Task:
 
     ``"PointGoal1"``, ``"SafetyPointGoal1-v0"``, ``"SafetyPointGoal1Gymnasium-v0"`` and
     ``"OfflinePointGoal1Gymnasium-v0"`` name the same task; case does not matter.
-    ``"gymnasium:Pendulum-v1"`` names any environment (see `gymnasium_tasks`).
+    ``"gymnasium:Pendulum-v1"`` names any environment (see `gymnasium_tasks`),
+    ``"jax:my_envs:make"`` and ``"crax:safe_goal_point"`` such in JAX (see
+    `jax_envs.named`).
 
     Raises:
       UserError: no such task; names the nearest one.

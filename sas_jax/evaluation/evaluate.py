@@ -21,11 +21,13 @@ from sas_jax.envs import shift as shifts
 from sas_jax.envs.tasks import Task, get_task
 from sas_jax.envs.vector.env import VectorEnv
 from sas_jax.errors import UserError
-from sas_jax.evaluation import attack, blocks
+from sas_jax.evaluation import attack, blocks, device_blocks
 from sas_jax.evaluation.config import EvaluationConfig
 from sas_jax.evaluation.targets import warn_outside
 from sas_jax.evaluation.work import Pass, key_of, keys_of, work_of
 from sas_jax.files.results import EpisodeResult
+from sas_jax.jax_envs import named
+from sas_jax.types import Policy
 
 
 class Paths(NamedTuple):
@@ -80,6 +82,7 @@ def evaluate(
     on_rows: Callable[[list[EpisodeResult]], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
     all_paths: bool = False,
+    on_device: int | None = None,
 ) -> Evaluation:
     """Runs a checkpoint's policy under every variant and threshold.
 
@@ -97,6 +100,10 @@ def evaluate(
       on_stage: called with what begins; see `blocks.BlockRunner.run`.
       all_paths: keep the paths of all blocks, not of the first one only: 24 bytes a
         step.
+      on_device: for tasks in JAX, how many episodes of a variant run side by side in
+        one program on the device; there are no paths then. None runs the environments
+        in worker processes. Rows of both differ as closed loops do that round
+        otherwise, and so do rows of another number.
 
     Raises:
       UserError: settings that do not fit the checkpoint.
@@ -110,19 +117,24 @@ def evaluate(
     # A budget that is counted down is no target that must have been seen.
     if algorithm.sees_cost_limit and algorithm.has_return_token:
         warn_outside(spec, config.cost_limits)
-    named = critic_of(config.variants)
-    if critic is None and named is not None:
-        raise UserError(f"variants: {named} needs a cost critic (experiments.critic)")
+    user = critic_of(config.variants)
+    if critic is None and user is not None:
+        raise UserError(f"variants: {user} needs a cost critic (experiments.critic)")
     if any(v in VARIANTS and VARIANTS[v].has_prompt for v in config.variants):
         warn_poor(loaded.card)
     if any(v in VARIANTS and VARIANTS[v].plan for v in config.variants):
         warn_short_sight(loaded.card, experiment.sas.plan.horizon)
     rows, found = {key_of(row): row for row in done}, []
     for part, seeds in work_of(experiment, config, done):
+        acting = _acting(loaded, config, part, critic)
         calls = on_step, on_stage
-        for out in _blocks_of(loaded, config, task, part, seeds, critic, calls):
+        if on_device is None:
+            runs = _in_workers(loaded, config, part, acting, seeds, calls)
+        else:
+            runs = _on_device(config, task, part, acting, seeds, calls, on_device)
+        for out in runs:
             rows |= {key_of(r): r for r in _results(loaded, config, task, part, out)}
-            if all_paths or out.seeds[0] == seeds[0]:
+            if on_device is None and (all_paths or out.seeds[0] == seeds[0]):
                 found.append(_paths(part, out))
             if on_rows:
                 on_rows(_sorted(rows.values(), config.variants))
@@ -145,19 +157,10 @@ def _sorted(
     return sorted(rows, key=place)
 
 
-def _blocks_of(
-    loaded: Checkpoint,
-    config: EvaluationConfig,
-    task: Task,
-    part: Pass,
-    seeds: np.ndarray,
-    critic: Critic | None,
-    calls: tuple[Callable | None, Callable | None],
-) -> Iterator[blocks.BlockRun]:
-    """Runs the episodes of a pass, as many blocks at a time as there are devices.
-
-    calls: `on_step` and `on_stage` of `evaluate`.
-    """
+def _acting(
+    loaded: Checkpoint, config: EvaluationConfig, part: Pass, critic: Critic | None
+) -> tuple[Policy, Any]:
+    """The policy of a pass and its variables, behind the attack if there is one."""
     algorithm = learners.get(loaded.config.algo)
     policy = algorithm.make_policy(
         loaded.config,
@@ -165,17 +168,30 @@ def _blocks_of(
         variants=part.variants,
         report_limits=part.judged,
     )
-    obs_std = loaded.spec.obs_spread
     shift = shifts.parse(config.shift)
     if shift.attack:
-        policy = attack.attacked(policy, shift.attack, obs_std)
+        policy = attack.attacked(policy, shift.attack, loaded.spec.obs_spread)
     state = jax.tree.map(lambda x: x[part.lane], loaded.state)
     variables = algorithm.variables_of(state)
     if critic is not None:
         variables |= {"critic": critic}
+    return policy, variables
+
+
+def _in_workers(
+    loaded: Checkpoint,
+    config: EvaluationConfig,
+    part: Pass,
+    acting: tuple[Policy, Any],
+    seeds: np.ndarray,
+    calls: tuple[Callable | None, Callable | None],
+) -> Iterator[blocks.BlockRun]:
+    """Runs the episodes of a pass, as many blocks at a time as there are devices.
+
+    acting: policy and variables. calls: `on_step` and `on_stage` of `evaluate`.
+    """
     runner = blocks.BlockRunner(
-        policy,
-        variables,
+        *acting,
         num_variants=len(part.variants),
         cost_limits=part.cost_limits,
         key=jax.random.key(config.seed),
@@ -186,14 +202,46 @@ def _blocks_of(
         runner.set_tokens(part.cost_limits, targets)
     size = min(runner.num_episodes, len(seeds))
     with VectorEnv(
-        task.name,
+        loaded.config.task,
         part.num_groups * size,
         num_workers=config.num_workers,
-        shift=dataclasses.replace(shift, attack=0.0),
-        obs_std=obs_std,
+        shift=dataclasses.replace(shifts.parse(config.shift), attack=0.0),
+        obs_std=loaded.spec.obs_spread,
     ) as envs:
         for first in range(0, len(seeds), size):
             yield runner.run(envs, seeds[first : first + size], *calls)
+
+
+def _on_device(
+    config: EvaluationConfig,
+    task: Task,
+    part: Pass,
+    acting: tuple[Policy, Any],
+    seeds: np.ndarray,
+    calls: tuple[Callable | None, Callable | None],
+    at_once: int,
+) -> Iterator[blocks.BlockRun]:
+    """The same in one program a block, the environment included."""
+    if dataclasses.replace(shifts.parse(config.shift), attack=0.0) != shifts.Shift():
+        raise UserError(
+            f"shift {config.shift!r}: changes the simulator's worlds; expected none, "
+            "or an attack, on the device"
+        )
+    policy, variables = acting
+    on_step, on_stage = calls
+    return device_blocks.run(
+        named.env_of(task),
+        policy,
+        variables,
+        num_variants=len(part.variants),
+        cost_limits=part.cost_limits,
+        target_return=config.target_return,
+        key=jax.random.key(config.seed),
+        seeds=seeds,
+        at_once=min(at_once, len(seeds)),
+        on_step=on_step,
+        on_stage=on_stage,
+    )
 
 
 def _paths(part: Pass, out: blocks.BlockRun) -> Paths:

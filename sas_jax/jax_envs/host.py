@@ -13,7 +13,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax  # noqa: E402
 
-from sas_jax.jax_envs import point_goal  # noqa: E402
+from sas_jax.jax_envs import named  # noqa: E402
 
 
 class HostEnv:
@@ -23,6 +23,14 @@ class HostEnv:
         """env: a `protocol.JaxEnv`."""
         self._env = env
         self._reset, self._step = jax.jit(env.reset), jax.jit(env.step)
+        # Whoever asks for a map looks whether there are such methods.
+        if env.pose is not None:
+            self.pose = lambda: np.asarray(env.pose(self._state), np.float64)
+        if env.layout is not None:
+            self.layout = lambda: {
+                name: np.asarray(places, np.float64)
+                for name, places in env.layout(self._state).items()
+            }
 
     def reset(self, seed):
         """Starts the episode that `seed` names. Returns `[O]`."""
@@ -38,31 +46,11 @@ class HostEnv:
         numbers = float(out.reward), float(out.cost), bool(out.terminated)
         return np.asarray(out.obs), *numbers, truncated
 
-    def pose(self):
-        """Robot x, y, yaw, goal x, y, 0."""
-        state = self._state
-        return np.array([*state.position, state.yaw, *state.goal, 0.0], np.float64)
-
-    def layout(self):
-        """Where things stand: name -> `[k, 3]` x, y, radius."""
-        state = self._state
-        sizes = {
-            "goal": (state.goal[None], point_goal.GOAL_SIZE),
-            "hazards": (state.hazards, point_goal.HAZARD_SIZE),
-            "vases": (state.vase[None], point_goal.VASE_SIZE),
-        }
-        return {
-            name: np.concatenate(
-                [np.asarray(places, np.float64), np.full((len(places), 1), size)], 1
-            )
-            for name, (places, size) in sizes.items()
-        }
-
     def close(self):
         """Nothing to release."""
 
 
 def make(task, lean):
     """What the suite is registered with."""
-    del task, lean
-    return HostEnv(point_goal.make())
+    del lean
+    return HostEnv(named.env_of(task))

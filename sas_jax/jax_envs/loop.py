@@ -15,8 +15,12 @@ from sas_jax.jax_envs.protocol import JaxEnv
 from sas_jax.shapes import expect_shape
 from sas_jax.types import Key, Policy, Rows, TimeStep
 
-# (obs [O], key) -> action [A], of one episode.
-Behaviour = Callable[[jax.Array, Key], jax.Array]
+# Number of an episode's own draw, beside those of its steps.
+_OWN = 0xFFFFFFFF
+# (obs [O], key) -> action [A].
+Act = Callable[[jax.Array, Key], jax.Array]
+# Called with an episode's key when it begins: what acts in it.
+Behaviour = Callable[[Key], Act]
 
 
 class Recorded(NamedTuple):
@@ -37,7 +41,8 @@ class Recorded(NamedTuple):
 class Outcome(NamedTuple):
     """Of each row: return, cost `[R]` float32, length `[R]` int32, terminated `[R]`.
 
-    diagnostics: what the policy knew at the end, name -> `[R, ...]`.
+    diagnostics, ended: what the policy knew when the episodes had begun, and at their
+    ends, name -> `[R, ...]`.
     """
 
     episode_return: jax.Array
@@ -45,11 +50,20 @@ class Outcome(NamedTuple):
     length: jax.Array
     terminated: jax.Array
     diagnostics: dict[str, jax.Array]
+    ended: dict[str, jax.Array]
 
 
+@functools.cache
 def random_behaviour(env: JaxEnv) -> Behaviour:
-    """Uniform actions."""
-    return lambda obs, key: jax.random.uniform(key, (env.action_dim,), minval=-1.0)
+    """Uniform actions; the same object for the same environment, as programs are kept
+    by it.
+    """
+
+    def act(obs: jax.Array, key: Key) -> jax.Array:
+        del obs
+        return jax.random.uniform(key, (env.action_dim,), minval=-1.0)
+
+    return lambda key: act
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 3))
@@ -63,10 +77,11 @@ def record(env: JaxEnv, behaviour: Behaviour, keys: Key, steps: int) -> Recorded
         start, acting = jax.random.split(key)
         state, first = env.reset(start)
         expect_shape("env.reset", "obs", first, env.obs_dim)
+        act = behaviour(jax.random.fold_in(acting, _OWN))
 
         def step(carry, number):
             state, obs, is_running = carry
-            drawn = behaviour(obs, jax.random.fold_in(acting, number))
+            drawn = act(obs, jax.random.fold_in(acting, number))
             expect_shape("behaviour", "action", drawn, env.action_dim)
             action = jnp.clip(drawn, -1.0, 1.0)
             out = env.step(state, action)
@@ -191,6 +206,7 @@ def _play(env, policy, num_variants: int, variables, rows: Rows, key: Key) -> Ou
     carry = policy.initial_carry(variables, rows, key)
     first = TimeStep(obs, zero, zero, jnp.ones(count, bool))
     carry = policy.begin(variables, carry, first, key)
+    begun = policy.diagnostics(carry)
     # Each variant acts in its own program, as in `evaluation.blocks`.
     size = count // num_variants
     parts = [
@@ -233,7 +249,7 @@ def _play(env, policy, num_variants: int, variables, rows: Rows, key: Key) -> Ou
         for name in known[0]
         if all(name in each for each in known)
     }
-    return Outcome(*loop[3], found)
+    return Outcome(*loop[3], begun, found)
 
 
 def _part(variant: int, size: int, x: jax.Array) -> jax.Array:

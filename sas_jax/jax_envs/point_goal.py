@@ -12,6 +12,8 @@ back and without turning. docs/results/environments.md has the deviations measur
 Positions are metres, angles radians, speeds metres and radians a second, masses kg.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -37,6 +39,11 @@ VASE_SIZE, _VASE_FRICTION = 0.1, 1.0
 # In the suite's order: robot, goal, hazards, vase, each with room around it.
 _ROOM = (0.4, 0.305, *(0.18,) * NUM_HAZARDS, 0.15)
 _HALF_WIDTH, _TRIES = 1.5, 100
+# Radians of a lidar's bin, and the directions of their middles `[16, 2]`.
+_BIN = 2.0 * math.pi / LIDAR_BINS
+_MIDDLES = [
+    (math.cos((i + 0.5) * _BIN), math.sin((i + 0.5) * _BIN)) for i in range(LIDAR_BINS)
+]
 
 
 @struct.dataclass
@@ -64,7 +71,26 @@ class State:
 
 def make() -> JaxEnv:
     """The environment; see `protocol.JaxEnv`."""
-    return JaxEnv(reset, step, OBS_DIM, ACTION_DIM, EPISODE_STEPS)
+    return JaxEnv(reset, step, OBS_DIM, ACTION_DIM, EPISODE_STEPS, pose, places_of)
+
+
+def pose(state: State) -> jax.Array:
+    """`[6]`: robot x, y, yaw, goal x, y, 0."""
+    zero = jnp.zeros(1)
+    return jnp.concatenate([state.position, state.yaw[None], state.goal, zero])
+
+
+def places_of(state: State) -> dict[str, jax.Array]:
+    """Where things stand: name -> `[k, 3]` x, y, radius."""
+    sizes = {
+        "goal": (state.goal[None], GOAL_SIZE),
+        "hazards": (state.hazards, HAZARD_SIZE),
+        "vases": (state.vase[None], VASE_SIZE),
+    }
+    return {
+        name: jnp.concatenate([places, jnp.full((len(places), 1), size)], 1)
+        for name, (places, size) in sizes.items()
+    }
 
 
 def reset(key: Key) -> tuple[State, jax.Array]:
@@ -216,10 +242,14 @@ def lidar(points: jax.Array, origin: jax.Array, yaw: jax.Array) -> jax.Array:
     own = (points - origin[None]) @ _rotation(yaw)
     distance = jnp.linalg.norm(own, axis=1)
     near = jnp.maximum(LIDAR_RANGE - distance, 0.0) / LIDAR_RANGE
-    angle = jnp.arctan2(own[:, 1], own[:, 0]) % (2 * jnp.pi)
-    place = angle / (2 * jnp.pi / LIDAR_BINS)
-    index = jnp.floor(place).astype(jnp.int32)
-    share = place - index
+    # The angle from the middle of its own bin: small, so that float32 keeps it to 1e-8
+    # of a turn, where an angle from zero would lose 1e-6 of a bin.
+    angle = jnp.arctan2(own[:, 1], own[:, 0])
+    index = jnp.floor(angle / _BIN).astype(jnp.int32) % LIDAR_BINS
+    middle = jnp.asarray(_MIDDLES, own.dtype)[index]
+    ahead = (own * middle).sum(1)
+    aside = middle[:, 0] * own[:, 1] - middle[:, 1] * own[:, 0]
+    share = jnp.clip(jnp.arctan2(aside, ahead) / _BIN + 0.5, 0.0, 1.0)
     bins = jnp.arange(LIDAR_BINS)
 
     def read(offset, value):

@@ -15,10 +15,9 @@ import jax
 from sas_jax import checkpoint, learners
 from sas_jax.data import spec as spec_lib
 from sas_jax.data.spec import DataSpec
-from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig
-from sas_jax.jax_envs import loop, point_goal
+from sas_jax.jax_envs import loop, named
 from sas_jax.jax_envs.protocol import JaxEnv
 from sas_jax.online import chunk as chunk_lib
 from sas_jax.training import failed_seeds
@@ -26,20 +25,6 @@ from sas_jax.training import fit as training_fit
 
 # Episodes of random actions that scale the observations; the same for every run.
 _SCALE_EPISODES = 8
-
-
-def env_of(task: str) -> JaxEnv:
-    """The task's environment on the device.
-
-    Raises:
-      UserError: it has none.
-    """
-    if get_task(task).suite != "plane":
-        raise UserError(
-            f"task {task}: runs in processes of this machine's; expected a task in JAX "
-            "(PlanePointGoal), or your own environment by `online.fit.fit(env=)`"
-        )
-    return point_goal.make()
 
 
 def make_spec(task: str, env: JaxEnv) -> DataSpec:
@@ -84,7 +69,7 @@ def fit(
             "such as 'sac_alam'"
         )
     on_stage = on_stage or (lambda words: None)
-    env = env or env_of(config.task)
+    env = env or named.env_of(config.task)
     on_stage("scaling")
     spec = spec or make_spec(config.task, env)
     writer = checkpoint.Writer(workdir, config, spec)

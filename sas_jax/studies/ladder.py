@@ -193,7 +193,7 @@ def foretelling(
     assert algorithm.make_explorer is not None
     explore = algorithm.make_explorer(config, spec)
 
-    def behaviour(obs, key):
+    def act(obs, key):
         seen = spec.standardised(obs)
         keys = jax.random.split(key, 3)
         own = explore(variables, seen[None], keys[0])[0]
@@ -201,7 +201,7 @@ def foretelling(
         return jnp.where(jax.random.bernoulli(keys[2]), own, strange)
 
     keys = jax.random.split(jax.random.key(11), episodes)
-    out = loop.record(env, behaviour, keys, env.episode_steps)
+    out = loop.record(env, lambda own: act, keys, env.episode_steps)
     seen = spec.standardised(out.obs[:, :-1])
     flat = jnp.reshape(seen, (-1, spec.obs_dim))
     cost, found = np.asarray(out.cost) > 0, {}

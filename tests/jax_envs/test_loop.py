@@ -30,12 +30,14 @@ def step(state, action):
 LINE = JaxEnv(reset, step, product_policy.OBS, product_policy.ACTIONS, STEPS)
 
 
-def uniform(obs, key):
-    return jax.random.uniform(key, (2,), minval=-1.0) + obs[:2]
+def pulled(own):
+    """Uniform, to a side of the episode's own."""
+    side = jax.random.normal(own, (2,))
+    return lambda obs, key: jax.random.uniform(key, (2,), minval=-1) + obs[:2] + side
 
 
 def test_recorded_data_are_the_episodes_step_by_step():
-    data = loop.collect(LINE, "PlanePointGoal", uniform, episodes=7, seed=3, at_once=4)
+    data = loop.collect(LINE, "PlanePointGoal", pulled, episodes=7, seed=3, at_once=4)
     assert (
         data.num_episodes == 7 and data.terminated.any() and not data.terminated.all()
     )
@@ -43,27 +45,28 @@ def test_recorded_data_are_the_episodes_step_by_step():
     for e in (0, 5):
         key = jax.random.fold_in(jax.random.key(3), e)
         start, acting = jax.random.split(key)
+        act = pulled(jax.random.fold_in(acting, 0xFFFFFFFF))
         state, obs = reset(start)
         for t, row in enumerate(range(data.offsets[e], data.offsets[e + 1])):
             np.testing.assert_allclose(data.observations[row], obs, rtol=1e-6)
-            drawn = uniform(obs, jax.random.fold_in(acting, t))
+            drawn = act(obs, jax.random.fold_in(acting, t))
             out = step(state, jnp.clip(drawn, -1, 1))
             np.testing.assert_allclose(data.costs[row], out.cost)
             np.testing.assert_allclose(data.rewards[row], out.reward, rtol=1e-5)
             state, obs = out.state, out.obs
         np.testing.assert_allclose(data.final_observations[e], obs, rtol=1e-5)
-    again = loop.collect(LINE, "PlanePointGoal", uniform, episodes=7, seed=3, at_once=4)
+    again = loop.collect(LINE, "PlanePointGoal", pulled, episodes=7, seed=3, at_once=4)
     assert again.fingerprint() == data.fingerprint()
 
 
 def test_shapes_are_told():
     with pytest.raises(UserError, match=r"behaviour returned action of shape \(3,\)"):
-        loop.collect(LINE, "x", lambda obs, key: jnp.zeros(3), episodes=1)
+        loop.collect(LINE, "x", lambda own: lambda obs, key: jnp.zeros(3), episodes=1)
     with pytest.raises(UserError, match="episodes must be >= 1, got 0"):
-        loop.collect(LINE, "x", uniform, episodes=0)
+        loop.collect(LINE, "x", pulled, episodes=0)
     wrong = LINE._replace(obs_dim=4)
     with pytest.raises(UserError, match=r"env.reset returned obs of shape \(5,\)"):
-        loop.collect(wrong, "x", uniform, episodes=1)
+        loop.collect(wrong, "x", pulled, episodes=1)
 
 
 VARIANTS = ("none", "sas")
@@ -108,6 +111,8 @@ def test_a_policy_is_judged_as_step_by_step():
         now = TimeStep(found.obs, found.reward, found.cost, jnp.zeros(8, bool))
     np.testing.assert_allclose(out.episode_return, total, rtol=1e-4, atol=1e-5)
     assert np.isfinite(out.diagnostics["prompt_start"][4:]).all()
+    assert (out.diagnostics["prompt_ok"][4:] == 1).all()
+    assert set(out.ended) <= set(out.diagnostics)
     other = jax.device_get(
         loop.make_evaluate(LINE, policy, num_variants=2, at_once=4)(
             variables, rows, key

@@ -106,17 +106,22 @@ def test_one_step_from_many_states_of_mujoco(transitions):
     check(found, contacts=50)
 
 
-def test_lidars_are_the_suites():
+@pytest.mark.parametrize("bits", [32, 64])
+def test_lidars_are_the_suites(bits):
+    """To 1e-6 in float32, too, of the same float32 places."""
     rng = np.random.default_rng(1)
-    with jax.enable_x64(True):
+    with jax.enable_x64(bits == 64):
         read = jax.jit(point_goal.lidar)
-        for count in (1, 1, 8, 8):
+        for count in (1, 8) * 40:
             points, origin = rng.uniform(-2, 2, (count, 2)), rng.uniform(-1, 1, 2)
-            yaw = rng.uniform(-4, 4)
-            c, s = np.cos(yaw), np.sin(yaw)
+            yaw = rng.uniform(-np.pi, np.pi)
+            points, origin, yaw = (np.float32(x) for x in (points, origin, yaw))
+            c, s = np.cos(np.float64(yaw)), np.sin(np.float64(yaw))
             rotation = [c, -s, 0, s, c, 0, 0, 0, 1]
-            expected = scan(points, (*origin, 0.1), rotation, 3.0)
-            found = np.asarray(read(points, origin, jnp.asarray(yaw)))
+            places = points.astype(float), (*origin.astype(float), 0.1)
+            expected = scan(*places, rotation, 3.0)
+            given = (jnp.asarray(x, f"float{bits}") for x in (points, origin, yaw))
+            found = np.asarray(read(*given))
             np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
