@@ -8,7 +8,6 @@ The same command resumes; other variants, thresholds and layouts are added to th
 and rows of other settings are refused.
 """
 
-import hashlib
 import os
 import shlex
 import sys
@@ -53,32 +52,14 @@ _OUT = cli.define_path("out", None, "CSV (default: CHECKPOINT/results.csv).")
 cli.answer_help(__name__, __doc__)
 
 from sas_jax import checkpoint, learners
-from sas_jax import config as config_lib
 from sas_jax.critic import file as critic_file
 from sas_jax.envs.tasks import get_task
 from sas_jax.evaluation.config import EvaluationConfig
 from sas_jax.evaluation.evaluate import evaluate
+from sas_jax.evaluation.settings import settings_of
 from sas_jax.evaluation.work import work_of
-from sas_jax.files.places import fetched
 from sas_jax.files.results_file import ResultsFile
 from sas_jax.report import tables
-
-
-def settings_of(loaded: checkpoint.Checkpoint, config: EvaluationConfig) -> dict:
-    """What rows of one file share, as plain values; the rest is in the rows."""
-    critic = None
-    if _CRITIC.value:
-        with fetched(_CRITIC.value) as path:
-            critic = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    device = {} if _ON_DEVICE.value is None else {"on_device": _ON_DEVICE.value}
-    return device | {
-        "experiment": config_lib.to_dict(loaded.config),
-        "data": loaded.spec.fingerprint,
-        "step": loaded.step,
-        "seed": config.seed,
-        "target_return": config.target_return,
-        "critic": critic,
-    }
 
 
 def main(argv):
@@ -111,7 +92,12 @@ def main(argv):
     task = get_task(loaded.config.task)
     out = ResultsFile(
         _OUT.value or os.path.join(_CHECKPOINT.value, "results.csv"),
-        settings_of(loaded, config),
+        settings_of(
+            loaded,
+            config,
+            critic_file=_CRITIC.value,
+            on_device=_ON_DEVICE.value,
+        ),
         shlex.join(["python", "-m", "experiments.evaluate", *sys.argv[1:]]),
         optional=("critic",),
     )

@@ -22,6 +22,8 @@ COMMANDS = {
     "follow_tokens": "how far a policy follows its return and cost tokens",
     "ceiling": "what perfect dynamics would predict of costs",
     "sensitivity": "which sensors a policy leans on, here and in changed worlds",
+    "shifts": "a policy in changed worlds, by levels, and in the worst that is found",
+    "bandit": "which variant to deploy when others choose the world",
     "worlds": "the positive control of prompts, on data of two worlds",
     "export": "a policy as a file that JAX alone runs",
     "pack": "a checkpoint's policy as one small file",

@@ -259,6 +259,24 @@ def make_model(config: ExperimentConfig, spec: DataSpec) -> WorldModel:
         rings=spec.rings,
         ring_scales=spec.ring_scales,
         ring_single=spec.ring_single or (False,) * len(spec.rings),
+        compass=compass_of(spec),
+    )
+
+
+def compass_of(spec: DataSpec) -> tuple[tuple[int, float, float], ...]:
+    """(column, mean, standard deviation) of a compass's two readings; see `WorldModel`.
+
+    Only where the one lidar there is shows one thing that does not move, so that its
+    bearing tells where the agent is: Circle's.
+    """
+    task = TASKS.get(spec.task)
+    groups = task.obs_groups if task and task.obs_dim == spec.obs_dim else {}
+    if "magnetometer" not in groups or "circle_lidar" not in groups:
+        return ()
+    first = groups["magnetometer"].start
+    columns = range(first, first + 2)
+    return tuple(
+        (i, float(spec.obs_mean[i]), float(spec.obs_std[i])) for i in columns
     )
 
 

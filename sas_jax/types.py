@@ -96,6 +96,16 @@ class PromptRows:
 
 
 @struct.dataclass
+class LoneSteps:
+    """Steps drawn alike from all the data, each on its own: next_obs `[S, O]`
+    standardised, where it led; cost `[S]` in {0, 1}.
+    """
+
+    next_obs: jax.Array
+    cost: jax.Array
+
+
+@struct.dataclass
 class Batch:
     """Training rows of `W` consecutive steps; model units, padding last.
 
@@ -103,6 +113,7 @@ class Batch:
       state. action `[B, W, A]`. return_to_go, cost_to_go: `[B, W + 1]` scaled.
     cost: `[B, W]` in {0, 1}: the step had a cost. timestep: `[B, W]` int32.
     is_valid: `[B, W]` bool. prompt: segments that the rows have in sight, or None.
+    lone: further steps, for what rows of neighbours teach badly, or None.
     """
 
     obs: jax.Array
@@ -113,6 +124,7 @@ class Batch:
     timestep: jax.Array
     is_valid: jax.Array
     prompt: PromptRows | None = None
+    lone: LoneSteps | None = None
 
 
 @struct.dataclass

@@ -117,8 +117,6 @@ def imagined_step(
     context = width + 2 * obs_dim + action_dim
     decode = transition_decoder(config, obs_dim, action_dim, num_bins)
     heads = mlp(context, config.model.head_hidden, 1)
-    if config.model.cost_context:
-        heads += mlp(width + obs_dim, config.model.head_hidden, 1)
     parts = _cached_step(config, obs_dim, action_dim, prompt_steps, num_read=2)
     parts |= {"heads": heads, "transition": decode, "density": 0}
     if density == "transition":
@@ -177,8 +175,6 @@ def training_step(
     queries = ((decoder.depth - 1) * n + 2) * padded
     heads = _policy(config, obs_dim, action_dim)
     heads += mlp(context, config.model.head_hidden, 1)
-    if config.model.cost_context:
-        heads += mlp(width + obs_dim, config.model.head_hidden, 1)
     decode = transition_decoder(config, obs_dim, action_dim, num_bins)
     transition = mlp(obs_dim + context, hidden, 2 * config.model.latent_dim) + decode
     marginal = mlp(obs_dim, hidden, 2 * config.model.marginal_latent_dim)

@@ -154,7 +154,7 @@ def _measure(net, context: int, variables, batch, key) -> dict[str, jax.Array]:
         "posterior_variance": posterior.var((0, 1)),
         "predicted_reward": now.return_to_go - next_return,
         "reward": now.return_to_go - now.next_return,
-        "logit": net.apply(params, now.z_action, now.next_obs, method="cost_logit"),
+        "logit": net.apply(params, now.next_obs, method="cost_logit"),
         "cost": now.cost,
         "valid": now.valid,
         "action_error": jnp.abs(now.action - jnp.clip(mean, -1, 1)).mean(-1),

@@ -17,10 +17,12 @@ from sas_jax.data.augment import relabel
 from sas_jax.data.episodes import Episodes
 from sas_jax.data.sampling import DataConfig, cost_weights, cumulative, episode_shares
 from sas_jax.data.spec import DataSpec
-from sas_jax.types import Batch, Key, PromptRows
+from sas_jax.types import Batch, Key, LoneSteps, PromptRows
 
 # Streams of a step's key beside the one that draws rows by itself.
-_EPISODE, _RELABEL, _PROMPT = 1, 2, 3
+_EPISODE, _RELABEL, _PROMPT, _LONE = 1, 2, 3, 4
+# Lone steps of a batch, about.
+_LONE_STEPS = 1024
 
 
 class Prompting(NamedTuple):
@@ -234,6 +236,15 @@ def _draw_prompts(data, key, episode, start, row_length, prompting: Prompting):
     )
 
 
+def _draw_lone(data: DeviceData, key: Key, count: int) -> LoneSteps:
+    """`[count]` steps, all of the data alike likely."""
+    step = jax.random.randint(key, (count,), 0, data.ends[-1])
+    episode = jnp.searchsorted(data.ends, step, side="right")
+    inside = step - (data.ends[episode] - data.lengths[episode])
+    index = data.starts[episode] + inside
+    return LoneSteps(next_obs=data.obs[index + 1], cost=data.cost[index])
+
+
 def _shifted(rows, return_offset, cost_offset):
     """A `Batch` or `PromptRows` with `[B]` offsets added to its tokens."""
     return rows.replace(
@@ -293,4 +304,7 @@ def sample(
         if offsets is not None:
             prompt = _shifted(prompt, *offsets)
         batch = batch.replace(prompt=prompt)
-    return batch
+    # A multiple of the rows: these may be spread over devices.
+    count = batch_rows * max(_LONE_STEPS // batch_rows, 1)
+    lone = _draw_lone(data, jax.random.fold_in(key, _LONE), count)
+    return batch.replace(lone=lone)

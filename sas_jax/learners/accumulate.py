@@ -27,16 +27,16 @@ class InParts:
     def __getattr__(self, name):
         return getattr(self.model, name)
 
-    def apply(self, variables, batch, noise, train, *, rngs=None, method):
+    def apply(self, variables, *arguments, rngs=None, method):
         """The model's `outputs`; every part draws dropout of its own.
 
-        batch, noise: leaves `[B, ...]`, B a multiple of `count`. Returns leaves
-        `[B, ...]`.
+        arguments: batch, noise, train; leaves `[B, ...]`, B a multiple of `count`.
+        Returns leaves `[B, ...]`. Other methods keep few activations or none, and run
+        whole.
         """
-        if method == "resample":  # no gradient, no activations to keep
-            return self.model.apply(variables, batch, noise, train, method=method)
         if method != "outputs":
-            raise ValueError(f"{method!r} does not run in parts")
+            return self.model.apply(variables, *arguments, rngs=rngs, method=method)
+        batch, noise, train = arguments
 
         # The scan keeps parts apart already; a barrier would only cost time.
         @functools.partial(jax.checkpoint, prevent_cse=False)

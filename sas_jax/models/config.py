@@ -32,8 +32,6 @@ class WorldModelConfig:
       of all that is clipped to it, not the Gaussian's density there (a censored or
       Tobit likelihood; Tobin 1958). For the loss and wherever actions are scored.
     free_bits: nats per latent that cost nothing, which keeps latents in use.
-    cost_context: lets an MLP of hidden state and next state be one more cause of a
-      cost, for tasks whose cost no single observation shows (Circle's boundary).
     *_weight: weights of the loss terms beside the action term's 1.
     """
 
@@ -51,7 +49,6 @@ class WorldModelConfig:
     self_noise: float = 0.9
     free_bits: float = 0.02
     censored_actions: bool = False
-    cost_context: bool = False
     state_weight: float = 1.0
     marginal_weight: float = 1.0
     return_weight: float = 1.0

@@ -123,6 +123,34 @@ def read(objects: Objects, presence=1.0) -> jax.Array:
     return seen
 
 
+def place_of(readings: jax.Array) -> jax.Array:
+    """`[..., 2]` metres ahead and to the left, of the brightest object of `[..., bins]`.
+
+    Where the lidar is dark, that is RANGE in the direction of some bin.
+    """
+    size = readings.shape[-1]
+    own = readings.argmax(axis=-1)
+    place, distance = objects_of(readings)
+
+    def pick(x):
+        return jnp.take_along_axis(x, own[..., None], axis=-1)[..., 0]
+
+    angle = (own + pick(place)) * (2.0 * math.pi / size)
+    away = pick(distance)[..., None]
+    return away * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+def on_the_map(place: jax.Array, north: jax.Array) -> jax.Array:
+    """A place `[..., 2]` beside the agent, turned into the map's axes.
+
+    north: `[..., 2]` as the agent sees it, along the map's first axis; of any length.
+    """
+    x, y = jnp.moveaxis(place, -1, 0)
+    c, s = jnp.moveaxis(north, -1, 0)
+    length = jnp.maximum(jnp.sqrt(c * c + s * s), 1e-6)
+    return jnp.stack([x * c + y * s, y * c - x * s], axis=-1) / length[..., None]
+
+
 def of_one_object(readings: jax.Array) -> jax.Array:
     """What the brightest object of the readings `[..., bins]` reads by itself.
 

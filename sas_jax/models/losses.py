@@ -95,6 +95,7 @@ def loss(
     Action NLL + w_s (-ELBO of the transition) + w_m (-ELBO of the marginal)
     + w_R MSE of the next return-to-go (in units of a step's reward)
     + w_c cross-entropy of the cost [- temperature * entropy of the policy].
+    The cost's is over `batch.lone` where there are any.
 
     Args:
       variances: running residual variances, see `initial_variances`.
@@ -106,7 +107,8 @@ def loss(
     Returns:
       Scalar loss, and (new variances, metrics of scalars).
     """
-    config, batch = model.config, _blank_padding(batch)
+    config, lone = model.config, batch.lone
+    batch = _blank_padding(batch.replace(lone=None))
     noise_key, drop_key = jax.random.split(key)
     noise = draw_noise(model, batch, noise_key)
     has_errors = train and config.self_noise > 0
@@ -136,9 +138,14 @@ def loss(
     action_nll = -masked_mean(out["log_prob"], clean)
     return_error = (out["next_return"] - batch.return_to_go[:, 1:]) / model.reward_unit
     return_loss = masked_mean(jnp.square(return_error), clean)
-    cost_loss = masked_mean(
-        optax.sigmoid_binary_cross_entropy(out["cost_logit"], batch.cost), mask
-    )
+    # A stay in a hazard is one long row of costs: too few of them in a batch of rows to
+    # find a threshold by. The law of costs has no memory, so lone steps teach it.
+    if lone is None:
+        logit, cost, counts = out["cost_logit"], batch.cost, mask
+    else:
+        logit = model.apply({"params": params}, lone.next_obs, method="cost_logit")
+        cost, counts = lone.cost, jnp.ones(lone.cost.shape, bool)
+    cost_loss = masked_mean(optax.sigmoid_binary_cross_entropy(logit, cost), counts)
     total = (
         action_nll
         + config.state_weight * state_loss

@@ -40,8 +40,8 @@ class NoisyOr(nn.Module):
     rings: tuple[tuple[int, int], ...] = ()
 
     @nn.compact
-    def __call__(self, x, other=None):
-        """x `[..., n]`, other causes' log-odds `[..., m]` or None -> `[...]`."""
+    def __call__(self, x):
+        """x `[..., n]` -> `[...]`."""
         both = jnp.stack([x, -x], axis=-2).astype(jnp.float32)
         kinds = self._kinds(x.shape[-1])
         shape, gain = (2, max(kinds) + 1), self.gain
@@ -53,8 +53,6 @@ class NoisyOr(nn.Module):
         )
         causes = gain * (both * slope + bias)
         causes = causes.reshape(*x.shape[:-1], -1)
-        if other is not None:
-            causes = jnp.concatenate([causes, other], axis=-1)
         # total = -log P(no event); the log-odds are log(exp(total) - 1).
         total = jnp.sum(nn.softplus(causes), axis=-1)
         return total + jnp.log(-jnp.expm1(-jnp.maximum(total, 1e-6)))

@@ -28,7 +28,7 @@ def own_errors(
     price of one forward pass of half the rows.
     """
     config = model.config
-    half = jax.tree.map(lambda x: x[1::2], batch.replace(prompt=None))
+    half = jax.tree.map(lambda x: x[1::2], batch.replace(prompt=None, lone=None))
     steps = half.is_valid.shape[1]
     draw_key, carry_key = jax.random.split(key)
     draws = {

@@ -42,6 +42,8 @@ class WorldModel(nn.Module):
     episode_steps: of a whole episode of the data, by which targets per remaining step
       are taken; None means the configuration's max_timestep.
     seen: `[O]` marks what tokens and policy see of an observation; None is all.
+    compass: (column, mean, standard deviation) of the two readings of a compass, by
+      which the place of the only lidar's only object is told; () without one.
     """
 
     config: WorldModelConfig
@@ -55,6 +57,7 @@ class WorldModel(nn.Module):
     rings: tuple[tuple[int, int], ...] = ()
     ring_scales: tuple[tuple[float, float], ...] = ()
     ring_single: tuple[bool, ...] = ()
+    compass: tuple[tuple[int, float, float], ...] = ()
 
     @property
     def tokens_per_step(self) -> int:
@@ -105,8 +108,6 @@ class WorldModel(nn.Module):
         )
         self.reward_head = MLP(config.head_hidden, 1, dtype)
         self.cost_head = NoisyOr(rings=self.rings)
-        if config.cost_context:
-            self.cost_causes = MLP(config.head_hidden, 1, dtype)
 
     # Tokens ---------------------------------------------------------------------
 
@@ -182,12 +183,20 @@ class WorldModel(nn.Module):
         reward = self.reward_head(inputs)[..., 0]
         return return_to_go - self.reward_unit * reward
 
-    def cost_logit(self, z_action, next_obs):
-        """Log-odds `[...]` that the step costs, read from the state it leads to."""
-        if not self.config.cost_context:
+    def cost_logit(self, next_obs):
+        """Log-odds `[...]` that the step costs, read from the state it leads to.
+
+        With a compass the agent's place in the map is one more cause: walls stand
+        along the map's axes, and no sensor shows them (Circle).
+        """
+        if not self.compass:
             return self.cost_head(next_obs)
-        other = self.cost_causes(_join(z_action, next_obs)) - 6.0
-        return self.cost_head(next_obs, other)
+        columns, means, stds = zip(*self.compass, strict=True)
+        north = next_obs[..., jnp.array(columns)] * jnp.array(stds) + jnp.array(means)
+        (first, size), (mean, std) = self.rings[0], self.ring_scales[0]
+        readings = mean + std * next_obs[..., first : first + size]
+        place = lidar.on_the_map(lidar.place_of(readings), north)
+        return self.cost_head(_join(next_obs, place))
 
     def next_obs(self, z_action, obs, change, action, latent, noise, log_std):
         """Samples s_{t+1}: decodes the change and adds `noise` of the decoder's std.
@@ -356,7 +365,7 @@ class WorldModel(nn.Module):
             "next_return": self.next_return(
                 z_action, obs, action, target, return_to_go
             ),
-            "cost_logit": self.cost_logit(z_action, target),
+            "cost_logit": self.cost_logit(target),
         }
         return {name: x.reshape(*rows, *x.shape[1:]) for name, x in out.items()}
 

@@ -354,7 +354,7 @@ class CachedPolicy:
             obs,
             state.return_to_go / spec.return_scale,
         )
-        cost = jax.nn.sigmoid(self._apply(variables, "cost_logit", z, obs))
+        cost = jax.nn.sigmoid(self._apply(variables, "cost_logit", obs))
         std, mean = jnp.asarray(spec.obs_std), jnp.asarray(spec.obs_mean)
         output = StepOutput(
             obs=state.obs * std[None] + mean[None],

@@ -31,7 +31,6 @@ def test_models_that_differ_are_not_timed(difference):
 @pytest.mark.parametrize(
     "changed, culprit",
     [
-        ({"model": {"cost_context": True}}, "model.cost_context"),
         ({"algo": "cdt"}, "algo"),
         ({"sas": {"density": "marginal"}}, "sas.density"),
         ({"decoder": {"dtype": "bfloat16"}}, "model.decoder.dtype"),

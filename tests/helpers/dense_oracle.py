@@ -94,11 +94,10 @@ def last_change(obs):
     return np.diff(obs, axis=-2, prepend=obs[..., :1, :])
 
 
-def noisy_or(x, p, other=None):
+def noisy_or(x, p):
     """Log-odds that any cause fires: 1 - P = prod (1 - p_i), in plain probabilities."""
     causes = 400.0 * (np.stack([x, -x], -2) * p["slope"] + p["bias"])
     causes = causes.reshape(*x.shape[:-1], -1)
-    causes = causes if other is None else np.concatenate([causes, other], -1)
     quiet = np.prod(1 / (1 + np.exp(causes.astype(np.float64))), -1)
     return np.log1p(-quiet) - np.log(quiet)
 

@@ -48,7 +48,7 @@ def test_heads_read_the_right_tokens(algo):
     """Policy from (z at the state token, s), the rest from (z at the action token, ...)
     and the next state: all against numpy on a row of several windows.
     """
-    config = make_config(algo=algo, model={"cost_context": algo == "cdt"})
+    config = make_config(algo=algo)
     spec = make_spec()
     model, params = make_model(config, spec), make_variables(config, spec)["params"]
     row = draw_row(spec)
@@ -73,7 +73,7 @@ def test_heads_read_the_right_tokens(algo):
                 next_obs,
                 row["return_to_go"],
             ),
-            "cost_logit": head("cost_logit", z_action, next_obs),
+            "cost_logit": head("cost_logit", next_obs),
         }
 
     out = jax.tree.map(lambda x: np.asarray(x[0]), run(params, row, next_obs))
@@ -100,10 +100,6 @@ def test_heads_read_the_right_tokens(algo):
         out["next_return"], row["return_to_go"] - unit * reward, atol=2e-5
     )
     logit = dense_oracle.noisy_or(next_obs, params["cost_head"])
-    if config.model.cost_context:
-        joined = np.concatenate([z[:, -1], next_obs], -1)
-        other = dense_oracle.mlp(joined, params["cost_causes"]) - 6.0
-        logit = dense_oracle.noisy_or(next_obs, params["cost_head"], other)
     np.testing.assert_allclose(out["cost_logit"], logit, rtol=1e-4, atol=2e-5)
 
 

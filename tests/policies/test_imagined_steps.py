@@ -189,7 +189,7 @@ def test_imagined_tokens_follow_the_heads(imagined):
             return net.apply({"params": variables["params"]}, *args, method=name)
 
         following = apply("next_return", z, obs, action, next_obs, return_to_go)
-        return following, jax.nn.sigmoid(apply("cost_logit", z, next_obs))
+        return following, jax.nn.sigmoid(apply("cost_logit", next_obs))
 
     now = (slice(None), slice(None), slice(None, -1))
     after = (slice(None), slice(None), slice(1, None))

@@ -47,7 +47,6 @@ def check_supported(config: ExperimentConfig) -> None:
     """UserError for a setting that the PyTorch model does not have."""
     wrong = {
         "algo": config.has_cost_token,
-        "model.cost_context": config.model.cost_context,
         "sas.density": config.sas.density != "transition",
         "model.decoder.dtype": config.model.decoder.dtype != "float32",
     }
@@ -136,7 +135,7 @@ def _jax_outputs(config, spec, variables, steps):
                 next_obs,
                 state.return_to_go / spec.return_scale,
             ),
-            "cost": jax.nn.sigmoid(apply("cost_logit", z, next_obs)),
+            "cost": jax.nn.sigmoid(apply("cost_logit", next_obs)),
             "log_density": apply(
                 "transition_log_density", *prediction, next_obs, density_noise, log_std
             ),

@@ -1,0 +1,63 @@
+"""Changed worlds through the entry points: levels, the worst one, the bandit."""
+
+import pytest
+
+from sas_jax.files import results
+from tests.helpers.entry_points import run, succeeds
+
+SMALL = (
+    "--set=model.decoder.width=16",
+    "--set=model.decoder.depth=1",
+    "--set=model.decoder.context=8",
+    "--set=model.vae_hidden=16",
+    "--set=model.policy_hidden=16",
+    "--set=model.head_hidden=16",
+    "--set=model.latent_dim=3",
+    "--set=model.marginal_latent_dim=3",
+    "--set=train.batch_rows=2",
+    "--set=train.row_length=8",
+    "--set=train.num_steps=2",
+    "--set=train.chunk=2",
+    "--set=train.checkpoint_every=2",
+    "--set=train.warmup=1",
+    "--set=sas.plan.num_candidates=4",
+    "--set=sas.plan.horizon=3",
+    "--set=sas.plan.execute=2",
+)
+TASK = "jax:tests.helpers.tiny_jax:make,limits=1/2"
+
+
+@pytest.mark.slow
+def test_worlds_by_level_the_worst_of_a_box_and_the_bandit(tmp_path):
+    """The data are recorded, and the policy evaluated, on the device as well."""
+    data, workdir, out = tmp_path / "d.hdf5", tmp_path / "run", tmp_path / "s.csv"
+    policy = "--policy=tests.helpers.tiny_jax:leaning"
+    said = succeeds(
+        "collect", f"--task={TASK}", "--episodes=20", policy, "--on_device",
+        f"--out={data}",
+    )  # fmt: skip
+    assert "20 episodes" in said
+    succeeds("train", f"--data={data}", f"--workdir={workdir}", "--nocard", *SMALL)
+    here = succeeds(
+        "evaluate", f"--checkpoint={workdir}", "--variants=none,plan", "--episodes=6",
+        "--on_device=4", f"--out={tmp_path / 'e.csv'}",
+    )  # fmt: skip
+    assert "24 rows" in here
+    flags = (
+        f"--checkpoint={workdir}", "--variants=none,plan", "--episodes=4",
+        "--axis=delay:1/2", "--axis=obs_noise:0.5", "--worst=delay:0/3,obs_noise:0/1",
+        "--tries=3", "--search_episodes=3", "--workers=1", "--cost_limit=1",
+        f"--out={out}",
+    )  # fmt: skip
+    said = succeeds("shifts", *flags)
+    rows = results.read_results(out)
+    assert {"", "delay:1", "delay:2", "obs_noise:0.5"} <= {row.shift for row in rows}
+    assert "PointGoal" not in said and "the worst of" in said
+    assert (tmp_path / "s.png").stat().st_size > 5000
+    assert succeeds("shifts", *flags).splitlines()[-1] == f"{len(rows)} rows in {out}"
+    said = succeeds("bandit", f"--results={out}", "--cost_limit=1", "--rounds=50")
+    assert "turns" in said and "worst" in said
+    wrong = run("shifts", f"--checkpoint={workdir}", "--axis=friction:0.5")
+    assert wrong.returncode == 2 and "tiny_jax" in wrong.stderr
+    none = run("shifts", f"--checkpoint={workdir}")
+    assert none.returncode == 2 and "--axis, --worst" in none.stderr
