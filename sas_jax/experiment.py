@@ -275,9 +275,7 @@ def compass_of(spec: DataSpec) -> tuple[tuple[int, float, float], ...]:
         return ()
     first = groups["magnetometer"].start
     columns = range(first, first + 2)
-    return tuple(
-        (i, float(spec.obs_mean[i]), float(spec.obs_std[i])) for i in columns
-    )
+    return tuple((i, float(spec.obs_mean[i]), float(spec.obs_std[i])) for i in columns)
 
 
 def seen_columns(blind: tuple[str, ...], spec: DataSpec) -> tuple[bool, ...] | None:

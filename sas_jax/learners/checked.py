@@ -151,6 +151,10 @@ def expect_rows_of_steps(function: str, batch: Batch) -> None:
             expect_shape(
                 function, f"prompt.{name}", getattr(prompt, name), rows, length
             )
+    if (lone := batch.lone) is not None:
+        expect_shape(function, "lone.cost", lone.cost, None)
+        count, size = len(lone.cost), batch.obs.shape[2]
+        expect_shape(function, "lone.next_obs", lone.next_obs, count, size)
 
 
 def expect_transitions(function: str, batch: TransitionBatch) -> None:

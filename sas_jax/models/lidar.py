@@ -124,9 +124,9 @@ def read(objects: Objects, presence=1.0) -> jax.Array:
 
 
 def place_of(readings: jax.Array) -> jax.Array:
-    """`[..., 2]` metres ahead and to the left, of the brightest object of `[..., bins]`.
+    """`[..., 2]` metres ahead and to the left, of the brightest of readings `[..., N]`.
 
-    Where the lidar is dark, that is RANGE in the direction of some bin.
+    Where the lidar is dark: RANGE metres away, in the direction of some bin.
     """
     size = readings.shape[-1]
     own = readings.argmax(axis=-1)

@@ -132,6 +132,28 @@ def test_rows_are_drawn_by_steps_not_by_episodes(drawn):
     np.testing.assert_allclose(share, np.array(LENGTHS) / 20, atol=0.025)
 
 
+def test_lone_steps_are_drawn_alike_with_the_state_that_they_lead_to(data):
+    """20 steps of four episodes; a multiple of the rows, whatever these are."""
+    device = data[2]
+    sample = jax.jit(
+        lambda key: device_rows.sample(device, key, batch_rows=3000, row_length=5)
+    )
+    lone = sample(jax.random.key(4)).lone
+    assert lone.cost.shape == (3000,)
+    few = device_rows.sample(device, jax.random.key(0), batch_rows=3, row_length=5)
+    assert few.lone.cost.shape == (1023,)
+    entries = np.asarray(device.obs)
+    where = (entries[None] == np.asarray(lone.next_obs)[:, None]).all(-1).argmax(1)
+    starts, lengths = np.asarray(device.starts), np.asarray(device.lengths)
+    nexts = [a + 1 + t for a, n in zip(starts, lengths, strict=True) for t in range(n)]
+    found, counts = np.unique(where, return_counts=True)
+    assert found.tolist() == sorted(nexts)
+    # Standard errors are 0.004.
+    np.testing.assert_allclose(counts / 3000, 1 / len(nexts), atol=0.02)
+    cost = np.asarray(device.cost)
+    np.testing.assert_array_equal(lone.cost, cost[where - 1])
+
+
 def test_actions_are_those_executed_and_constant_columns_become_zero(data):
     episodes, _, _ = data
     wild = episodes.actions.copy()

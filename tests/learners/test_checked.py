@@ -15,6 +15,7 @@ from sas_jax.learners.algorithm import Algorithm
 from sas_jax.types import (
     Batch,
     Learner,
+    LoneSteps,
     PromptRows,
     Rows,
     TimeStep,
@@ -60,6 +61,7 @@ BATCH = Batch(
     timestep=np.zeros((COUNT, 5), np.int32),
     is_valid=np.ones((COUNT, 5), bool),
     prompt=PROMPT,
+    lone=LoneSteps(next_obs=np.zeros((COUNT, OBS)), cost=np.zeros(COUNT)),
 )
 ROWS = Rows(
     cost_limit=np.zeros(COUNT),
@@ -92,7 +94,12 @@ def with_state(**changed):
 def test_what_fits_passes_through():
     learner = looked_at()
     assert learner.init(KEY, 0.0) is STATE
-    for batch in (BATCH, BATCH.replace(prompt=None), TRANSITIONS, "any of its own"):
+    for batch in (
+        BATCH,
+        BATCH.replace(prompt=None, lone=None),
+        TRANSITIONS,
+        "any of its own",
+    ):
         assert learner.sample(batch, KEY, STATE) is batch
     state, metrics = learner.update(STATE, TRANSITIONS)
     assert state is STATE and metrics.keys() == {"loss"}
@@ -167,14 +174,20 @@ def test_a_learner_that_returns_something_else_is_named(changed, call, message):
         call(looked_at(**changed))
 
 
-@pytest.mark.parametrize("batch", [BATCH, TRANSITIONS, PROMPT], ids=lambda x: type(x))
+PARTS = {id(BATCH.prompt): "prompt", id(BATCH.lone): "lone"}
+
+
+@pytest.mark.parametrize(
+    "batch", [BATCH, TRANSITIONS, PROMPT, BATCH.lone], ids=lambda x: type(x)
+)
 def test_every_field_of_a_batch_is_looked_at(batch):
     """One field after the other gets a row too many."""
     names = [f.name for f in dataclasses.fields(batch)]
-    for name in set(names) - {"prompt", "window"}:
+    for name in set(names) - {"prompt", "lone", "window"}:
         value = getattr(batch, name)
         wrong = batch.replace(**{name: np.concatenate([value, value[:1]])})
-        wrong = BATCH.replace(prompt=wrong) if batch is PROMPT else wrong
+        if part := PARTS.get(id(batch)):
+            wrong = BATCH.replace(**{part: wrong})
         with pytest.raises(UserError, match=r"^sample of algo 'mine' returned .*4"):
             looked_at().sample(wrong, KEY, STATE)
 

@@ -135,3 +135,18 @@ def test_the_range_is_the_suites():
     env = make_env("PointGoal1")
     assert env.unwrapped.task.lidar_conf.max_dist == lidar.RANGE
     env.close()
+
+
+def test_a_place_and_a_compass_tell_where_the_agent_is():
+    """Of one object at the map's origin: minus the agent's place, in the map's axes."""
+    rng = np.random.default_rng(7)
+    agent, yaw = rng.uniform(-1.5, 1.5, (200, 2)), rng.uniform(-np.pi, np.pi, 200)
+    c, s = np.cos(yaw), np.sin(yaw)
+    own = np.stack([-c * agent[:, 0] - s * agent[:, 1],
+                    s * agent[:, 0] - c * agent[:, 1]], -1)  # fmt: skip
+    readings = np.stack([scan([place]) for place in own])
+    place = jax.jit(lidar.place_of)(readings)
+    np.testing.assert_allclose(place, own, atol=1e-4)
+    north = 0.5 * np.stack([c, -s], -1)
+    found = jax.jit(lidar.on_the_map)(own, north)
+    np.testing.assert_allclose(found, -agent, atol=1e-5)

@@ -14,7 +14,7 @@ from scipy import stats
 from sas_jax.experiment import make_model
 from sas_jax.models import losses
 from sas_jax.models.own_errors import own_errors
-from sas_jax.types import Batch
+from sas_jax.types import Batch, LoneSteps
 from tests.helpers import dense_oracle
 from tests.helpers.model_fixtures import make_config, make_spec, make_variables
 
@@ -198,6 +198,25 @@ def test_every_term_against_numpy(problem):
     total += 3 * return_mse + 0.7 * cost_bce
     np.testing.assert_allclose(value, total, rtol=2e-4)
     assert metrics["loss"] == value
+
+
+def test_costs_are_learnt_from_lone_steps_where_there_are_any(problem):
+    """The cost's term alone, against numpy; all others are of the rows."""
+    model, variables, batch, run, key, (value, _, metrics, _, _) = problem
+    rng = np.random.default_rng(9)
+    lone = LoneSteps(
+        next_obs=np.float32(rng.normal(size=(32, model.obs_dim))),
+        cost=np.float32(rng.random(32) < 0.4),
+    )
+    other = dataclasses.replace(batch, lone=lone)
+    out = jax.device_get(run(variables["params"], variables["variances"], other, key))
+    logit = dense_oracle.noisy_or(lone.next_obs, variables["params"]["cost_head"])
+    bce = (np.logaddexp(0, logit) - lone.cost * logit).mean()
+    np.testing.assert_allclose(out[2]["cost_bce"], bce, rtol=2e-4)
+    for name in ("action_nll", "transition_elbo", "marginal_elbo", "return_mse"):
+        np.testing.assert_allclose(out[2][name], metrics[name], rtol=1e-6)
+    change = CONFIG.model.cost_weight * (bce - metrics["cost_bce"])
+    np.testing.assert_allclose(out[0] - value, change, rtol=1e-3)
 
 
 def test_padding_changes_neither_loss_nor_gradients(problem):
