@@ -208,8 +208,9 @@ def test_third_party_imports_are_declared():
         for lines in project["optional-dependencies"].values()
         for line in lines
     }
-    # Installed without its dependencies, or by choice, see docs/howto/install.md.
-    extras |= {"safety-gymnasium", "wandb", "torch"}
+    # Installed without its dependencies, or by choice, see docs/howto/install.md; crax is
+    # what crax-bench is imported as.
+    extras |= {"safety-gymnasium", "wandb", "torch", "crax"}
     distributions = importlib.metadata.packages_distributions()
     # What is imported when a module that no other imports, a way in, is imported.
     at_once = modules().keys() - set.union(*map(inner_imports, modules()))

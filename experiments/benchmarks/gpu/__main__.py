@@ -36,6 +36,8 @@ _HELP = {
     "align_horizon": "T of Algorithm 1.",
     "robots": "Robots at once that act on plans; empty leaves them out.",
     "plans": "Plans of each of them.",
+    "worlds": "Whole episodes at once, environment and all; empty leaves them out.",
+    "world_steps": "Steps of those.",
     "seeds": "Training seeds at once; empty leaves training out.",
     "steps": "Training steps of a call of DT.",
     "cdt_steps": "Training steps of a call of CDT.",

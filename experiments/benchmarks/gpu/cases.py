@@ -16,6 +16,7 @@ from experiments.benchmarks import (
     common,
     flops,
     imagination_timing,
+    jax_env_timing,
     model_cases,
     planning_timing,
     training_timing,
@@ -258,6 +259,32 @@ def measure_planning(
         "steps_per_second": 1.0 / mean,
         "device_peak_bytes": device_bytes(),
     }
+
+
+def measure_worlds(
+    config: ExperimentConfig,
+    spec: DataSpec,
+    mode: str,
+    *,
+    variant: str,
+    episodes: int,
+    steps: int,
+    repeats: int,
+) -> dict:
+    """Environment steps a second of whole episodes, alignment, acting and environment
+    in one program; `episodes` of PointGoal in the plane at once.
+    """
+    with precision_of(mode):
+        row = jax_env_timing.act_on_device(
+            in_mode(config, mode),
+            spec,
+            variant,
+            episodes=episodes,
+            steps=steps,
+            repeats=repeats,
+        )
+    del row["case"]  # it has a name here already
+    return {**row, "device_peak_bytes": device_bytes()}
 
 
 def measure_training(

@@ -21,7 +21,8 @@ class Sizes:
 
     modes: of `gpu_cases.MODES`. trajectories: P of imagination over `horizon` steps.
     episodes: of Algorithm 1 over `align_horizon` steps. robots: that act on plans at
-    once; plans: of a run. seeds: trained at once. steps,
+    once; plans: of a run. worlds: whole episodes at once, environment and all, of
+    `world_steps` steps. seeds: trained at once. steps,
     cdt_steps: of a call. data_episodes: made up to train on. matrix: the peak's, 0 is
     the backend's own. copy_megabytes: the bandwidth's array. repeats: of each case.
     """
@@ -33,6 +34,8 @@ class Sizes:
     align_horizon: int = 1000
     robots: tuple[int, ...] = (1, 32, 1024)
     plans: int = 5
+    worlds: tuple[int, ...] = (4096,)
+    world_steps: int = 50
     seeds: tuple[int, ...] = (1, 3)
     steps: int = 100
     cdt_steps: int = 20
@@ -46,9 +49,8 @@ class Sizes:
             if mode not in gpu_cases.MODES:
                 known = ", ".join(gpu_cases.MODES)
                 raise UserError(f"--modes: unknown {mode!r}; expected some of {known}")
-        least = dict.fromkeys(
-            ("horizon", "plans", "steps", "cdt_steps", "copy_megabytes", "repeats"), 1
-        )
+        counts = "horizon plans world_steps steps cdt_steps copy_megabytes repeats"
+        least = dict.fromkeys(counts.split(), 1)
         for name, lowest in (least | {"matrix": 0, "data_episodes": 2}).items():
             if getattr(self, name) < lowest:
                 raise UserError(f"--{name}={getattr(self, name)}: expected >= {lowest}")
@@ -62,6 +64,8 @@ SMOKE = Sizes(
     align_horizon=8,
     robots=(2,),
     plans=1,
+    worlds=(2,),
+    world_steps=3,
     seeds=(2,),
     steps=1,
     cdt_steps=1,
@@ -166,6 +170,19 @@ def run(
                     variant=variant,
                     plans=sizes.plans,
                 )
+    for episodes in sizes.worlds:
+        for variant in ("none", "plan"):
+            measure(
+                f"whole episodes, {variant}, {episodes} at once, {modes[0]}",
+                gpu_cases.measure_worlds,
+                config,
+                spec,
+                modes[0],
+                variant=variant,
+                episodes=episodes,
+                steps=sizes.world_steps,
+                repeats=sizes.repeats,
+            )
     if sizes.seeds:
         _train(measure, sizes, configs, peaks)
 
@@ -254,6 +271,8 @@ def describe(row: dict) -> str:
             f"same trajectory in {x['second']:.0%}"
             for mode, x in row["same"].items()
         )
+    if "where" in row:
+        return f"{row['steps_per_second']:.0f} environment steps a second"
     if "milliseconds_a_step" not in row:
         seconds = row["seconds"]["median"]
         return f"{seconds:.2f} s, {row['seconds_an_episode']:.3f} s an episode"
