@@ -20,6 +20,7 @@ COMMANDS = {
     "report": "a page of results, in Markdown and HTML",
     "plot": "tables and the return-cost figure of results",
     "follow_tokens": "how far a policy follows its return and cost tokens",
+    "search_targets": "which tokens to ask a policy for, by few real episodes, safely",
     "ceiling": "what perfect dynamics would predict of costs",
     "sensitivity": "which sensors a policy leans on, here and in changed worlds",
     "shifts": "a policy in changed worlds, by levels, and in the worst that is found",

@@ -6,11 +6,12 @@ on its seed, its pair, the base seed and the checkpoint alone, so a run that was
 goes on with what is missing.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -29,6 +30,9 @@ from sas_jax.evaluation.targets import (
     warn_outside,
 )
 from sas_jax.report.tokens import TokenResult
+
+# (return target, cost limit, seeds [E]) -> returns [E], costs [E].
+Ask = Callable[[float, float, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,13 +118,7 @@ def follow_tokens(
     Raises:
       UserError: settings that do not fit the checkpoint, or rows of another run.
     """
-    task = task_of(loaded, config.train_seed)
-    algorithm = learners.get(loaded.config.algo)
-    if not algorithm.has_return_token:
-        raise UserError(
-            f"algo {algorithm.name!r}: expected a policy with return tokens"
-        )
-    if algorithm.sees_cost_limit:
+    if learners.get(loaded.config.algo).sees_cost_limit:
         warn_outside(loaded.spec, config.cost_limits)
     name, grid = run_name(loaded, config), grid_of(loaded, config)
     for row in done:
@@ -130,18 +128,16 @@ def follow_tokens(
                 f"{name!r}, this checkpoint and these settings"
             )
     rows = {(row.episode_seed, row.tokens): row for row in done}
-    lane = loaded.config.train.lane_of(config.train_seed)
-    state = jax.tree.map(lambda x: x[lane], loaded.state)
-    runner = blocks.BlockRunner(
-        algorithm.make_policy(loaded.config, loaded.spec, variants=("none",)),
-        algorithm.variables_of(state),
-        num_variants=1,
-        cost_limits=(0.0,),
-        key=jax.random.key(config.seed),
-    )
     size = min(blocks.BLOCK, config.num_episodes)
     seeds = config.first_seed + np.arange(config.num_episodes)
-    with VectorEnv(task.name, size, num_workers=config.num_workers) as envs:
+    with asking(
+        loaded,
+        seed=config.seed,
+        train_seed=config.train_seed,
+        at_once=size,
+        num_workers=config.num_workers,
+        on_step=on_step,
+    ) as ask:
         for first in range(0, config.num_episodes, size):
             block = seeds[first : first + size]
             for target, limit in grid:
@@ -149,15 +145,13 @@ def follow_tokens(
                 missing = [s for s in block if (int(s), blank.tokens) not in rows]
                 if not missing:
                     continue
-                # A policy without cost tokens ignores the number.
-                runner.set_tokens([0.0 if math.isnan(limit) else limit], [target])
-                out = runner.run(envs, np.array(missing), on_step)
-                for i, seed in enumerate(out.seeds):
+                found = ask(target, limit, np.array(missing))
+                for seed, value, cost in zip(missing, *found, strict=True):
                     row = dataclasses.replace(
                         blank,
                         episode_seed=int(seed),
-                        episode_return=float(out.reward[0, i].sum()),
-                        cost=float(out.cost[0, i].sum()),
+                        episode_return=float(value),
+                        cost=float(cost),
                     )
                     rows[row.episode_seed, row.tokens] = row
                 if on_rows:
@@ -167,6 +161,59 @@ def follow_tokens(
     return _sorted(
         {k: row for k, row in rows.items() if k[0] in known and k[1] in asked}
     )
+
+
+@contextlib.contextmanager
+def asking(
+    loaded: Checkpoint,
+    *,
+    seed: int = 0,
+    train_seed: int = 0,
+    at_once: int = blocks.BLOCK,
+    num_workers: int | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> Iterator[Ask]:
+    """Yields what runs `none` for a return target and a cost limit on some layouts.
+
+    One program serves all of them. A limit of NaN is for policies that see none.
+
+    Args:
+      seed: base of the agent's draws. train_seed: index of the checkpoint's training
+        seed. at_once: environments; at most `blocks.BLOCK`.
+      on_step: called with the number of environment steps just made.
+
+    Raises:
+      UserError: a policy without return tokens, or of another task's sizes.
+    """
+    task = task_of(loaded, train_seed)
+    algorithm = learners.get(loaded.config.algo)
+    if not algorithm.has_return_token:
+        raise UserError(
+            f"algo {algorithm.name!r}: expected a policy with return tokens"
+        )
+    lane = loaded.config.train.lane_of(train_seed)
+    state = jax.tree.map(lambda x: x[lane], loaded.state)
+    runner = blocks.BlockRunner(
+        algorithm.make_policy(loaded.config, loaded.spec, variants=("none",)),
+        algorithm.variables_of(state),
+        num_variants=1,
+        cost_limits=(0.0,),
+        key=jax.random.key(seed),
+    )
+    with VectorEnv(task.name, at_once, num_workers=num_workers) as envs:
+
+        def ask(target: float, limit: float, seeds: np.ndarray):
+            # A policy without cost tokens ignores the number.
+            runner.set_tokens([0.0 if math.isnan(limit) else limit], [target])
+            runs = [
+                runner.run(envs, seeds[i : i + at_once], on_step)
+                for i in range(0, len(seeds), at_once)
+            ]
+            values = [run.reward[0].sum(axis=1) for run in runs]
+            costs = [run.cost[0].sum(axis=1) for run in runs]
+            return np.concatenate(values), np.concatenate(costs)
+
+        yield ask
 
 
 def _sorted(rows: dict) -> list[TokenResult]:

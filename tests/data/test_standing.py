@@ -10,8 +10,35 @@ from sas_jax.data import collect
 from sas_jax.data.behaviours import standing
 from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
+from sas_jax.files import results
+from tests.helpers.entry_points import succeeds
 
 NAMES = ("Hopper", "Walker2d", "Humanoid")
+WITH_GYMNASIUM_1 = pytest.mark.skipif(
+    not os.environ.get("SAS_JAX_GYMNASIUM_PYTHON"),
+    reason="needs gymnasium 1, in the Python that $SAS_JAX_GYMNASIUM_PYTHON names",
+)
+SMALL = (
+    "--set=model.decoder.width=16",
+    "--set=model.decoder.depth=1",
+    "--set=model.decoder.context=8",
+    "--set=model.vae_hidden=16",
+    "--set=model.policy_hidden=16",
+    "--set=model.latent_dim=3",
+    "--set=model.marginal_latent_dim=3",
+    "--set=train.batch_rows=2",
+    "--set=train.row_length=10",
+    "--set=train.num_steps=4",
+    "--set=train.chunk=2",
+    "--set=train.checkpoint_every=2",
+    "--set=train.warmup=1",
+    "--set=sas.num_first=2",
+    "--set=sas.num_second=2",
+    "--set=sas.horizon=10",
+    "--set=sas.plan.num_candidates=4",
+    "--set=sas.plan.horizon=3",
+    "--set=sas.plan.execute=2",
+)
 POLICY = "sas_jax.data.behaviours.standing:policy"
 
 
@@ -34,10 +61,7 @@ def test_it_pulls_back_to_where_it_began(name, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not os.environ.get("SAS_JAX_GYMNASIUM_PYTHON"),
-    reason="needs gymnasium 1, in the Python that $SAS_JAX_GYMNASIUM_PYTHON names",
-)
+@WITH_GYMNASIUM_1
 @pytest.mark.parametrize("name, least", [("Hopper", 200), ("Walker2d", 60)])
 def test_it_stands_longer_than_chance(tmp_path, name, least):
     lengths = {}
@@ -47,3 +71,24 @@ def test_it_stands_longer_than_chance(tmp_path, name, least):
         lengths[policy] = found.lengths.mean()
         np.testing.assert_array_equal(found.cost_returns(), found.terminated)
     assert lengths[POLICY] > max(least, 2 * lengths["random"])
+
+
+@pytest.mark.slow
+@WITH_GYMNASIUM_1
+@pytest.mark.parametrize("name", NAMES)
+def test_from_recording_to_a_table_with_all_variants(tmp_path, name):
+    data, workdir, out = tmp_path / "d.hdf5", tmp_path / "run", tmp_path / "r.csv"
+    succeeds(
+        "collect", f"--task={name}", f"--policy={POLICY}", "--episodes=12",
+        f"--out={data}",
+    )  # fmt: skip
+    succeeds("train", f"--data={data}", f"--workdir={workdir}", "--nocard", *SMALL)
+    said = succeeds(
+        "evaluate", f"--checkpoint={workdir}", "--variants=none,rand,sas,plan",
+        "--episodes=3", f"--out={out}",
+    )  # fmt: skip
+    rows = results.read_results(out)
+    assert len(rows) == 12 and "12 rows" in said
+    assert {row.task for row in rows} == {name}
+    # To fall is the only cost, and it ends the episode.
+    assert all(row.failed == (row.cost > 0) == (row.length < 1000) for row in rows)

@@ -208,8 +208,8 @@ def test_third_party_imports_are_declared():
         for lines in project["optional-dependencies"].values()
         for line in lines
     }
-    # Installed without its dependencies, or by choice, see docs/howto/install.md; crax is
-    # what crax-bench is imported as.
+    # Installed without its dependencies, or by choice, see docs/howto/install.md; crax
+    # is what crax-bench is imported as.
     extras |= {"safety-gymnasium", "wandb", "torch", "crax"}
     distributions = importlib.metadata.packages_distributions()
     # What is imported when a module that no other imports, a way in, is imported.
