@@ -80,6 +80,18 @@ def define_seed(name: str, default: int, text: str) -> flags.FlagHolder:
     )
 
 
+def check_apart(first, episodes: int, other, others: int) -> None:
+    """Raises UserError where the layouts of two seed flags are partly the same.
+
+    first, other: the flags; episodes, others: layouts from each of them on.
+    """
+    if first.value < other.value + others and other.value < first.value + episodes:
+        raise UserError(
+            f"--{other.name}={other.value}: its {others} layouts are partly those of "
+            f"--{first.name}={first.value}; expected others"
+        )
+
+
 def parse_limits(
     texts: list[str] | None, default: tuple[float, ...]
 ) -> tuple[float, ...]:

@@ -2,10 +2,11 @@
 
 python -m experiments.collect --task=PointGoal1 --episodes=300 --out=data/pg1.hdf5
 python -m experiments.collect --task=gymnasium:my_envs:Mine-v0 --policy=random
-python -m experiments.collect --task=jax:my_envs:make --policy=random --on_device
+python -m experiments.collect --task=jax:my_envs:make --policy=random --on_device=256
 """
 
 import re
+import sys
 import time
 
 from absl import flags
@@ -27,8 +28,11 @@ _SHIFT = flags.DEFINE_string(
 _POLICY = flags.DEFINE_string(
     "policy", "", "Who acts instead of the scripts: random, or module:function."
 )
-_ON_DEVICE = flags.DEFINE_bool(
-    "on_device", False, "Tasks in JAX: whole episodes in one program, side by side."
+_ON_DEVICE = flags.DEFINE_integer(
+    "on_device",
+    None,
+    "Tasks in JAX: whole episodes in one program, so many side by side.",
+    lower_bound=1,
 )
 _OUT = cli.define_path(
     "out", None, "File to write (default: data/TASK.hdf5).", is_local=True
@@ -60,7 +64,11 @@ def _on_device(plan: collect.Plan, out: str):
 
     if _WORKERS.value is not None:
         raise UserError("--workers: expected none beside --on_device")
-    return recording.record(plan, out)
+
+    def say(words: str) -> None:
+        print(f"{words}, then {plan.episodes} episodes", file=sys.stderr)
+
+    return recording.record(plan, out, at_once=_ON_DEVICE.value, on_stage=say)
 
 
 def main(argv):
@@ -76,7 +84,8 @@ def main(argv):
     )
     out = _OUT.value or f"data/{re.sub('[^A-Za-z0-9._-]+', '_', plan.task)}.hdf5"
     start = time.perf_counter()
-    episodes = (_on_device if _ON_DEVICE.value else _in_workers)(plan, out)
+    is_there = _ON_DEVICE.value is not None
+    episodes = (_on_device if is_there else _in_workers)(plan, out)
     seconds = time.perf_counter() - start
     print(collect.summary(episodes))
     print(f"{seconds:.1f} s; written to {out}")

@@ -86,6 +86,9 @@ def main(argv):
         shift=_SHIFT.value,
     )
     algorithm.check_variants(config.variants)
+    for flag, plain in ((_WORKERS, None), (_DEVICES, 1)):
+        if _ON_DEVICE.value is not None and flag.value != plain:
+            raise UserError(f"--{flag.name}: expected none beside --on_device")
     critic = None
     if _CRITIC.value:
         critic = critic_file.load_critic(_CRITIC.value, loaded.spec)

@@ -53,8 +53,10 @@ def main(argv):
     limit = task.cost_limits[0] if _LIMIT.value is None else _LIMIT.value
     if not 0 < limit < math.inf:
         raise UserError(f"--cost_limit={limit:g}: expected a number > 0")
+    episodes = _ROUNDS.value * _EPISODES.value
+    cli.check_apart(_FIRST_SEED, _FRESH.value, _SEARCH_SEED, episodes)
     sees = learners.get(loaded.config.algo).sees_cost_limit
-    pairs = pairs_of(loaded.spec.target_return, limit, _LEVELS.value, sees)
+    pairs = pairs_of(loaded.spec, limit, _LEVELS.value, sees)
     own = (loaded.spec.target_return, limit if sees else math.nan)
     config = TokenConfig((own[0],), train_seed=_TRAIN_SEED.value)
     name = run_name(loaded, config)
@@ -64,7 +66,7 @@ def main(argv):
     if any(row.run != name for row in rows):
         raise UserError(f"{out}: has rows of another run; expected another --out")
     known = {(row.tokens, row.episode_seed): row for row in rows}
-    count = _ROUNDS.value * _EPISODES.value + 2 * _FRESH.value
+    count = episodes + 2 * _FRESH.value
     with (
         tqdm(total=count * task.episode_steps, desc="search", mininterval=0.5) as bar,
         asking(
@@ -108,9 +110,14 @@ def main(argv):
     print(f"{len(known)} rows in {out}")
 
 
-def pairs_of(most: float, limit: float, levels: int, sees_limit: bool):
-    """Pairs from the least on: shares of the return target, costs from 0 to 2 kappa."""
-    values = [round(most * share, 2) for share in np.linspace(0.2, 1.0, levels)]
+def pairs_of(spec, limit: float, levels: int, sees_limit: bool):
+    """Pairs from the least on: returns from a fifth of the way between the data's
+    least return and the checkpoint's target, costs from 0 to 2 kappa.
+    """
+    most = spec.target_return
+    least = min(spec.return_range[0], most) if spec.return_range else min(0.0, most)
+    shares = np.linspace(0.2, 1.0, levels)
+    values = [round(float(least + (most - least) * share), 2) for share in shares]
     if not sees_limit:
         return [(value, math.nan) for value in values]
     costs = [round(2 * limit * share, 2) for share in np.linspace(0.0, 1.0, levels)]

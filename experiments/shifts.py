@@ -8,8 +8,8 @@ python -m experiments.shifts --checkpoint=runs/demo/model --variants=none,plan \
 Levels are those of --shift (sas_jax/envs/shift.py). The same layouts are played in each
 world, the unchanged one among them. --worst looks for the world of a box that costs the
 first variant most, on layouts of its own (--search_seed), and then plays all variants
-there on the others. Rows go to --out as those of `evaluate` do; the same command
-resumes.
+there on the others. Rows go to --out as those of `evaluate` do, those of the search to
+a file beside it; the same command resumes.
 """
 
 import shlex
@@ -25,13 +25,13 @@ _CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.
 _VARIANTS = flags.DEFINE_list("variants", None, "Default: the algorithm's.")
 _LIMIT = flags.DEFINE_float("cost_limit", None, "Threshold (default: the task's).")
 _EPISODES = flags.DEFINE_integer("episodes", 64, "Layouts per variant and world.")
-_FIRST_SEED = flags.DEFINE_integer("first_seed", 1_000_000, "Seed of the first layout.")
+_FIRST_SEED = cli.define_seed("first_seed", 1_000_000, "Seed of the first layout.")
 _AXES = flags.DEFINE_multi_string(
     "axis", [], "What changes, and its levels, e.g. actuator:0.9/0.8; may be repeated."
 )
 _WORST = flags.DEFINE_string("worst", "", "A box, e.g. actuator:0.6/1.4,delay:0/3.")
 _TRIES = flags.DEFINE_integer("tries", 16, "Worlds of the box.", lower_bound=2)
-_SEARCH_SEED = flags.DEFINE_integer("search_seed", 3_000_000, "First layout of those.")
+_SEARCH_SEED = cli.define_seed("search_seed", 3_000_000, "First layout of those.")
 _SEARCH_EPISODES = flags.DEFINE_integer("search_episodes", 32, "Layouts of a try.")
 _WORKERS = flags.DEFINE_integer("workers", None, "Environment processes (all cores).")
 _OUT = cli.define_path("out", None, "CSV (default: CHECKPOINT/shifts.csv).")
@@ -42,7 +42,6 @@ import dataclasses
 import os
 
 from sas_jax import checkpoint, learners
-from sas_jax.envs import shift as shifts
 from sas_jax.envs.tasks import get_task
 from sas_jax.evaluation.config import EvaluationConfig
 from sas_jax.evaluation.evaluate import evaluate
@@ -77,15 +76,12 @@ def main(argv):
         num_workers=_WORKERS.value,
     )
     algorithm.check_variants(config.variants)
-    out = ResultsFile(
-        _OUT.value or os.path.join(_CHECKPOINT.value, "shifts.csv"),
-        settings_of(loaded, config),
-        shlex.join(["python", "-m", "experiments.shifts", *sys.argv[1:]]),
-        optional=("critic",),
-    )
+    cli.check_apart(_FIRST_SEED, _EPISODES.value, _SEARCH_SEED, _SEARCH_EPISODES.value)
+    path = _OUT.value or os.path.join(_CHECKPOINT.value, "shifts.csv")
+    out = _file(path, loaded, config)
 
-    def play(world, **changes):
-        return _play(loaded, dataclasses.replace(config, shift=world, **changes), out)
+    def play(world):
+        return _play(loaded, dataclasses.replace(config, shift=world), out)
 
     worlds = {world: play(world) for world in gap.worlds_of(axes)}
     here = _by_axis(axes, worlds)
@@ -95,8 +91,16 @@ def main(argv):
     if here:
         print("wrote", shift_figure(out.path.with_suffix(".png"), here, title=title))
     if box is not None:
-        print(_worst(box, config.variants[0], play, worlds[""]).text())
+        worst = _search(box, loaded, config, out.path)
+        print(_worst(worst, play(worst), worlds[""]).text())
     print(f"{len(out.rows)} rows in {out.path}")
+
+
+def _file(path, loaded, config) -> ResultsFile:
+    """Rows of worlds, of this checkpoint and these settings."""
+    command = shlex.join(["python", "-m", "experiments.shifts", *sys.argv[1:]])
+    settings = settings_of(loaded, config)
+    return ResultsFile(path, settings, command, optional=("critic",))
 
 
 def _play(loaded, config, out):
@@ -131,31 +135,38 @@ def _by_axis(axes, worlds):
     return found
 
 
-def _worst(box, variant, play, plain) -> Table:
-    """Looks for the worst world, and plays all variants there on other layouts."""
-    searched = {
-        "variants": (variant,),
-        "first_seed": _SEARCH_SEED.value,
-        "num_episodes": _SEARCH_EPISODES.value,
-    }
+def _search(box, loaded, config, path) -> str:
+    """The worst world for the first variant, on layouts of the search's own."""
+    variant = config.variants[0]
+    config = dataclasses.replace(
+        config,
+        variants=(variant,),
+        first_seed=_SEARCH_SEED.value,
+        num_episodes=_SEARCH_EPISODES.value,
+    )
+    out = _file(path.with_name(f"{path.stem}_search.csv"), loaded, config)
 
     def badness(world):
-        rows = play(world, **searched)
+        rows = _play(loaded, dataclasses.replace(config, shift=world), out)
         return sum(row.cost for row in rows) / len(rows)
 
     tried = gap.worst_world(badness, box, tries=_TRIES.value)
-    worst, base = tried[0], next(t for t in tried if not t.shift)
+    worst, plain = tried[0], next(t for t in tried if not t.shift)
     print(
         f"{variant}: the worst of {len(tried)} worlds is "
         f"{worst.shift or 'the unchanged one'}, cost {worst.badness:.1f} where it was "
-        f"looked for ({base.badness:.1f} in the unchanged world)"
+        f"looked for ({plain.badness:.1f} in the unchanged world)"
     )
-    rows = play(worst.shift)
+    return worst.shift
+
+
+def _worst(world, rows, plain) -> Table:
+    """All variants in the worst world, beside the unchanged one."""
     table = shift_table("", {0.0: plain, 1.0: rows}, plain, title="The worst world")
-    named = str(shifts.parse(worst.shift)) or "unchanged"
-    names = {"0": "unchanged", "1": named}
+    names = {"0": "unchanged", "1": world or "unchanged"}
     lines = tuple((v, names[level], *rest) for v, level, *rest in table.rows)
-    return dataclasses.replace(table, title=f"The worst world, {named}", rows=lines)
+    title = f"The worst world, {names['1']}"
+    return dataclasses.replace(table, title=title, rows=lines)
 
 
 if __name__ == "__main__":

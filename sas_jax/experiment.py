@@ -271,7 +271,8 @@ def compass_of(spec: DataSpec) -> tuple[tuple[int, float, float], ...]:
     """
     task = TASKS.get(spec.task)
     groups = task.obs_groups if task and task.obs_dim == spec.obs_dim else {}
-    if "magnetometer" not in groups or "circle_lidar" not in groups:
+    lidars = [name for name in groups if name.endswith("_lidar")]
+    if "magnetometer" not in groups or lidars != ["circle_lidar"]:
         return ()
     first = groups["magnetometer"].start
     columns = range(first, first + 2)

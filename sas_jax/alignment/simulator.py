@@ -264,7 +264,7 @@ class AlignedPolicy:
 
         Raises:
           UserError: no episode has begun, shapes that do not fit, or a number that is
-            not finite.
+            not finite, the policy's own action among them.
         """
         if self._carry is None:
             raise UserError("act: no episode has begun; expected reset(obs) first")
@@ -279,6 +279,8 @@ class AlignedPolicy:
                 self._variables, self._carry, now, self._key
             )
             action = np.asarray(action)
+        # A policy of somebody else's; a simulator would be handed it.
+        check_finite(action=action)
         self._is_first = False
         return action[0] if self._is_single else action
 

@@ -49,9 +49,8 @@ def numbers(
     options: Mapping[str, Any],
     *,
     limits: tuple[float, ...] = LIMITS,
-    max_cost: float = 1.0,
 ) -> Numbers:
-    """The options `limits`, `steps` and `max_cost`; limits, max_cost: their defaults.
+    """The options `limits`, `steps` and `max_cost`; limits: where none are given.
 
     Raises:
       UserError: no numbers, or such as make no sense. owner: whose they are.
@@ -60,7 +59,7 @@ def numbers(
         found = tuple(float(limit) for limit in options.get("limits") or limits)
         steps = options.get("steps")
         steps = None if steps is None else int(steps)
-        largest = float(options.get("max_cost", max_cost))
+        largest = float(options.get("max_cost", 1.0))
     except (TypeError, ValueError) as error:
         raise UserError(f"{owner}: {error}; expected numbers") from error
     if not (steps is None or steps >= 1):

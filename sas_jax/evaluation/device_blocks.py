@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sas_jax.errors import UserError
 from sas_jax.evaluation.blocks import BlockRun
 from sas_jax.jax_envs import loop
 from sas_jax.jax_envs.protocol import JaxEnv
@@ -41,6 +42,9 @@ def run(
       num_variants: of the policy. cost_limits: thresholds that it acts under, one after
         the other. target_return: None is the policy's own. key: base of every draw.
       on_step, on_stage: see `blocks.BlockRunner.run`.
+
+    Raises:
+      UserError: an episode whose return or cost is not finite.
     """
     say = on_stage or (lambda words: None)
     program = loop.make_evaluate(
@@ -66,6 +70,7 @@ def run(
             say("acting")
             parts.append(jax.device_get(compiled(variables, rows, key)))
         out = _grouped(parts, num_variants, size)
+        _check_finite(out, own)
         if on_step:
             on_step(int(out.length.sum()))
         yield BlockRun(
@@ -81,6 +86,18 @@ def run(
             ended=out.ended,
             align_seconds=np.nan,
         )
+
+
+def _check_finite(out: loop.Outcome, seeds: np.ndarray) -> None:
+    """UserError names the first episode that came to something else than a number."""
+    for name, found in (("return", out.episode_return), ("cost", out.cost)):
+        wrong = np.argwhere(~np.isfinite(found))
+        if len(wrong):
+            group, episode = wrong[0]
+            raise UserError(
+                f"episode {seeds[episode]}: {name} {found[group, episode]}; expected "
+                "finite numbers of the environment and of the policy"
+            )
 
 
 def _grouped(parts: Sequence[loop.Outcome], num_variants: int, size: int):

@@ -238,7 +238,7 @@ def _on_device(
         target_return=config.target_return,
         key=jax.random.key(config.seed),
         seeds=seeds,
-        at_once=min(at_once, len(seeds)),
+        at_once=at_once,
         on_step=on_step,
         on_stage=on_stage,
     )

@@ -7,8 +7,9 @@ environment:
     pip install 'sas_jax[crax]'        (without the extra env)
 
 Names are CRAX's own, such as ``safe_goal_point`` or ``safe_velocity_hopper``. A step's
-cost is that of the environment's ``info["cost"]``: near hazards one between 0 and 2
-each, a touch 3, above a limit of speed 1. Actions lie in [-1, 1], as in brax.
+cost is that of the environment's ``info["cost"]``, which adds up over hazards, so that
+a task has to say how much it may be (``max_cost``); or an indicator. Actions lie in
+[-1, 1], as in brax.
 """
 
 import warnings
@@ -23,8 +24,6 @@ PREFIX = "crax"
 OPTIONS = ("level", "cost")
 COSTS = ("own", "indicator")
 LEVELS = (1, 2, 3)
-# Of a touch; what several hazards near by cost together is less in every level.
-MAX_COST = 3.0
 # Where an environment names no length of its episodes.
 _STEPS = 1000
 

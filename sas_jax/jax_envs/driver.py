@@ -1,6 +1,6 @@
 """A driver of PointGoal in the plane, to be recorded: some careless, some careful.
 
-    sas-jax collect --task=PlanePointGoal --on_device \
+    sas-jax collect --task=PlanePointGoal --on_device=256 \
         --policy=sas_jax.jax_envs.driver:varied
 
 It sees what a policy sees: it steers for the goal's lidar and, by an amount that each

@@ -4,16 +4,10 @@ So its data can be inspected and its checkpoints evaluated by every command. Loo
 whole episodes on the device are in `loop`; this is for comparing with them.
 """
 
-import os
-
+import jax
 import numpy as np
 
-# Workers are many and share a machine: none may take an accelerator.
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-
-import jax  # noqa: E402
-
-from sas_jax.jax_envs import named  # noqa: E402
+from sas_jax.jax_envs import named
 
 
 class HostEnv:

@@ -3,7 +3,8 @@
 ``jax:MODULE:FUNCTION`` calls a function without arguments that returns a
 `protocol.JaxEnv`. ``crax:NAME`` makes one of CRAX's (see `jax_envs.crax`). Options come
 behind the name, each after a comma: ``steps``, ``limits`` (with slashes between them)
-and ``max_cost``; of CRAX's ``level`` and ``cost`` as well. For example
+and ``max_cost``; of CRAX's ``level`` and ``cost`` as well, and one of ``max_cost`` and
+``cost=indicator`` is needed there. For example
 ``crax:safe_goal_point,level=2,cost=indicator,steps=500``.
 """
 
@@ -42,19 +43,22 @@ def resolve(name: str) -> tasks.Task:
     """
     if name in tasks.TASKS:
         return tasks.TASKS[name]
-    kind, _, rest = name.partition(":")
-    own = crax.OPTIONS if kind.strip() == crax.PREFIX else ()
-    env, options = task_options.split(rest, (*_OPTIONS, *own))
-    env_id = env.strip()
+    own = crax.OPTIONS if name.partition(":")[0].strip() == crax.PREFIX else ()
+    env, options = task_options.split(name, (*_OPTIONS, *own))
+    env_id = env.partition(":")[2].strip()
     if own:
+        if options.get("cost") != "indicator" and "max_cost" not in options:
+            raise UserError(
+                f"task {name}: CRAX's costs add up over hazards; expected max_cost=N, "
+                "the largest of a step, or cost=indicator"
+            )
         said = [f"{key}={options[key]}" for key in own if key in options]
         env_id = ",".join([f"{crax.PREFIX}:{env_id}", *said])
     try:
         made = _make(env_id)
     except UserError as error:
         raise UserError(f"task {name}: {error}") from error
-    most = crax.MAX_COST if own and options.get("cost") != "indicator" else 1.0
-    numbers = task_options.numbers(f"task {name!r}", options, max_cost=most)
+    numbers = task_options.numbers(f"task {name!r}", options)
     task = tasks.Task(
         name=name,
         suite=SUITE,
@@ -73,13 +77,20 @@ def resolve(name: str) -> tasks.Task:
 @functools.cache
 def _make(env_id: str) -> JaxEnv:
     """The environment that a task's `env_id` names, looked at."""
-    if env_id.startswith(f"{crax.PREFIX}:"):
-        env, options = task_options.split(
-            env_id.removeprefix(f"{crax.PREFIX}:"), crax.OPTIONS
-        )
-        made = crax.make(env, **options)
-    else:
-        made = imports.function(env_id, "environment")()
+    try:
+        if env_id.startswith(f"{crax.PREFIX}:"):
+            env, options = task_options.split(env_id, crax.OPTIONS)
+            made = crax.make(env.partition(":")[2], **options)
+        else:
+            made = imports.function(env_id, "environment")()
+    except UserError:
+        raise
+    except Exception as error:  # of the user's function
+        text = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{env_id}: {type(error).__name__} ({text}) when it was called; expected a "
+            "function without arguments that returns a JaxEnv"
+        ) from error
     return protocol.check(made, env_id)
 
 

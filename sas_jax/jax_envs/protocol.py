@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from sas_jax.config import Number
 from sas_jax.errors import UserError
 from sas_jax.types import Key
 
@@ -50,16 +51,19 @@ def check(env: Any, name: str) -> JaxEnv:
     """Looks at what an environment's functions return; nothing is computed.
 
     Raises:
-      UserError: it is no `JaxEnv`, a function fails, returns other shapes or types, or
-        `step` another kind of state than `reset`.
+      UserError: it is no `JaxEnv`, a size is no whole number above 0, a function fails,
+        returns other shapes or types, or `step` another kind of state than `reset`.
     """
     if not isinstance(env, JaxEnv):
         raise UserError(
             f"{name}: returned {type(env).__name__}; expected a sas_jax.jax_envs."
             "protocol.JaxEnv"
         )
+    for size in ("obs_dim", "action_dim", "episode_steps"):
+        if problem := Number(least=1, whole=True).problem(getattr(env, size)):
+            raise UserError(f"{name}: {size} {problem}, got {getattr(env, size)!r}")
     try:
-        state, obs = jax.eval_shape(env.reset, jax.random.key(0))
+        state, obs = jax.eval_shape(lambda: env.reset(jax.random.key(0)))
         action = jax.ShapeDtypeStruct((env.action_dim,), jax.numpy.float32)
         out = jax.eval_shape(env.step, state, action)
         out = Step(*out)

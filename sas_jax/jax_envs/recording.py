@@ -8,10 +8,11 @@ made of jax functions only; episodes run side by side.
 
 import functools
 import os
+from collections.abc import Callable
 
 import jax
 
-from sas_jax.data import collect, dsrl
+from sas_jax.data import checks, collect, dsrl
 from sas_jax.data.behaviours import given
 from sas_jax.data.collection.plan import Plan, header
 from sas_jax.data.episodes import Episodes
@@ -38,7 +39,14 @@ def behaviour_of(env: JaxEnv, policy: str) -> loop.Behaviour:
     function = imports.function(policy, "policy")
 
     def begin(key):
-        act = function(env, key)
+        try:
+            act = function(env, key)
+        except Exception as error:  # of the user's function
+            text = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"policy {policy!r}: {type(error).__name__} ({text}) when called with "
+                "(env, key); expected a function of jax arrays"
+            ) from error
         if not callable(act):
             raise UserError(
                 f"policy {policy!r}: returned {type(act).__name__} for (env, key); "
@@ -49,22 +57,28 @@ def behaviour_of(env: JaxEnv, policy: str) -> loop.Behaviour:
     return begin
 
 
-def record(plan: Plan, out: str | os.PathLike, *, at_once: int = 1024) -> Episodes:
+def record(
+    plan: Plan,
+    out: str | os.PathLike,
+    *,
+    at_once: int = 1024,
+    on_stage: Callable[[str], None] | None = None,
+) -> Episodes:
     """Records the planned episodes on the device and writes them as a DSRL file.
 
     Another kind of device rounds otherwise, so the file says which one it was.
 
     Args:
       plan: of a task in JAX, with a policy; see the module. out: the file.
-      at_once: episodes side by side.
+      at_once: episodes side by side. on_stage: called with "compiling" before that.
 
     Returns:
       The episodes, as written. A file at `out` that holds this very recording is
       read and left as it is.
 
     Raises:
-      UserError: a task or plan that does not run on the device, a file of another
-        recording at `out`, or one that cannot be written.
+      UserError: a task or plan that does not run on the device, numbers that are not
+        finite, a file of another recording at `out`, or one that cannot be written.
     """
     if places.is_url(out):
         raise UserError(f"{out}: expected a path of this machine")
@@ -76,6 +90,8 @@ def record(plan: Plan, out: str | os.PathLike, *, at_once: int = 1024) -> Episod
     if path.exists():
         return collect.recorded(plan, path, attributes)
     atomic.probe(path)
+    if on_stage:
+        on_stage("compiling")
     episodes = loop.collect(
         env,
         plan.task,
@@ -84,5 +100,12 @@ def record(plan: Plan, out: str | os.PathLike, *, at_once: int = 1024) -> Episod
         seed=plan.seed,
         at_once=at_once,
     )
+    try:
+        checks.check_finite(episodes)
+    except UserError as error:
+        raise UserError(
+            f"{error} (recorded from {plan.task} under policy {plan.policy!r}; nothing "
+            "was written)"
+        ) from error
     dsrl.write(path, episodes, attributes)
     return episodes

@@ -129,6 +129,7 @@ def place_of(readings: jax.Array) -> jax.Array:
     Where the lidar is dark: RANGE metres away, in the direction of some bin.
     """
     size = readings.shape[-1]
+    readings = jnp.clip(readings, 0.0, 1.0)
     own = readings.argmax(axis=-1)
     place, distance = objects_of(readings)
 

@@ -125,7 +125,7 @@ class _Panel:
         self._bounds, self._size = bounds, size
         self._goal_radius = scene.goal_radius(layout)
         self._canvas = Image.new("RGB", (size * _SCALE,) * 2, "#FBFBF8")
-        self._painted = 0
+        self._painted, self._is_hurt = 0, False
         draw = ImageDraw.Draw(self._canvas)
         for _, kind, array in scene.objects(layout):
             for item in array:
@@ -134,7 +134,11 @@ class _Panel:
     def at(self, step: int) -> Image.Image:
         """The panel after `step` (counted from 0); steps must not decrease."""
         episode = self._episode
+        ended = step >= len(episode.pose)
         step = min(step, len(episode.pose) - 1)
+        # A frame stands for the steps since the one before.
+        since = self._painted + 1 if self._painted else 0
+        self._is_hurt = not ended and bool((episode.costs[since : step + 1] > 0).any())
         self._extend_trail(step)
         canvas = self._canvas.copy()
         draw = ImageDraw.Draw(canvas)
@@ -151,7 +155,7 @@ class _Panel:
         )
         corners = [self._pixel(*tip), self._pixel(*left), self._pixel(*right)]
         draw.polygon(corners, fill=self._color, outline="white", width=_SCALE)
-        hurt = episode.costs[step] > 0
+        hurt = self._is_hurt
         last = self._size * _SCALE - 1
         draw.rectangle(
             (0, 0, last, last), width=_SCALE * (4 if hurt else 1),
@@ -160,7 +164,7 @@ class _Panel:
         return canvas.reduce(_SCALE)
 
     def write_score(self, draw: ImageDraw.ImageDraw, corner, step: int) -> None:
-        """Name, and return and cost so far; red while a cost occurs."""
+        """Name, and return and cost so far; red where the panel flashes. After `at`."""
         episode = self._episode
         ended = step >= len(episode.pose)
         step = min(step, len(episode.pose) - 1)
@@ -173,7 +177,7 @@ class _Panel:
         words = f"cost {episode.costs[: step + 1].sum():.0f}"
         if ended:
             words += " (ended)"
-        hurt = episode.costs[step] > 0
+        hurt = self._is_hurt
         draw.text(
             (x + 92, y + 2), words, fill=style.VERMILION if hurt else _INK,
             font=_font(13),

@@ -63,6 +63,12 @@ def losses_of(rows: Sequence[EpisodeResult], *, limit: float, price: float) -> L
       UserError: rows of several tasks, algorithms or training seeds, or a policy that
         has not played every world and layout.
     """
+    limits = sorted({row.cost_limit for row in rows})
+    if limit not in limits:
+        known = ", ".join(f"{known:g}" for known in limits) or "none"
+        raise UserError(
+            f"bandit: no rows at the threshold {limit:g} (there are: {known})"
+        )
     rows = [row for row in rows if row.cost_limit == limit]
     kinds = {(row.task, row.algo, row.train_seed) for row in rows}
     if len(kinds) != 1:

@@ -27,8 +27,11 @@ from sas_jax.errors import UserError
 # Length scale as a share of the box; standard deviations of the bounds.
 _LENGTH, _BETA = 0.35, 2.0
 # Before so many places are known their spread says little: the scale is at least this
-# share of the mean.
-_FEW, _LEAST_SCALE = 4, 0.5
+# share of the mean, and of costs of the threshold. With 0.6 a corner of the box is not
+# known to be safe from another that costs nothing, and a neighbour is.
+_FEW, _LEAST_SCALE = 4, 0.6
+# Of the threshold: a standard error of costs is no less, however equal a few are.
+_LEAST_ERROR = 0.02
 
 
 class Asked(NamedTuple):
@@ -59,6 +62,7 @@ def posterior(
     asked: np.ndarray,
     *,
     trend: float = _LENGTH**2,
+    size: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation `[M]` of a Gaussian process at `asked` `[M, D]`.
 
@@ -67,7 +71,8 @@ def posterior(
 
     Args:
       known: `[N, D]` in units of length scales, around the box's middle. seen: `[N]`
-        at those. trend: variance of the linear part, of a unit of length.
+        at those. trend: variance of the linear part, of a unit of length. size: what
+        counts as much, where the mean of what was seen is less.
     """
 
     def kernel(a, b):
@@ -77,7 +82,7 @@ def posterior(
     mean = seen.mean()
     scale = max(float(seen.std()), float(noise.mean()), 1e-6)
     if len({tuple(place) for place in known}) < _FEW:
-        scale = max(scale, _LEAST_SCALE * abs(mean))
+        scale = max(scale, _LEAST_SCALE * max(abs(mean), size))
     inner = kernel(known, known) + np.diag((noise / scale) ** 2 + 1e-8)
     factor = linalg.cho_factor(inner, lower=True)
     cross = kernel(asked, known)
@@ -115,7 +120,7 @@ def search(
         asked.append(Asked(pairs[index], _mean(values), _mean(costs)))
         at.append(index)
     value, _ = _of(places, at, [a.value for a in asked])
-    cost, spread = _of(places, at, [a.cost for a in asked])
+    cost, spread = _of(places, at, [a.cost for a in asked], limit)
     is_safe = (cost + _BETA * spread <= limit)[at]
     best = None
     if is_safe.any():
@@ -141,15 +146,21 @@ def _mean(x: np.ndarray) -> tuple[float, float]:
     return float(np.mean(x)), spread / np.sqrt(len(x))
 
 
-def _of(places: np.ndarray, at: Sequence[int], seen: Sequence[tuple[float, float]]):
-    """Posterior everywhere, of means and errors seen at `at`."""
+def _of(
+    places: np.ndarray,
+    at: Sequence[int],
+    seen: Sequence[tuple[float, float]],
+    limit: float = 0.0,
+):
+    """Posterior everywhere, of means and errors seen at `at`. limit: of costs."""
     mean, error = np.array(seen).T
-    return posterior(places[list(at)], mean, error, places)
+    error = np.maximum(error, _LEAST_ERROR * limit)
+    return posterior(places[list(at)], mean, error, places, size=limit)
 
 
 def _next(places, at, asked: Sequence[Asked], limit: float) -> int:
     value, open_value = _of(places, at, [a.value for a in asked])
-    cost, open_cost = _of(places, at, [a.cost for a in asked])
+    cost, open_cost = _of(places, at, [a.cost for a in asked], limit)
     bound = cost + _BETA * open_cost
     is_safe = bound <= limit
     if not is_safe.any():

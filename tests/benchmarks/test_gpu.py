@@ -106,7 +106,7 @@ def test_smoke(tmp_path):
         assert name in done.stdout
     assert {name.split(",")[0] for name in rows} == {
         "products", "copy", "imagination", "Algorithm 1", "selection beside fp32",
-        "control", "whole episodes", "training",
+        "control", "random actions", "whole episodes", "training",
     }  # fmt: skip
     float_row = rows["imagination, P = 20, fp32"]
     half_row = rows["imagination, P = 20, bf16"]

@@ -11,6 +11,7 @@ from sas_jax.checkpoint import Checkpoint
 from sas_jax.data import spec as spec_lib
 from sas_jax.envs import imports, tasks
 from sas_jax.errors import UserError
+from sas_jax.evaluation import device_blocks
 from sas_jax.evaluation.config import EvaluationConfig
 from sas_jax.evaluation.evaluate import evaluate
 from sas_jax.jax_envs import named
@@ -64,7 +65,7 @@ def make_checkpoint(task=TINY):
 
 
 @pytest.mark.slow
-def test_rows_are_those_of_worker_processes():
+def test_rows_are_those_of_worker_processes(monkeypatch):
     loaded, seen = make_checkpoint(), []
     there = evaluate(loaded, CONFIG)
     here = evaluate(loaded, CONFIG, on_device=2, on_step=seen.append)
@@ -83,8 +84,25 @@ def test_rows_are_those_of_worker_processes():
         for row in here.results
         if row.variant == "plan" or row.cost_limit == 2
     )
-    resumed = evaluate(loaded, CONFIG, on_device=2, done=here.results[:7])
+    # What is left runs in the program of the whole, however little it is.
+    made, make = [], device_blocks.loop.make_evaluate
+
+    def counting(*args, at_once, **others):
+        made.append(at_once)
+        return make(*args, at_once=at_once, **others)
+
+    monkeypatch.setattr(device_blocks.loop, "make_evaluate", counting)
+    resumed = evaluate(loaded, CONFIG, on_device=2, done=here.results[:-1])
+    assert set(made) == {2}
     assert [row.cost for row in resumed.results] == [r.cost for r in here.results]
+
+
+@pytest.mark.slow
+def test_an_episode_that_is_no_number_is_named():
+    few = dataclasses.replace(CONFIG, variants=("none",))
+    lost = make_checkpoint(TINY.replace(":make", ":lost"))
+    with pytest.raises(UserError, match="episode 4[0-4]: return nan; expected finite"):
+        evaluate(lost, few, on_device=5)
 
 
 def test_what_the_device_cannot_do_is_told():

@@ -33,7 +33,7 @@ def test_worlds_by_level_the_worst_of_a_box_and_the_bandit(tmp_path):
     data, workdir, out = tmp_path / "d.hdf5", tmp_path / "run", tmp_path / "s.csv"
     policy = "--policy=tests.helpers.tiny_jax:leaning"
     said = succeeds(
-        "collect", f"--task={TASK}", "--episodes=20", policy, "--on_device",
+        "collect", f"--task={TASK}", "--episodes=20", policy, "--on_device=8",
         f"--out={data}",
     )  # fmt: skip
     assert "20 episodes" in said
@@ -59,5 +59,7 @@ def test_worlds_by_level_the_worst_of_a_box_and_the_bandit(tmp_path):
     assert "turns" in said and "worst" in said
     wrong = run("shifts", f"--checkpoint={workdir}", "--axis=friction:0.5")
     assert wrong.returncode == 2 and "tiny_jax" in wrong.stderr
+    same = run("shifts", *flags[:-1], "--search_seed=1000003")
+    assert same.returncode == 2 and "its 3 layouts are partly those of" in same.stderr
     none = run("shifts", f"--checkpoint={workdir}")
     assert none.returncode == 2 and "--axis, --worst" in none.stderr

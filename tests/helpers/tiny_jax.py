@@ -56,6 +56,33 @@ def broken():
     return make()._replace(reset=lambda key: float(jax.random.normal(key)))
 
 
+def raising():
+    raise ValueError("two\nlines")
+
+
+def needy(argument):
+    return argument
+
+
+def endless():
+    return make()._replace(episode_steps=0)
+
+
+def halved():
+    return make()._replace(episode_steps=2.5)
+
+
+def lost():
+    """Its observations are not numbers any more after some steps."""
+
+    def step(state, action):
+        out = _step(state, action)
+        obs = jnp.where(state[0] > 0, out.obs, jnp.nan)
+        return out._replace(obs=obs)
+
+    return make()._replace(step=step)
+
+
 def leaning(env, key):
     """A behaviour to record: to a side of each episode's own."""
     side = jax.random.uniform(key, (env.action_dim,), minval=-1.0)

@@ -77,6 +77,10 @@ def test_workers_run_it_as_the_device_does():
         ("restless", "step returns another kind of state than reset"),
         ("whole", r"step: cost is int32\[\]; expected float\[\]"),
         ("broken", r"ConcretizationTypeError .* while reset\(key\) and"),
+        ("raising", r"ValueError \(two lines\) when it was called"),
+        ("needy", r"TypeError .*needy.* expected a function without arguments"),
+        ("endless", "episode_steps must be >= 1, got 0"),
+        ("halved", r"episode_steps must be .*, got 2.5"),
         ("missing", "has no function 'missing'"),
         ("make,stesp=3", "option 'stesp=3'.*did you mean 'steps'"),
         ("make,level=1", "option 'level=1'; expected each of steps, limits, max_cost"),
@@ -94,9 +98,9 @@ def test_tasks_of_workers_have_no_environment_on_the_device():
 
 
 def test_crax_by_name(crax_bench):
-    task = tasks.get_task("crax:safe_line,level=2,steps=3")
+    task = tasks.get_task("crax:safe_line,level=2,steps=3,max_cost=4")
     assert (task.obs_dim, task.action_dim, task.episode_steps) == (1, 1, 3)
-    assert task.env_id == "crax:safe_line,level=2" and task.max_step_cost == 3.0
+    assert task.env_id == "crax:safe_line,level=2" and task.max_step_cost == 4.0
     env = named.env_of(task)
     state, _ = env.reset(jax.random.key(0))
     out = env.step(state, jnp.ones(1))
@@ -117,10 +121,12 @@ def test_crax_by_name(crax_bench):
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("safe_lime", "no environment 'safe_lime'.*did you mean 'safe_line'"),
-        ("safe_line,level=4", "level '4'; expected 1, 2 or 3"),
-        ("ant,level=1", "ant has no levels"),
-        ("safe_line,cost=some", "cost 'some'; expected one of own, indicator"),
+        ("safe_lime,max_cost=1", "no environment 'safe_lime'.*mean 'safe_line'"),
+        ("safe_line,max_cost=1,level=4", "level '4'; expected 1, 2 or 3"),
+        ("ant,level=1,cost=indicator", "ant has no levels"),
+        ("safe_line,cost=some,max_cost=1", "cost 'some'; expected one of own"),
+        ("safe_line", "costs add up over hazards; expected max_cost=N"),
+        ("safe_line,cost=own", "costs add up over hazards; expected max_cost=N"),
     ],
 )
 def test_crax_names_that_are_wrong(crax_bench, name, message):
@@ -131,7 +137,7 @@ def test_crax_names_that_are_wrong(crax_bench, name, message):
 def test_crax_that_is_not_there(monkeypatch):
     monkeypatch.setitem(sys.modules, "crax", None)
     with pytest.raises(UserError, match=r"crax-bench cannot be imported.*\[crax\]"):
-        tasks.get_task("crax:safe_goal_point")
+        tasks.get_task("crax:safe_goal_point,cost=indicator")
     other = types.ModuleType("crax")
     other.envs = types.ModuleType("crax.envs")
     monkeypatch.setitem(sys.modules, "crax", other)
@@ -144,7 +150,7 @@ def test_crax_that_is_not_there(monkeypatch):
 def test_craxs_own_environment_fits():
     """Where crax-bench is installed: its Hopper, recorded in one program."""
     pytest.importorskip("crax", reason="needs crax-bench, which needs a newer MuJoCo")
-    env = named.env_of("crax:safe_velocity_hopper,steps=6")
+    env = named.env_of("crax:safe_velocity_hopper,steps=6,cost=indicator")
     data = loop.collect(
         env, "x", loop.random_behaviour(env), episodes=2, seed=1, at_once=2
     )

@@ -51,6 +51,10 @@ def test_what_cannot_run_on_the_device_is_told(tmp_path):
     with pytest.raises(UserError, match="policy: expected random or module:function"):
         recording.behaviour_of(named.env_of(TINY), "")
     plan = collect.Plan(TINY, 1, 0, policy="tests.helpers.tiny_jax:narrow")
-    with pytest.raises(TypeError, match="narrow"):
+    with pytest.raises(UserError, match=r"TypeError .*narrow.*with \(env, key\)"):
+        recording.record(plan, out)
+    lost = TINY.replace(":make", ":lost")
+    plan = collect.Plan(lost, 3, 0, policy=LEANING)
+    with pytest.raises(UserError, match="nan.*recorded from jax.*nothing was written"):
         recording.record(plan, out)
     assert not out.exists()

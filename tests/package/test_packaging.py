@@ -124,6 +124,7 @@ def test_wheel_holds_the_library_and_the_commands(wheel):
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "sas_jax").rglob("*.py")}
     assert sources <= set(names)
     assert "sas_jax/py.typed" in names  # PEP 561: users see our types
+    assert "sas_jax/shipped/PointGoal1.zip" in names  # what `sas-jax watch` plays
     assert f"\nVersion: {sas_jax.__version__}\n" in metadata
     assert "\nLicense-Expression: Apache-2.0\n" in metadata
     assert "sas-jax=sas_jax.command:main" in scripts.replace(" ", "")

@@ -4,12 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from sas_jax.alignment.variants import VARIANTS
 from sas_jax.errors import UserError
 from sas_jax.report import clip, figures, scene, style
 from sas_jax.report import training_figure as training_figure_module
+from sas_jax.report.scene import EpisodePath
 from tests.helpers import report_samples as samples
 
 
@@ -315,6 +316,19 @@ def test_clip_is_short_small_and_ends_with_the_episode(tmp_path):
     half, header = first.shape[1] // 2, 44
     changed = (middle != last).any(axis=-1)[header:]
     assert changed[:, :half].sum() > 3 * changed[:, half:].sum()
+
+
+def test_a_clip_flashes_where_any_step_of_a_frame_costs():
+    """Frames are fewer than steps: one costly step between two of them shows."""
+    costs = np.zeros(10)
+    costs[[3, 9]] = 1.0
+    pose = np.zeros((10, 6))
+    pose[:, 0] = np.linspace(0.0, 1.0, 10)
+    episode = EpisodePath(pose=pose, costs=costs, rewards=None)
+    panel = clip._Panel({}, episode, "none", "#000000", (-2.0, 2.0, -2.0, 2.0), 60)
+    red = ImageColor.getrgb(style.VERMILION)
+    flashes = [panel.at(step).getpixel((0, 30)) == red for step in (0, 2, 5, 8, 9, 12)]
+    assert flashes == [False, False, True, False, True, False]
 
 
 def test_clip_drops_frames_to_stay_small(tmp_path, monkeypatch):

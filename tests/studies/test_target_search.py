@@ -29,6 +29,23 @@ def test_the_best_safe_pair_is_found_without_many_violations():
     assert again == found
 
 
+def test_a_start_that_costs_nothing_does_not_make_the_whole_box_safe():
+    """The second pair is near the first, whose episodes all cost 0."""
+    found = target_search.search(
+        lambda pair, number: (
+            np.full(20, float(pair[0])) + np.arange(20) / 20,
+            np.full(20, max(1.2 * pair[1] + pair[0] - 8.0, 0.0)),
+        ),
+        PAIRS,
+        limit=20.0,
+        rounds=12,
+    )
+    assert found.asked[0].cost[0] == 0.0
+    (value, cost), second = PAIRS[0], found.asked[1].targets
+    assert second[0] - value <= 10 and second[1] - cost <= 10
+    assert found.violations <= 2 and found.best is not None
+
+
 def test_a_policy_that_is_never_safe_has_none():
     found = target_search.search(
         lambda pair, number: (np.ones(20), np.full(20, 50.0) + np.arange(20) % 2),
@@ -66,9 +83,9 @@ def test_the_posterior_in_closed_form():
     some = target_search.posterior(known, seen, np.ones(4), asked[:1], trend=0.0)
     np.testing.assert_allclose(some[0], 1.5)
     np.testing.assert_allclose(some[1], np.sqrt(0.5))
-    # Two points say one's whole scale is at least half of the mean.
+    # Two points do not tell the scale, which is then six tenths of the mean of 100.
     few = target_search.posterior(known[:2], seen[:2] + 98, exact[:2], asked, trend=0.0)
-    np.testing.assert_allclose(few[1], 50 * spread, rtol=1e-3, atol=0.1)
+    np.testing.assert_allclose(few[1], 60 * spread, rtol=1e-3, atol=0.1)
 
 
 def test_a_trend_is_continued():

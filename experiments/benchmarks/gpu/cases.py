@@ -261,6 +261,20 @@ def measure_planning(
     }
 
 
+def measure_recording(*, episodes: int, steps: int, repeats: int) -> dict:
+    """Environment steps a second of random actions, `episodes` at once."""
+    row = jax_env_timing.record_on_device(episodes, steps, repeats)
+    del row["case"]
+    return {**row, "device_peak_bytes": device_bytes()}
+
+
+def measure_simulator(*, steps: int) -> dict:
+    """The same of the simulator's fast path, one episode in this process."""
+    row = jax_env_timing.record_in_simulator(steps)
+    del row["case"]
+    return row
+
+
 def measure_worlds(
     config: ExperimentConfig,
     spec: DataSpec,

@@ -1,6 +1,7 @@
 """Which cases the GPU benchmark runs, in which order, and a line for each."""
 
 import dataclasses
+import importlib.util
 import shutil
 import subprocess
 import tempfile
@@ -170,7 +171,20 @@ def run(
                     variant=variant,
                     plans=sizes.plans,
                 )
+    if sizes.worlds and importlib.util.find_spec("safety_gymnasium"):
+        measure(
+            "random actions, simulator",
+            gpu_cases.measure_simulator,
+            steps=40 * sizes.world_steps,
+        )
     for episodes in sizes.worlds:
+        measure(
+            f"random actions, {episodes} at once",
+            gpu_cases.measure_recording,
+            episodes=episodes,
+            steps=sizes.world_steps,
+            repeats=sizes.repeats,
+        )
         for variant in ("none", "plan"):
             measure(
                 f"whole episodes, {variant}, {episodes} at once, {modes[0]}",

@@ -12,7 +12,7 @@ from sas_jax.errors import UserError
 
 # Numerics come from these; a part recorded with others is not the same episode.
 _SIMULATOR = ("safety-gymnasium", "mujoco", "numpy")
-_IN_JAX = ("jax", "numpy")
+_IN_JAX, _CRAX = ("jax", "numpy"), ("crax-bench", "mujoco", "mujoco-mjx")
 # What a header has; the optional fields only where they differ from the first ones.
 _ALWAYS = ("task", "collection_seed", "behaviour_version", "simulator")
 _OPTIONAL = ("mixture", "shift", "policy", "on_device")
@@ -91,7 +91,8 @@ def header(plan: Plan) -> dict[str, str | int]:
         if task.suite == gymnasium_tasks.SUITE:
             versions = gymnasium_tasks.versions(task)
         elif task.suite == "jax":
-            versions = {name: importlib.metadata.version(name) for name in _IN_JAX}
+            names = _IN_JAX + (_CRAX if task.env_id.startswith("crax:") else ())
+            versions = {name: importlib.metadata.version(name) for name in names}
         elif task.name in tasks.BUILT_IN:
             versions = {name: importlib.metadata.version(name) for name in _SIMULATOR}
         else:
