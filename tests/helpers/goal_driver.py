@@ -1,6 +1,7 @@
 """A driver that sees the goal's lidar only: the same law for numpy and for JAX.
 
-As a behaviour of `experiments.collect` it is ``tests.helpers.goal_driver:recorded``.
+As a behaviour of `experiments.collect` it is ``tests.helpers.goal_driver:recorded``, and
+with ``--on_device`` ``tests.helpers.goal_driver:on_device``.
 """
 
 import jax
@@ -25,5 +26,5 @@ def recorded(task, rng):
     return lambda obs: law(obs, rng.normal(size=2))
 
 
-def behaviour(own):
+def on_device(env, key):
     return lambda obs, key: law(obs, jax.random.normal(key, (2,)), jnp)
