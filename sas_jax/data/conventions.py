@@ -229,7 +229,10 @@ def _check_order(episodes: Episodes, following, source: str, allow_breaks) -> No
 
 
 def _costs(episodes: Episodes, task: tasks.Task, missing: UserError) -> np.ndarray:
-    """Costs `[S]` by the task's own rule, for data without any."""
+    """Costs `[S]` by the task's own rule, for data without any.
+
+    The rule gets actions of the environment's box, as it does in an episode.
+    """
     if not task.cost or task.cost.startswith("info"):
         raise UserError(
             f"{missing}; {task.name} has no rule to compute costs by: expected a key "
@@ -241,7 +244,11 @@ def _costs(episodes: Episodes, task: tasks.Task, missing: UserError) -> np.ndarr
     after[last] = episodes.final_observations
     ended = np.zeros(episodes.num_steps, bool)
     ended[last] = episodes.terminated
-    steps = zip(episodes.observations, episodes.actions, after, ended, strict=True)
+    actions = episodes.actions
+    if task.action_range:
+        low, high = np.asarray(task.action_range, actions.dtype).T
+        actions = low + (actions + 1) / 2 * (high - low)
+    steps = zip(episodes.observations, actions, after, ended, strict=True)
     try:
         costs = [float(rule(obs, a, new, bool(e), {})) for obs, a, new, e in steps]
     except Exception as error:  # whatever the user's function does

@@ -175,6 +175,7 @@ def _open(name: str, env_id: str, options: dict[str, Any], **fields: Any) -> tas
         cost_limits=numbers.limits,
         max_step_cost=numbers.max_cost,
         cost=options["cost"],
+        action_range=tuple(map(tuple, found["action_range"])),
         **{"termination_fails": False} | fields,
     )
     for group, columns in task.obs_groups.items():

@@ -55,6 +55,8 @@ class Task:
     max_step_cost: largest cost of one step. Every suite here reports an indicator.
     cost: where a gymnasium environment's cost comes from (see
         `suites.gymnasium.cost_function`); "" for suites that report it themselves.
+    action_range: (low, high) of each action in the environment's own units, which its
+        cost function is given; () where they are those of [-1, 1].
     termination_fails: whether an episode that the environment ends by itself counts as
         failed, whatever it cost.
     references: what benchmarks say about the task; `UNKNOWN` where none does.
@@ -71,6 +73,7 @@ class Task:
     cost_limits: tuple[float, ...]
     max_step_cost: float = 1.0
     cost: str = ""
+    action_range: tuple[tuple[float, float], ...] = ()
     termination_fails: bool = True
     references: References = UNKNOWN
     obs_groups: dict[str, slice] = dataclasses.field(default_factory=dict)
@@ -253,14 +256,19 @@ def to_json(task: Task) -> dict:
     """The task as JSON for worker processes; without its references."""
     groups = {name: [g.start, g.stop] for name, g in task.obs_groups.items()}
     fields = {field.name: getattr(task, field.name) for field in _SENT}
-    return fields | {"cost_limits": list(task.cost_limits), "obs_groups": groups}
+    # As JSON gives them back.
+    lists = {"action_range": [list(ends) for ends in task.action_range]}
+    lists |= {"cost_limits": list(task.cost_limits)}
+    return fields | lists | {"obs_groups": groups}
 
 
 def from_json(sent: dict) -> Task:
     """The task that `to_json` has told of."""
     groups = {name: slice(*ends) for name, ends in sent["obs_groups"].items()}
     limits = tuple(sent["cost_limits"])
-    return Task(**sent | {"cost_limits": limits, "obs_groups": groups})
+    ranges = tuple(tuple(ends) for ends in sent["action_range"])
+    given = {"cost_limits": limits, "action_range": ranges, "obs_groups": groups}
+    return Task(**sent | given)
 
 
 _SENT = [f for f in dataclasses.fields(Task) if f.name != "references"]

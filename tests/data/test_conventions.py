@@ -141,6 +141,12 @@ def test_a_cost_function_is_asked_for_recorded_steps(monkeypatch):
     found = conventions.from_dict(d4rl(data), task="Low")
     after = as_dsrl(data)["next_observations"]
     np.testing.assert_array_equal(found.costs, after[:, 0] < 0)
+    # Actions in the environment's own box, as in an episode.
+    wide = {"cost": f"{__name__}:pushed", "action_range": ((-2.0, 2.0), *[(0, 4)] * 2)}
+    tasks.TASKS["Low"] = dataclasses.replace(low, **wide)
+    found = conventions.from_dict(d4rl(data), task="Low")
+    expected = 2 * data.actions[:, 0] + (2 + 2 * data.actions[:, 1])
+    np.testing.assert_allclose(found.costs, expected + 2, rtol=1e-5)
     tasks.TASKS["Low"] = dataclasses.replace(low, cost=f"{__name__}:of_info")
     with pytest.raises(UserError, match="raised KeyError .*where info is empty"):
         conventions.from_dict(d4rl(data), task="Low")
@@ -148,6 +154,10 @@ def test_a_cost_function_is_asked_for_recorded_steps(monkeypatch):
 
 def low(obs, action, new, terminated, info):
     return new[0] < 0
+
+
+def pushed(obs, action, new, terminated, info):
+    return action[0] + action[1] + 2
 
 
 def of_info(obs, action, new, terminated, info):

@@ -1,6 +1,7 @@
 """Any gymnasium environment by name, and what is said of one that does not fit."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -28,6 +29,8 @@ def test_a_name_is_enough():
     task = tasks.get_task(LINE)
     assert (task.obs_dim, task.action_dim, task.episode_steps) == (2, 1, 12)
     assert task.cost_limits == (10.0, 20.0, 40.0) and not task.obs_groups
+    assert task.action_range == ((0.0, 4.0),)
+    assert tasks.from_json(json.loads(json.dumps(tasks.to_json(task)))) == task
     assert tasks.get_task(task.name) is task
     env = make.make(LINE)
     assert env.reset(3).tolist() == env.reset(3).tolist()

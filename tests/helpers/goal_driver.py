@@ -1,7 +1,7 @@
 """A driver that sees the goal's lidar only: the same law for numpy and for JAX.
 
-As a behaviour of `experiments.collect` it is ``tests.helpers.goal_driver:recorded``, and
-with ``--on_device`` ``tests.helpers.goal_driver:on_device``.
+For `experiments.collect` it is ``tests.helpers.goal_driver:recorded``, and beside
+``--on_device`` ``tests.helpers.goal_driver:on_device``.
 """
 
 import jax

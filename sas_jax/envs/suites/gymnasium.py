@@ -209,6 +209,7 @@ def facts(env_id: str, cost: str) -> dict[str, Any]:
     return {
         "obs_dim": obs_dim,
         "action_dim": len(low),
+        "action_range": np.stack([low, high], axis=1).tolist(),
         "episode_steps": steps,
         "versions": _versions(),
     }
