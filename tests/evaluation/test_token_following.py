@@ -212,7 +212,7 @@ def test_evaluation_warns_where_the_limit_is_a_token(algo, told, monkeypatch):
     def stop(*args, **kwargs):
         raise StopIteration
 
-    monkeypatch.setattr(evaluate_lib, "_blocks_of", stop)
+    monkeypatch.setattr(evaluate_lib, "_in_workers", stop)
     with pytest.raises(StopIteration):
         evaluate(make_checkpoint(algo), EvaluationConfig(cost_limits=(500.0,)))
     assert len(calls) == told
