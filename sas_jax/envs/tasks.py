@@ -257,8 +257,10 @@ def to_json(task: Task) -> dict:
     groups = {name: [g.start, g.stop] for name, g in task.obs_groups.items()}
     fields = {field.name: getattr(task, field.name) for field in _SENT}
     # As JSON gives them back.
-    lists = {"action_range": [list(ends) for ends in task.action_range]}
-    lists |= {"cost_limits": list(task.cost_limits)}
+    lists: dict[str, Any] = {
+        "action_range": [list(ends) for ends in task.action_range],
+        "cost_limits": list(task.cost_limits),
+    }
     return fields | lists | {"obs_groups": groups}
 
 
