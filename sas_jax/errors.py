@@ -13,6 +13,11 @@ class UserError(ValueError):
     """Bad input. The message is one line: the culprit, then what was expected."""
 
 
+def one_line(error: BaseException, most: int = 300) -> str:
+    """What somebody else's exception says, on one line of at most `most` characters."""
+    return " ".join(str(error).split())[:most]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns ``"; did you mean 'x'?"`` for the closest known name, else ``""``."""
     known = list(known)

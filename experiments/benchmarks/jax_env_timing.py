@@ -10,10 +10,11 @@ from experiments.benchmarks import common, model_cases
 from sas_jax.data.spec import DataSpec
 from sas_jax.envs.make import make
 from sas_jax.envs.vector.env import VectorEnv
+from sas_jax.evaluation import watching
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.jax_envs import loop, named
 from sas_jax.learners import sequence
-from sas_jax.types import Rows, TimeStep
+from sas_jax.types import Rows
 
 # The same task twice: on the device, and in the simulator.
 IN_JAX, SIMULATOR = "PlanePointGoal", "PointGoal1"
@@ -30,6 +31,14 @@ def _row(what: str, where: str, steps: int, runs: list[common.Sample], **more) -
         "seconds": common.spread([run.wall for run in runs]),
         **more,
     }
+
+
+def _rows(episodes: int) -> Rows:
+    """So many episodes at the threshold 20, their seeds from 0 on."""
+    return Rows(
+        cost_limit=jnp.full(episodes, 20.0),
+        episode_seed=jnp.arange(episodes, dtype=jnp.uint32),
+    )
 
 
 def record_on_device(episodes: int, steps: int, repeats: int) -> dict:
@@ -84,10 +93,7 @@ def act_on_device(
     env = named.env_of(IN_JAX)._replace(episode_steps=steps)
     policy = sequence.make_policy(config, spec, variants=(variant,))
     variables = model_cases.make_variables(config, spec)
-    rows = Rows(
-        cost_limit=jnp.full(episodes, 20.0),
-        episode_seed=jnp.arange(episodes, dtype=jnp.uint32),
-    )
+    rows = _rows(episodes)
     key = jax.random.key(3)
     run = loop.make_evaluate(env, policy, num_variants=1, at_once=episodes)
     begun = time.perf_counter()
@@ -120,10 +126,7 @@ def act_in_simulator(
     """
     policy = sequence.make_policy(config, spec, variants=(variant,))
     variables = model_cases.make_variables(config, spec)
-    rows = Rows(
-        cost_limit=jnp.full(episodes, 20.0),
-        episode_seed=jnp.arange(episodes, dtype=jnp.uint32),
-    )
+    rows = _rows(episodes)
     key = jax.random.key(3)
     begin, act = jax.jit(policy.begin), jax.jit(policy.act, donate_argnums=1)
     fresh = jax.jit(policy.initial_carry)
@@ -131,23 +134,14 @@ def act_in_simulator(
 
         def play():
             batch = envs.reset(np.arange(episodes))
-            now = _time_step(batch, True)
+            now = watching.time_step(batch)
             carry = begin(variables, fresh(variables, rows, key), now, key)
             for _ in range(steps):
                 action, carry = act(variables, carry, now, key)
                 batch = envs.step(np.asarray(action))
-                now = _time_step(batch, False)
+                now = watching.time_step(batch)
 
         case = common.timed(play)
         case()  # compiles
         runs = [case() for _ in range(repeats)]
     return _row(variant, "simulator", episodes * steps, runs, episodes=episodes)
-
-
-def _time_step(batch, is_first: bool) -> TimeStep:
-    return TimeStep(
-        np.asarray(batch.obs, np.float32),
-        np.asarray(batch.reward, np.float32),
-        np.asarray(batch.cost, np.float32),
-        np.full(len(batch.obs), is_first),
-    )

@@ -188,6 +188,13 @@ def rows_at(
     )
 
 
+def _draw_steps(data: DeviceData, key: Key, count: int):
+    """Episodes `[count]` and steps `[count]` in them, all steps of the data alike."""
+    step = jax.random.randint(key, (count,), 0, data.ends[-1])
+    episode = jnp.searchsorted(data.ends, step, side="right")
+    return episode, step - (data.ends[episode] - data.lengths[episode])
+
+
 def _draw_episodes(shares, lengths, key: Key, count: int):
     """Episodes `[B]` by their cumulative shares, and a step `[B]` of each alike."""
     which, where = jax.random.split(key)
@@ -238,9 +245,7 @@ def _draw_prompts(data, key, episode, start, row_length, prompting: Prompting):
 
 def _draw_lone(data: DeviceData, key: Key, count: int) -> LoneSteps:
     """`[count]` steps, all of the data alike likely."""
-    step = jax.random.randint(key, (count,), 0, data.ends[-1])
-    episode = jnp.searchsorted(data.ends, step, side="right")
-    inside = step - (data.ends[episode] - data.lengths[episode])
+    episode, inside = _draw_steps(data, key, count)
     index = data.starts[episode] + inside
     return LoneSteps(next_obs=data.obs[index + 1], cost=data.cost[index])
 
@@ -272,9 +277,7 @@ def sample(
       prompting: puts a segment of the same episode in sight of some rows.
     """
     if data.shares is None:
-        step = jax.random.randint(key, (batch_rows,), 0, data.ends[-1])
-        episode = jnp.searchsorted(data.ends, step, side="right")
-        inside = step - (data.ends[episode] - data.lengths[episode])
+        episode, inside = _draw_steps(data, key, batch_rows)
     else:
         episode, inside = _draw_episodes(
             data.shares, data.lengths, jax.random.fold_in(key, _EPISODE), batch_rows

@@ -19,7 +19,7 @@ from typing import Any
 from sas_jax.envs import imports, task_options, tasks
 from sas_jax.envs.references import UNKNOWN
 from sas_jax.envs.suites import gymnasium as suite
-from sas_jax.errors import UserError
+from sas_jax.errors import UserError, one_line
 
 SUITE = "gymnasium"
 PYTHON = "SAS_JAX_GYMNASIUM_PYTHON"
@@ -153,7 +153,7 @@ def _open(name: str, env_id: str, options: dict[str, Any], **fields: Any) -> tas
     except UserError as error:
         raise UserError(f"task {name}: {error}") from error
     except Exception as error:  # of the user's environment
-        text = " ".join(str(error).split())[:300]
+        text = one_line(error)
         raise UserError(
             f"task {name}: {env_id} raised {type(error).__name__} ({text}) when it was "
             "tried; expected reset(seed=0) and a step to work"

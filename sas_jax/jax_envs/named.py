@@ -11,7 +11,7 @@ and ``max_cost``; of CRAX's ``level`` and ``cost`` as well, and one of ``max_cos
 import functools
 
 from sas_jax.envs import imports, task_options, tasks
-from sas_jax.errors import UserError
+from sas_jax.errors import UserError, one_line
 from sas_jax.jax_envs import crax, protocol
 from sas_jax.jax_envs.protocol import JaxEnv
 
@@ -86,7 +86,7 @@ def _make(env_id: str) -> JaxEnv:
     except UserError:
         raise
     except Exception as error:  # of the user's function
-        text = " ".join(str(error).split())[:300]
+        text = one_line(error)
         raise UserError(
             f"{env_id}: {type(error).__name__} ({text}) when it was called; expected a "
             "function without arguments that returns a JaxEnv"

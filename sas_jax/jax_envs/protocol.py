@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from sas_jax.config import Number
-from sas_jax.errors import UserError
+from sas_jax.errors import UserError, one_line
 from sas_jax.types import Key
 
 
@@ -70,7 +70,7 @@ def check(env: Any, name: str) -> JaxEnv:
     except UserError:
         raise
     except Exception as error:  # of the user's functions
-        text = " ".join(str(error).split())[:300]
+        text = one_line(error)
         raise UserError(
             f"{name}: {type(error).__name__} ({text}) while reset(key) and "
             "step(state, action) were traced; expected pure functions of jax arrays"

@@ -17,7 +17,7 @@ from sas_jax.data.behaviours import given
 from sas_jax.data.collection.plan import Plan, header
 from sas_jax.data.episodes import Episodes
 from sas_jax.envs import imports
-from sas_jax.errors import UserError
+from sas_jax.errors import UserError, one_line
 from sas_jax.files import atomic, places
 from sas_jax.jax_envs import loop, named
 from sas_jax.jax_envs.protocol import JaxEnv
@@ -42,7 +42,7 @@ def behaviour_of(env: JaxEnv, policy: str) -> loop.Behaviour:
         try:
             act = function(env, key)
         except Exception as error:  # of the user's function
-            text = " ".join(str(error).split())[:300]
+            text = one_line(error)
             raise UserError(
                 f"policy {policy!r}: {type(error).__name__} ({text}) when called with "
                 "(env, key); expected a function of jax arrays"

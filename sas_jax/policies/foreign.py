@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from sas_jax.errors import UserError
+from sas_jax.errors import UserError, one_line
 from sas_jax.shapes import expect_shape
 from sas_jax.types import Trajectory
 
@@ -26,7 +26,7 @@ def look_at(
     except UserError:
         raise
     except Exception as error:  # whatever the user's function does
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         given = ", ".join(
             f"history of {x.is_valid.shape[0]} steps"
             if isinstance(x, Trajectory)

@@ -4,20 +4,10 @@ import json
 
 import pytest
 
+from tests.helpers import small_flags
 from tests.helpers.entry_points import run, succeeds
 
-SMALL = (
-    "--set=model.decoder.width=16",
-    "--set=model.decoder.depth=1",
-    "--set=model.vae_hidden=16",
-    "--set=model.policy_hidden=16",
-    "--set=model.latent_dim=3",
-    "--set=model.marginal_latent_dim=3",
-    "--set=sas.plan.num_candidates=4",
-    "--set=sas.plan.horizon=3",
-    "--set=sas.plan.execute=2",
-    "--repeats=1",
-)
+SMALL = (*small_flags.MODEL, *small_flags.PLAN, "--repeats=1")
 
 
 @pytest.mark.slow

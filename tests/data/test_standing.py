@@ -11,6 +11,7 @@ from sas_jax.data.behaviours import standing
 from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
 from sas_jax.files import results
+from tests.helpers import small_flags
 from tests.helpers.entry_points import succeeds
 
 NAMES = ("Hopper", "Walker2d", "Humanoid")
@@ -19,25 +20,12 @@ WITH_GYMNASIUM_1 = pytest.mark.skipif(
     reason="needs gymnasium 1, in the Python that $SAS_JAX_GYMNASIUM_PYTHON names",
 )
 SMALL = (
-    "--set=model.decoder.width=16",
-    "--set=model.decoder.depth=1",
-    "--set=model.decoder.context=8",
-    "--set=model.vae_hidden=16",
-    "--set=model.policy_hidden=16",
-    "--set=model.latent_dim=3",
-    "--set=model.marginal_latent_dim=3",
-    "--set=train.batch_rows=2",
-    "--set=train.row_length=10",
-    "--set=train.num_steps=4",
-    "--set=train.chunk=2",
-    "--set=train.checkpoint_every=2",
-    "--set=train.warmup=1",
+    *small_flags.MODEL,
+    *small_flags.PLAN,
+    *small_flags.TRAINING,
     "--set=sas.num_first=2",
     "--set=sas.num_second=2",
-    "--set=sas.horizon=10",
-    "--set=sas.plan.num_candidates=4",
-    "--set=sas.plan.horizon=3",
-    "--set=sas.plan.execute=2",
+    "--set=sas.horizon=8",
 )
 POLICY = "sas_jax.data.behaviours.standing:policy"
 

@@ -9,12 +9,10 @@ import pytest
 from sas_jax.alignment.config import PlanConfig
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.data import spec as spec_lib
-from sas_jax.envs import imports, tasks
 from sas_jax.errors import UserError
 from sas_jax.evaluation import device_blocks
 from sas_jax.evaluation.config import EvaluationConfig
 from sas_jax.evaluation.evaluate import evaluate
-from sas_jax.jax_envs import named
 from sas_jax.types import TrainState
 from tests.helpers import tiny_jax
 from tests.helpers.model_fixtures import make_config, make_episodes, make_variables
@@ -31,11 +29,7 @@ CONFIG = EvaluationConfig(
 
 @pytest.fixture(autouse=True)
 def registries(monkeypatch):
-    monkeypatch.setattr(tasks, "TASKS", dict(tasks.TASKS))
-    monkeypatch.setattr(imports, "MODULES", [])
-    yield
-    named._make.cache_clear()
-    named._limited.cache_clear()
+    yield from tiny_jax.forgotten(monkeypatch)
 
 
 def make_checkpoint(task=TINY):

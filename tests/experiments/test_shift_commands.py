@@ -3,27 +3,10 @@
 import pytest
 
 from sas_jax.files import results
+from tests.helpers import small_flags
 from tests.helpers.entry_points import run, succeeds
 
-SMALL = (
-    "--set=model.decoder.width=16",
-    "--set=model.decoder.depth=1",
-    "--set=model.decoder.context=8",
-    "--set=model.vae_hidden=16",
-    "--set=model.policy_hidden=16",
-    "--set=model.head_hidden=16",
-    "--set=model.latent_dim=3",
-    "--set=model.marginal_latent_dim=3",
-    "--set=train.batch_rows=2",
-    "--set=train.row_length=8",
-    "--set=train.num_steps=2",
-    "--set=train.chunk=2",
-    "--set=train.checkpoint_every=2",
-    "--set=train.warmup=1",
-    "--set=sas.plan.num_candidates=4",
-    "--set=sas.plan.horizon=3",
-    "--set=sas.plan.execute=2",
-)
+SMALL = (*small_flags.MODEL, *small_flags.PLAN, *small_flags.TRAINING)
 TASK = "jax:tests.helpers.tiny_jax:make,limits=1/2"
 
 

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from sas_jax.envs import imports, tasks
+from sas_jax.jax_envs import named
 from sas_jax.jax_envs.protocol import JaxEnv, Step
 
 OBS, ACTIONS, STEPS = 3, 2, 12
@@ -87,3 +89,12 @@ def leaning(env, key):
     """A behaviour to record: to a side of each episode's own."""
     side = jax.random.uniform(key, (env.action_dim,), minval=-1.0)
     return lambda obs, key: side + 0.1 * jax.random.normal(key, side.shape)
+
+
+def forgotten(monkeypatch):
+    """Body of a fixture: registrations of a test are undone after it."""
+    monkeypatch.setattr(tasks, "TASKS", dict(tasks.TASKS))
+    monkeypatch.setattr(imports, "MODULES", [])
+    yield
+    named._make.cache_clear()
+    named._limited.cache_clear()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sas_jax.envs import imports, tasks
+from sas_jax.envs import tasks
 from sas_jax.envs.vector.env import VectorEnv
 from sas_jax.errors import UserError
 from sas_jax.jax_envs import crax, loop, named, point_goal
@@ -19,12 +19,7 @@ TINY = "jax:tests.helpers.tiny_jax:make"
 
 @pytest.fixture(autouse=True)
 def registries(monkeypatch):
-    """Registrations of a test are undone after it."""
-    monkeypatch.setattr(tasks, "TASKS", dict(tasks.TASKS))
-    monkeypatch.setattr(imports, "MODULES", [])
-    yield
-    named._make.cache_clear()
-    named._limited.cache_clear()
+    yield from tiny_jax.forgotten(monkeypatch)
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from sas_jax.data import collect, dsrl
-from sas_jax.envs import imports, tasks
 from sas_jax.errors import UserError
 from sas_jax.jax_envs import named, recording
+from tests.helpers import tiny_jax
 
 TINY = "jax:tests.helpers.tiny_jax:make,limits=1/2"
 LEANING = "tests.helpers.tiny_jax:leaning"
@@ -14,11 +14,7 @@ LEANING = "tests.helpers.tiny_jax:leaning"
 
 @pytest.fixture(autouse=True)
 def registries(monkeypatch):
-    monkeypatch.setattr(tasks, "TASKS", dict(tasks.TASKS))
-    monkeypatch.setattr(imports, "MODULES", [])
-    yield
-    named._make.cache_clear()
-    named._limited.cache_clear()
+    yield from tiny_jax.forgotten(monkeypatch)
 
 
 def test_a_recording_is_a_file_like_any_other(tmp_path):

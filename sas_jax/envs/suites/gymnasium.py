@@ -19,7 +19,7 @@ if __name__ == "__main__":
 
 from sas_jax.envs import imports
 from sas_jax.envs.suites.notices import without_adroit_notice
-from sas_jax.errors import UserError
+from sas_jax.errors import UserError, one_line
 
 # (observation [O], action [A], next observation [O], terminated, info) -> cost
 CostFunction = Callable[[np.ndarray, np.ndarray, np.ndarray, bool, Mapping], float]
@@ -109,7 +109,7 @@ def open_env(env_id: str) -> Any:
         return gymnasium.make(name, disable_env_checker=True)
     except Exception as error:  # whatever the environment's own code raises
         raise UserError(
-            f"{env_id}: cannot be made ({type(error).__name__}: {_line(error)}); "
+            f"{env_id}: cannot be made ({type(error).__name__}: {one_line(error)}); "
             "expected an id that gymnasium knows, or MODULE:ID, or MODULE:FUNCTION"
         ) from error
 
@@ -265,10 +265,6 @@ def _describe(value: Any) -> str:
     return f"a value of type {type(value).__name__}"
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
-
-
 def _main() -> None:
     """Prints `facts` as JSON, or the error that it raised."""
     asked = json.loads(sys.argv[1])
@@ -279,7 +275,9 @@ def _main() -> None:
     except UserError as error:
         answer = {"error": str(error)}
     except Exception as error:  # of the user's environment
-        answer = {"error": f"{asked['env_id']}: {type(error).__name__}: {_line(error)}"}
+        answer = {
+            "error": f"{asked['env_id']}: {type(error).__name__}: {one_line(error)}"
+        }
     print("\n" + json.dumps(answer))
 
 
