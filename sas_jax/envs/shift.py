@@ -42,7 +42,8 @@ _WORDS = {
     "obs_noise": "a number >= 0",
     "attack": "a number >= 0",
 }
-_DYNAMICS = ("actuator", "mass", "friction")
+# Factors of the simulated bodies.
+DYNAMICS = ("actuator", "mass", "friction")
 _POSITIVE = ("mass", "friction")
 
 
@@ -76,7 +77,12 @@ class Shift:
     @property
     def changes_dynamics(self) -> bool:
         """Whether the simulated bodies are others."""
-        return any(getattr(self, name) != 1.0 for name in _DYNAMICS)
+        return any(getattr(self, name) != 1.0 for name in DYNAMICS)
+
+    @property
+    def world(self) -> "Shift":
+        """The shift without what is done to the policy."""
+        return dataclasses.replace(self, attack=0.0)
 
     def __str__(self) -> str:
         """The shift in text: what differs from the defaults, in a fixed order."""

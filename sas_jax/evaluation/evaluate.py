@@ -4,7 +4,6 @@ A row's result depends on (task, episode seed, threshold, variant), the base see
 the checkpoint, and on nothing else: see `blocks` for how that is kept.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -205,7 +204,7 @@ def _in_workers(
         loaded.config.task,
         part.num_groups * size,
         num_workers=config.num_workers,
-        shift=dataclasses.replace(shifts.parse(config.shift), attack=0.0),
+        shift=shifts.parse(config.shift).world,
         obs_std=loaded.spec.obs_spread,
     ) as envs:
         for first in range(0, len(seeds), size):
@@ -222,17 +221,15 @@ def _on_device(
     at_once: int,
 ) -> Iterator[blocks.BlockRun]:
     """The same in one program a block, the environment included."""
-    if dataclasses.replace(shifts.parse(config.shift), attack=0.0) != shifts.Shift():
+    if shifts.parse(config.shift).world != shifts.Shift():
         raise UserError(
             f"shift {config.shift!r}: changes the simulator's worlds; expected none, "
             "or an attack, on the device"
         )
-    policy, variables = acting
     on_step, on_stage = calls
     return device_blocks.run(
         named.env_of(task),
-        policy,
-        variables,
+        *acting,
         num_variants=len(part.variants),
         cost_limits=part.cost_limits,
         target_return=config.target_return,

@@ -20,9 +20,6 @@ from sas_jax.envs import shift as shifts
 from sas_jax.envs.shift import Shift
 from sas_jax.errors import UserError
 
-NAMES = tuple(field.name for field in dataclasses.fields(Shift))
-# Factors: as much may be lost by halving as by doubling.
-_FACTORS = ("actuator", "mass", "friction")
 # Of the box: how far around the worst so far is looked at first, and at last.
 _WIDE, _NARROW = 0.3, 0.05
 
@@ -89,7 +86,8 @@ class Box(NamedTuple):
             self.names, self.low, self.high, point, strict=True
         ):
             x = float(np.clip(x, 0.0, 1.0))
-            if name in _FACTORS:
+            # Of a factor as much may be lost by halving as by doubling.
+            if name in shifts.DYNAMICS:
                 value = math.exp((1 - x) * math.log(low) + x * math.log(high))
             else:
                 value = (1 - x) * low + x * high
@@ -113,7 +111,7 @@ def parse_box(text: str) -> Box:
             raise UserError(f"box {part!r}: expected name:low/high with low < high")
         if name in names:
             raise UserError(f"box: {name} is given twice; expected it once")
-        if name in _FACTORS and numbers[0] <= 0:
+        if name in shifts.DYNAMICS and numbers[0] <= 0:
             raise UserError(f"box {part!r}: expected factors above 0")
         for end in numbers:
             shifts.parse(f"{name}:{end:.12g}")
@@ -152,7 +150,7 @@ def worst_world(
     found = {"": badness("")}
     best = None
     for number in range(tries):
-        if number < (tries + 1) // 2 or best is None:
+        if number < (tries + 1) // 2:
             point = first[number]
         else:
             share = (number - tries / 2) / max(tries / 2, 1)
