@@ -52,10 +52,19 @@ def meta(
 
 
 def comparable(config: ExperimentConfig, spec: DataSpec) -> dict:
-    """What two runs must share; how many devices they use is not among it."""
-    shared = json.loads(json.dumps(meta(config, spec)))
-    del shared["config"]["train"]["devices"]
-    return shared
+    """What two runs must share for one to go on with the other."""
+    return json.loads(json.dumps(meta(config, spec))) | {"config": deciding(config)}
+
+
+def deciding(config: ExperimentConfig) -> dict:
+    """The settings that decide what is trained, as plain values.
+
+    How many devices train it, and how a policy that is ready plans, is not among them.
+    """
+    known = json.loads(json.dumps(config_lib.to_dict(config)))
+    del known["train"]["devices"]
+    known.get("sas", {}).pop("plan", None)
+    return known
 
 
 @contextlib.contextmanager

@@ -18,15 +18,19 @@ class PlanConfig:
       executed before the next plan; at most T.
     persistence: rho, the part of a candidate's action noise that is one draw for all of
       its steps; 0 draws every step anew. action_scale: of that noise, in units of the
-      policy's own standard deviation.
-    num_reference: candidates without a push, the policy's mean the first of them.
+      policy's own standard deviation. push_steps: how long every other push lasts; then
+      the candidate does as the policy would. 0 means to the end, for all.
+    num_reference: candidates without a push, the policy's mean the first of them; what
+      the policy itself would cost is their mean.
     slack: of the budget's share in `plan` (rule `budget`). cost_weight: w, return that
       a unit of predicted cost takes; in `plan` of what exceeds the budget's share.
     margin: the Lyapunov condition, nats by which a candidate's energy may exceed that
       of the references; None lifts it, which costs least (docs/results/plan.md).
       num_importance: samples of that density.
-    tolerance: predicted cost that counts as none; where no candidate has more, the
-      policy acts by itself until the next plan. None executes every plan.
+    tolerance: predicted cost that counts as none. Where the policy itself would cost no
+      more than that beyond the budget's share, it acts until the next plan. None
+      executes every plan. least_saving: share of the policy's own predicted cost that a
+      plan must save to be executed.
     world_noise: scale of the world's own noise, the same for all candidates.
     max_error, error_memory: where the running error over whole plans exceeds so many
       times what moved, the policy acts by itself until the episode ends.
@@ -37,12 +41,14 @@ class PlanConfig:
     execute: int = 10
     persistence: float = 0.9
     action_scale: float = 2.0
-    num_reference: int = 2
+    push_steps: int = 15
+    num_reference: int = 4
     slack: float = 1.0
     cost_weight: float = 3.0
     margin: float | None = None
     num_importance: int = 4
     tolerance: float | None = 0.1
+    least_saving: float = 0.1
     world_noise: float = 0.0
     max_error: float = 0.5
     error_memory: float = 0.95
@@ -57,10 +63,12 @@ class PlanConfig:
             "num_importance": count,
             "persistence": Number(least=0, most=1),
             "action_scale": Number(least=0),
+            "push_steps": Number(least=0, whole=True),
             "slack": Number(least=0),
             "cost_weight": Number(least=0),
             "margin": Number(optional=True),
             "tolerance": Number(least=0, optional=True),
+            "least_saving": Number(least=0, most=1),
             "world_noise": Number(least=0),
             "max_error": Number(above=0, most=1),
             "error_memory": Number(least=0, most=1),

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from sas_jax.alignment import choosing
 from sas_jax.alignment import plan as plan_lib
 from sas_jax.alignment.carry import (
     PLAN,
@@ -47,7 +48,7 @@ def planned(
     is_due = is_running & plans & (plan.age >= config.execute)
     is_due &= plan_lib.trusted(plan, config)
     left = setup.episode_steps or setup.horizon
-    rows = plan_lib.Due(
+    rows = choosing.Due(
         keys=keys_for(PLAN, carry.keys, timestep),
         num_steps=jnp.maximum(left - timestep, 1),
         budget=carry.state.cost_to_go,
@@ -59,7 +60,7 @@ def planned(
             prompt = None
             if VARIANTS[name].has_prompt:
                 prompt = rows_at(carry.prompt, here)
-            part = plan_lib.replan(
+            part = choosing.replan(
                 setup.plan_model,
                 variables,
                 rows_at(carry.state, here),

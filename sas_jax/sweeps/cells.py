@@ -15,6 +15,7 @@ from typing import Any
 
 from sas_jax import config as config_lib
 from sas_jax import learners
+from sas_jax.checkpoint_content import deciding
 from sas_jax.alignment.config import SASConfig
 from sas_jax.config import SEEDS, Number, check
 from sas_jax.critic.network import CriticConfig
@@ -137,7 +138,7 @@ class Cell:
     def model_folder(self) -> str:
         """Name of the folder of its checkpoints, by what decides them."""
         known = self.description()
-        decided = {k: known[k] for k in ("experiment", "data")}
+        decided = {"experiment": deciding(self.config), "data": known["data"]}
         digest = _digest(json.dumps([decided, self.has_card], sort_keys=True))
         return f"{_plain(self.task)}.{self.config.algo}.{self.seed}.{digest[:12]}"
 

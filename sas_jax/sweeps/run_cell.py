@@ -22,6 +22,7 @@ import numpy as np
 from sas_jax import checkpoint
 from sas_jax.alignment.variants import VARIANTS, critic_of
 from sas_jax.card import measure
+from sas_jax.checkpoint_content import deciding
 from sas_jax.critic import file as critic_file
 from sas_jax.critic.fit import fit_critic
 from sas_jax.data import collect, dsrl
@@ -213,7 +214,8 @@ def _finished(cell: Cell, workdir: Path) -> checkpoint.Checkpoint | None:
         return None  # training says what is wrong with it, or makes it
     has_card = loaded.card is not None or not cell.has_card
     is_done = loaded.run.get("is_finished") and has_card
-    return loaded if is_done and loaded.config == cell.config else None
+    is_it = deciding(loaded.config) == deciding(cell.config)
+    return loaded if is_done and is_it else None
 
 
 def _in_table(variants: tuple[str, ...]) -> tuple[str, ...]:

@@ -87,6 +87,10 @@ def test_cells_that_differ_in_how_they_act_share_their_training():
     assert ten.acts_with.sas == own.config.sas and ten.config == plain.config
     assert plain.model_folder == ten.model_folder != own.model_folder
     assert len({plain.id, ten.id, own.id}) == 3
+    # How a policy that is ready plans is not its training's business.
+    eager = [{"algo": "dt", "settings": {"sas.plan.execute": 5}}]
+    (eager,) = cells(tasks=["PointGoal1"], seeds=[0], methods=eager)
+    assert eager.model_folder == plain.model_folder and eager.id != plain.id
     assert cells_lib.from_json(ten.to_json()) == ten
     assert cells_lib.normalised(ten.description()) == ten.description()
     same = [{"algo": "dt", "acting": {"sas.num_first": plain.config.sas.num_first}}]

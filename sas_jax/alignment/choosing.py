@@ -1,0 +1,238 @@
+"""Acting on imagination: of the plans imagined from the present, one is executed.
+
+Receding-horizon control with the sequence policy as proposal (kin: MBOP, Argenson and
+Dulac-Arnold 2021). Every few steps it is imagined from the exact history what the
+policy itself would do. Where that costs no more than the budget allows, the policy
+acts. Else further candidates are imagined, and imagined cost decides (`candidates`).
+
+The policy keeps the wheel wherever it may, because a plan is not as good as the policy
+at anything but cost: among pushed candidates with little noise, the one that promises
+most return is a lucky error of the model, and it leads off the map, where the model
+knows nothing. It also acts where no candidate saves enough: costs that hardly differ
+are no reason to leave the data (docs/results/plan.md).
+
+By setting, candidates whose energy rises above that of undisturbed ones are out before
+costs are compared (`support`, SAS's Lyapunov condition).
+
+Rows of a batch are out of phase at will: those that are due are gathered into
+sub-blocks of one size, so no shape ever changes.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sas_jax.alignment import lyapunov, support
+from sas_jax.alignment.candidates import imagine, others, references
+from sas_jax.alignment.config import PlanConfig, SASConfig
+from sas_jax.alignment.plan import Plan, Seen
+from sas_jax.alignment.rules import RULES, Candidates
+from sas_jax.alignment.sequence_model import SequenceModel
+from sas_jax.alignment.sub_blocks import rows_at, work_off
+from sas_jax.types import Key, Params, StepOutput
+
+
+class Due(NamedTuple):
+    """What is known of the rows besides their states; `[B]` each.
+
+    keys: consumed. num_steps: steps until the episode ends. budget: cost that may still
+    arise until then.
+    """
+
+    keys: Key
+    num_steps: jax.Array
+    budget: jax.Array
+
+
+def allowed(due: Due, config: PlanConfig) -> jax.Array:
+    """What the horizon may cost: the share of the budget that falls to it.
+
+    The budget times `slack`, spread evenly over what is left of the episode.
+    """
+    share = jnp.minimum(config.horizon / jnp.maximum(due.num_steps, 1), 1.0)
+    return config.slack * share * jnp.maximum(due.budget, 0.0)
+
+
+def own_cost(outputs: StepOutput, due: Due) -> jax.Array:
+    """`[]` what the policy itself is imagined to cost: the mean of the references.
+
+    Those that are not finite do not count; NaN where none is.
+
+    Args:
+      outputs: `[R, T]` the references of one row. due: of that row.
+    """
+    inside = jnp.arange(outputs.cost.shape[1]) < due.num_steps
+    cost = jnp.where(inside, outputs.cost, 0.0).sum(axis=1)
+    return jnp.nanmean(jnp.where(is_finite(outputs), cost, jnp.nan))
+
+
+def is_finite(outputs: StepOutput) -> jax.Array:
+    """`[N]` bool: candidates of one row, `[N, T]`, whose predictions are all finite."""
+    known = (outputs.action, outputs.obs, outputs.reward, outputs.cost)
+    flat = (jnp.isfinite(x.reshape(x.shape[0], -1)).all(axis=1) for x in known)
+    return jnp.stack(list(flat)).all(axis=0)
+
+
+def fits(rule: str, own: jax.Array, due: Due, config: PlanConfig) -> jax.Array:
+    """Whether the policy may act: what it would cost is what it may cost.
+
+    A rule that sees no threshold allows nothing. `tolerance` is what counts as nothing;
+    None lets the policy act nowhere.
+
+    Args:
+      own: `[B]` imagined cost of the policy itself.
+    """
+    if config.tolerance is None:
+        return jnp.zeros(own.shape, bool)
+    free = allowed(due, config) if RULES[rule].sees_limit else 0.0
+    return own <= free + config.tolerance
+
+
+def choose(
+    rule: str,
+    key: Key,
+    outputs: StepOutput,
+    due: Due,
+    sas: SASConfig,
+) -> tuple[lyapunov.Selection, jax.Array]:
+    """A rule's choice among one row's candidates `[N, T]`, and `[N]` which were in.
+
+    Steps after the episode's end bring neither reward nor cost.
+    """
+    horizon, count = sas.plan.horizon, sas.plan.num_candidates
+    inside = jnp.arange(horizon)[None, :] < due.num_steps
+    reward = jnp.where(inside, outputs.reward, 0.0)
+    cost = jnp.where(inside, outputs.cost, 0.0)
+    is_reference = jnp.arange(count) < sas.plan.num_reference
+    energies, counts, is_in = support.by_energy(outputs.log_density, is_reference, sas)
+    is_in &= is_finite(outputs)
+    seen = Candidates(
+        energies=energies,
+        reward=jnp.where(is_in[:, None], reward, 0.0),
+        cost=jnp.where(is_in[:, None], cost, 0.0),
+        risk=None,
+        level=jnp.full((), jnp.nan),
+        cost_limits=allowed(due, sas.plan)[None],
+        num_steps=jnp.minimum(due.num_steps, horizon),
+        counts=counts,
+        is_valid=is_in,
+    )
+    return RULES[rule].choose(key, seen, sas), is_in
+
+
+def replan(
+    model: SequenceModel,
+    variables: Params,
+    state: Any,
+    prompt: Any,
+    plan: Plan,
+    is_due: jax.Array,
+    rows: Due,
+    *,
+    rule: str,
+    config: SASConfig,
+) -> Plan:
+    """New plans for the rows that are due; the others keep theirs.
+
+    First what the policy itself would do, for all rows that are due; then the further
+    candidates where it may not.
+
+    Args:
+      state, prompt, plan: `[B]` rows. is_due: `[B]` bool. rule: of all the rows.
+    """
+
+    def imagined(index, which):
+        return imagine(
+            model,
+            variables,
+            rows_at(rows.keys, index),
+            rows_at(state, index),
+            None if prompt is None else rows_at(prompt, index),
+            rows_at(plan, index),
+            config.plan,
+            which,
+        )
+
+    def own(index, is_real, held):
+        del held
+        return imagined(index, references(config.plan)), is_real
+
+    def chosen(index, is_real, plan):
+        outputs = jax.tree.map(
+            lambda *x: jnp.concatenate(x, axis=1),
+            rows_at(known, index),
+            imagined(index, others(config.plan)),
+        )
+        due = rows_at(rows, index)
+        rule_keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(due.keys)
+        found, is_in = jax.vmap(
+            lambda key, outputs, due: choose(rule, key, outputs, due, config)
+        )(rule_keys, outputs, due)
+        new = _taken(rows_at(plan, index), outputs, found, is_in)
+        is_idle = may_act[index] | _saves_little(
+            new.cost, own_costs[index], due, config.plan
+        )
+        is_idle &= found.is_valid
+        new = new.replace(is_kept=found.is_valid & ~is_idle, is_idle=is_idle)
+        return new, is_real
+
+    every = jnp.arange(is_due.shape[0])
+    empty = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype),
+        jax.eval_shape(lambda: imagined(every, references(config.plan))),
+    )
+    known = work_off(own, is_due, empty)
+    own_costs = jax.vmap(own_cost)(known, rows)
+    may_act = is_due & fits(rule, own_costs, rows, config.plan)
+    # Pictures show all candidates, of plans too that nobody needs.
+    needed = is_due if plan.seen is not None else is_due & ~may_act
+    new = work_off(chosen, needed, plan)
+    new = new.replace(
+        age=jnp.where(is_due, 0, new.age),
+        is_kept=new.is_kept & ~may_act,
+        is_idle=new.is_idle | may_act,
+    )
+    return new.replace(
+        num_plans=new.num_plans + is_due,
+        num_idle=new.num_idle + (is_due & new.is_idle),
+    )
+
+
+def _saves_little(cost: jax.Array, own: jax.Array, due: Due, config: PlanConfig):
+    """`[B]` bool: a plan that costs hardly less than the policy itself.
+
+    A cost head that tells nothing apart gives costs that hardly differ. To leave the
+    data for them is to leave it for nothing.
+
+    Args:
+      cost: `[B, T]` of the chosen candidates. own: `[B]`.
+    """
+    if config.tolerance is None:
+        return jnp.zeros(own.shape, bool)
+    inside = jnp.arange(cost.shape[1])[None, :] < due.num_steps[:, None]
+    saved = own - jnp.where(inside, cost, 0.0).sum(axis=1)
+    return saved <= config.tolerance + config.least_saving * own
+
+
+def _taken(
+    old: Plan, outputs: StepOutput, chosen: lyapunov.Selection, is_in: jax.Array
+) -> Plan:
+    """The rows' chosen candidates as their plans."""
+    rows = jnp.arange(old.age.shape[0])
+
+    def pick(x):
+        # A weight of zero does not hide what is not a number.
+        x = x[rows, chosen.index]
+        found = chosen.is_valid.reshape(-1, *(1,) * (x.ndim - 1))
+        return jnp.where(found, x, 0.0)
+
+    seen = Seen(outputs.obs, outputs.cost, is_in, chosen.index)
+    return old.replace(
+        action=pick(outputs.action),
+        obs=pick(outputs.obs),
+        cost=pick(outputs.cost),
+        num_own=old.num_own + (chosen.is_valid & (chosen.index == 0)),
+        num_out=old.num_out + 1.0 - is_in.mean(axis=1),
+        seen=None if old.seen is None else seen,
+    )
