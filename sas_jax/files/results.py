@@ -39,7 +39,8 @@ class EpisodeResult:
     drift_alarm: first step of the alarm, -1 without one.
     num_plans: plans that were made (`alignment.plan`). plan_own, plan_out: shares of
       plans that were the policy's own mean, and of candidates that had left the data.
-      plan_idle: share of plans that nothing would have cost: the policy acted.
+      plan_idle: share of plans where the policy acted, because it would cost no more
+      than it may, or no plan saved enough.
       plan_expected, plan_realised: cost of the executed steps, imagined and real.
       plan_error: mean share e / (e + moved) of the errors e at the ends of plans.
       plan_fallback: share of steps on which the policy acted instead; above half there

@@ -35,6 +35,8 @@ def test_an_unknown_name_lists_the_known_ones(name, value, message):
         ({"slack": -1.0}, "slack"),
         ({"max_error": 0.0}, "max_error"),
         ({"tolerance": -0.1}, "tolerance"),
+        ({"push_steps": -1}, "push_steps"),
+        ({"least_saving": 1.1}, "least_saving"),
     ],
 )
 def test_plan_settings_out_of_range(change, message):
