@@ -53,6 +53,19 @@ def test_where_no_candidate_costs_the_policy_acts():
     assert (known["plan_idle"] == 0)[1].all() and (actions[:, 1] != actions[:, 0]).all()
 
 
+def test_costs_that_cannot_be_told_apart_leave_the_policy_alone():
+    """All candidates cost 4.5 up to a hundredth; the policy allows itself 0."""
+
+    def dull(variables, obs, action, next_obs):
+        return next_obs[0] - obs[0], 0.3 + 0.001 * action[1]
+
+    run = Runner(("none", "plan"), episodes=3, model=corridor.model(dull)).run
+    actions, _, known, _ = run(steps=7)
+    np.testing.assert_array_equal(actions[:, 1], actions[:, 0])
+    assert (known["plan_idle"][1] == 1).all()
+    assert (known["plan_fallback"][1] == 0).all()
+
+
 @pytest.mark.slow
 def test_plans_keep_to_the_data_where_the_energy_is_asked():
     wide = dataclasses.replace(CONFIG, plan=dataclasses.replace(PLAN, margin=None))

@@ -34,13 +34,18 @@ def density(variables, obs):
     return -0.5 * (obs[1] / 0.5) ** 2
 
 
-MODEL = from_history_policy(
-    policy,
-    dynamics,
-    outcome=outcome,
-    density=density,
-    action_dim=ACTIONS,
-    context=4,
-    prompt_steps=LENGTH,
-)
+def model(outcome=outcome):
+    """The world's own model; outcome: another one than the world's."""
+    return from_history_policy(
+        policy,
+        dynamics,
+        outcome=outcome,
+        density=density,
+        action_dim=ACTIONS,
+        context=4,
+        prompt_steps=LENGTH,
+    )
+
+
+MODEL = model()
 VARIABLES = {"broken": np.array(False)}

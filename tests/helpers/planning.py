@@ -43,10 +43,10 @@ def _imagined(plan, config, count, which):
 class Runner:
     """Episodes in the corridor, whose true world is the model's own, without noise."""
 
-    def __init__(self, variants, config=CONFIG, episodes=6):
+    def __init__(self, variants, config=CONFIG, episodes=6, model=corridor.MODEL):
         self.variants, self.episodes = variants, episodes
         self.policy = make_policy(
-            corridor.MODEL,
+            model,
             config,
             variants=variants,
             horizon=6,
