@@ -44,10 +44,13 @@ def collect_stage(path: Path, task: str, episodes: int, seed: int) -> Episodes:
 def train_stage(
     config: ExperimentConfig, episodes: Episodes, workdir: Path
 ) -> Checkpoint:
-    """Trains in `workdir`; resumes, and returns at once when it is done."""
+    """Trains in `workdir`; resumes, and returns at once when it is done.
+
+    What was trained before acts as `config` says, as it would if trained today.
+    """
     bar, show, stage = progress_bar("[2/4] train")
     with bar:
-        return training_fit.fit(
+        loaded = training_fit.fit(
             config,
             episodes,
             workdir,
@@ -55,6 +58,7 @@ def train_stage(
             progress=show,
             on_stage=stage,
         )
+    return loaded._replace(config=config)
 
 
 def evaluate_stage(
