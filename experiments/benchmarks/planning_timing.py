@@ -1,5 +1,6 @@
 """Times control steps of robots that act on imagined plans and of those without."""
 
+import dataclasses
 import time
 
 import jax
@@ -29,30 +30,48 @@ def step_seconds(config, spec, variables, *, rows: int, variant: str, steps: int
     return np.array(seconds)
 
 
+def cases_of(config):
+    """Name -> (variant, settings, candidates of a plan): no plans, plans of which the
+    references alone are imagined, and plans of which all candidates are.
+
+    Which of the two a plan is depends on costs, and so on the model; these are the two
+    ends, whatever a model that was never trained says.
+    """
+
+    def with_tolerance(value):
+        plan = dataclasses.replace(config.sas.plan, tolerance=value)
+        sas = dataclasses.replace(config.sas, plan=plan)
+        return dataclasses.replace(config, sas=sas)
+
+    plan = config.sas.plan
+    return {
+        "none": ("none", config, 0),
+        "policy may act": ("plan", with_tolerance(1e9), plan.num_reference),
+        "plan": ("plan", with_tolerance(None), plan.num_candidates),
+    }
+
+
 def measure(config, spec, *, sizes: list[int], plans: int, repeats: int) -> list[dict]:
     """Rows of every number of robots, without and with plans."""
     variables = model_cases.make_variables(config, spec)
     plan, found = config.sas.plan, []
     steps = plans * plan.execute
     for rows in sizes:
-        for variant in ("none", "plan"):
+        for name, (variant, settings, candidates) in cases_of(config).items():
             runs = [
                 step_seconds(
-                    config, spec, variables, rows=rows, variant=variant, steps=steps
+                    settings, spec, variables, rows=rows, variant=variant, steps=steps
                 )
                 for _ in range(repeats)
             ]
             means = [run.mean() for run in runs]
             slowest = [run.reshape(plans, -1).max(axis=1).mean() for run in runs]
-            work = 0
-            if variant == "plan":
-                work = plan.num_candidates * plan.horizon / plan.execute
             found.append(
                 {
-                    "case": f"{variant}, {rows} robots",
+                    "case": f"{name}, {rows} robots",
                     "rows": rows,
                     "variant": variant,
-                    "trajectory_steps": work,
+                    "trajectory_steps": candidates * plan.horizon / plan.execute,
                     "milliseconds": common.spread([1e3 * x for x in means]),
                     "slowest_milliseconds": common.spread([1e3 * x for x in slowest]),
                 }

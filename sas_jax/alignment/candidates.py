@@ -56,7 +56,6 @@ def imagine(
     """
     count, size = keys.shape[0], len(which)
     index = jnp.arange(which.start, which.stop)
-    is_reference = index < config.num_reference
     goes_on = (index == config.num_reference)[None, :] & plan.is_kept[:, None]
     rho, scale = config.persistence, config.action_scale
     # The mean itself, and noise for all others; a push for those that are no reference.

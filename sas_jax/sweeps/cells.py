@@ -15,8 +15,8 @@ from typing import Any
 
 from sas_jax import config as config_lib
 from sas_jax import learners
-from sas_jax.checkpoint_content import deciding
 from sas_jax.alignment.config import SASConfig
+from sas_jax.checkpoint_content import deciding
 from sas_jax.config import SEEDS, Number, check
 from sas_jax.critic.network import CriticConfig
 from sas_jax.errors import UserError

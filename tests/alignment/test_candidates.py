@@ -25,9 +25,7 @@ def test_candidate_0_is_the_policys_mean():
 
 @pytest.mark.slow
 def test_a_push_is_one_draw_for_all_steps_and_noise_one_for_each():
-    settled = dataclasses.replace(
-        PLAN, persistence=1.0, action_scale=0.5, push_steps=0
-    )
+    settled = dataclasses.replace(PLAN, persistence=1.0, action_scale=0.5, push_steps=0)
     actions = np.asarray(imagined(settled).action)
     pushed = actions[:, PLAN.num_reference + 1 :]
     np.testing.assert_allclose(pushed, np.repeat(pushed[:, :, :1], 15, 2), atol=1e-6)
@@ -41,9 +39,7 @@ def test_a_push_is_one_draw_for_all_steps_and_noise_one_for_each():
 
 def test_every_other_push_ends_and_the_policy_goes_on():
     """Without noise of single steps: the push for 4 steps, then the mean."""
-    settled = dataclasses.replace(
-        PLAN, persistence=1.0, action_scale=0.5, push_steps=4
-    )
+    settled = dataclasses.replace(PLAN, persistence=1.0, action_scale=0.5, push_steps=4)
     actions = np.asarray(imagined(settled).action)
     short, whole = actions[:, 5::2], actions[:, 6::2]
     mean = actions[:, :1]

@@ -81,9 +81,7 @@ def test_the_budgets_share_falls_evenly_on_what_is_left():
 
 
 def one_due(budget, num_steps=30):
-    return choosing.Due(
-        jax.random.key(0), jnp.int32(num_steps), jnp.float32(budget)
-    )
+    return choosing.Due(jax.random.key(0), jnp.int32(num_steps), jnp.float32(budget))
 
 
 def test_the_policys_own_cost_is_the_mean_of_its_imaginations():

@@ -91,8 +91,8 @@ def test_algorithm_and_density(tmp_path):
 
 @pytest.mark.slow
 def test_planning(tmp_path):
-    """A row without plans and one with them for each number of robots."""
-    settings = ("num_candidates=3", "horizon=4", "execute=2")
+    """No plans, references alone, and all candidates, for each number of robots."""
+    settings = ("num_candidates=3", "num_reference=1", "horizon=4", "execute=2")
     rows, _ = measured(
         tmp_path,
         "planning",
@@ -102,12 +102,9 @@ def test_planning(tmp_path):
         clock="wall",
     )
     assert [(row["rows"], row["variant"]) for row in rows] == [
-        (1, "none"),
-        (1, "plan"),
-        (3, "none"),
-        (3, "plan"),
+        (rows, variant) for rows in (1, 3) for variant in ("none", "plan", "plan")
     ]
-    assert [row["trajectory_steps"] for row in rows] == [0, 6, 0, 6]
+    assert [row["trajectory_steps"] for row in rows] == [0, 2, 6, 0, 2, 6]
     for row in rows:
         mean, slowest = row["milliseconds"], row["slowest_milliseconds"]
         assert 0 < mean["median"] <= slowest["median"]

@@ -40,7 +40,7 @@ def make_checkpoint(task=TINY):
             "num_first": 2,
             "num_second": 2,
             "horizon": 6,
-            "plan": PlanConfig(num_candidates=4, horizon=4, execute=2),
+            "plan": PlanConfig(num_candidates=4, num_reference=2, horizon=4, execute=2),
         },
     )
     config = dataclasses.replace(config, task=task)

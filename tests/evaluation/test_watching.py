@@ -23,7 +23,7 @@ def checkpoint():
 def _checkpoint(task):
     loaded = make_checkpoint(task=task)
     settings = ["num_candidates=3", "horizon=11", f"execute={EXECUTE}", "max_error=1"]
-    settings += ["margin=none", "num_reference=1"]
+    settings += ["margin=none", "num_reference=1", "tolerance=none"]
     config = override(loaded.config, [f"sas.plan.{s}" for s in settings])
     short = dataclasses.replace(config.sas, horizon=6)
     return loaded._replace(config=dataclasses.replace(config, sas=short))

@@ -32,6 +32,7 @@ DEMO = (
     "--variants=none,sas,plan",
     "--set=sas.horizon=8",
     "--set=sas.plan.num_candidates=3",
+    "--set=sas.plan.num_reference=1",
     "--set=sas.plan.horizon=10",
     "--set=sas.plan.execute=10",
     "--set=sas.num_first=2",

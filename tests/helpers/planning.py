@@ -36,7 +36,14 @@ def imagined(config, count=3, plan=None, which=None):
 def _imagined(plan, config, count, which):
     keys = jax.random.split(jax.random.key(1), count)
     return candidates.imagine(
-        corridor.MODEL, corridor.VARIABLES, keys, start(count), None, plan, config, which
+        corridor.MODEL,
+        corridor.VARIABLES,
+        keys,
+        start(count),
+        None,
+        plan,
+        config,
+        which,
     )
 
 

@@ -10,6 +10,7 @@ MODEL = (
 )
 PLAN = (
     "--set=sas.plan.num_candidates=4",
+    "--set=sas.plan.num_reference=2",
     "--set=sas.plan.horizon=3",
     "--set=sas.plan.execute=2",
 )

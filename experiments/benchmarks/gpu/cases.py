@@ -236,9 +236,10 @@ def measure_planning(
 ) -> dict:
     """Milliseconds of a control step of that many robots, all planning at once.
 
-    variant: "plan", or "none" for the same without plans. plans: of a run.
+    variant: "plan", with all candidates imagined, or "none" for the same without plans.
+    plans: of a run.
     """
-    config = in_mode(config, mode)
+    _, config, _ = planning_timing.cases_of(in_mode(config, mode))[variant]
     every = config.sas.plan.execute
     with precision_of(mode):
         seconds = planning_timing.step_seconds(
