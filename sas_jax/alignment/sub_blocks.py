@@ -51,4 +51,8 @@ def work_off(
 
         return jax.tree.map(put, held, new)
 
+    if order.shape[0] == size:
+        # One sub-block has all rows. Of a loop XLA would see that its index is always
+        # the same, and move the work out of it: done at every step, due or not.
+        return jax.lax.cond(num_due > 0, lambda x: body(0, x), lambda x: x, held)
     return jax.lax.fori_loop(0, (num_due + size - 1) // size, body, held)
