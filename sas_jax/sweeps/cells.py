@@ -137,8 +137,7 @@ class Cell:
     @property
     def model_folder(self) -> str:
         """Name of the folder of its checkpoints, by what decides them."""
-        known = self.description()
-        decided = {"experiment": deciding(self.config), "data": known["data"]}
+        decided = {"experiment": deciding(self.config), "data": self.data.described()}
         digest = _digest(json.dumps([decided, self.has_card], sort_keys=True))
         return f"{_plain(self.task)}.{self.config.algo}.{self.seed}.{digest[:12]}"
 
