@@ -62,14 +62,9 @@ def own_cost(outputs: StepOutput, due: Due) -> jax.Array:
     Args:
       outputs: `[R, T]` the references of one row. due: of that row.
     """
-    cost = _until_end(outputs.cost, due)
+    inside = jnp.arange(outputs.cost.shape[1]) < due.num_steps
+    cost = jnp.where(inside, outputs.cost, 0.0).sum(axis=1)
     return jnp.nanmean(jnp.where(is_finite(outputs), cost, jnp.nan))
-
-
-def _until_end(cost: jax.Array, due: Due) -> jax.Array:
-    """`[...]` sums of `cost` `[..., T]` over the steps before the episode's end."""
-    inside = jnp.arange(cost.shape[-1]) < due.num_steps[..., None]
-    return jnp.where(inside, cost, 0.0).sum(axis=-1)
 
 
 def is_finite(outputs: StepOutput) -> jax.Array:
@@ -215,7 +210,8 @@ def _saves_little(cost: jax.Array, own: jax.Array, due: Due, config: PlanConfig)
     """
     if config.tolerance is None:
         return jnp.zeros(own.shape, bool)
-    saved = own - _until_end(cost, due)
+    inside = jnp.arange(cost.shape[1])[None, :] < due.num_steps[:, None]
+    saved = own - jnp.where(inside, cost, 0.0).sum(axis=1)
     return saved <= config.tolerance + config.least_saving * own
 
 
