@@ -20,7 +20,7 @@ _TASK = flags.DEFINE_string(
 _EPISODES = flags.DEFINE_integer("episodes", 300, "Number of episodes.")
 _SEED = cli.define_seed("seed", 0, "Seed of layouts, behaviours and noise.")
 _MIXTURE = flags.DEFINE_string(
-    "mixture", "varied", "Behaviours: varied, graded, budgeted or reversed."
+    "mixture", "varied", "Behaviours: varied, graded, budgeted or two_worlds."
 )
 _SHIFT = flags.DEFINE_string(
     "shift", "", "A changed world, e.g. actuator:0.6,mass:1.3 (see envs/shift.py)."

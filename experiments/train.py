@@ -3,7 +3,8 @@
 python -m experiments.train --task=PointGoal1 --data=data/pg1.hdf5 --workdir=runs/pg1_dt
 python -m experiments.train --task=PlanePointGoal --algo=sac_alam --workdir=runs/alam
 
-The second one needs no data: sac and its safe kin act while they learn.
+The second one needs no data: sac and its safe kin act while they learn, tasks in JAX on
+the device, all others in processes of this machine's.
 
 On several hosts, the same command on each, with --hosts where the cluster can be asked
 (TPU VMs, Slurm), else with --coordinator_address, --num_processes and --process_id. All
@@ -33,6 +34,12 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes on all hosts.")
 _PROCESS = flags.DEFINE_integer("process_id", None, "This process, from 0.")
+_WORKERS = flags.DEFINE_integer(
+    "workers",
+    None,
+    "Environment processes of what acts while it learns (all cores).",
+    lower_bound=1,
+)
 _SINKS = flags.DEFINE_list(
     "sinks", [], "Where curves go besides metrics.csv: tensorboard, wandb."
 )
@@ -63,6 +70,11 @@ def main(argv):
     if algorithm.make_explorer is not None:
         _train_online(algorithm, task or "PlanePointGoal")
         return
+    if _WORKERS.value is not None:
+        raise UserError(
+            f"--workers: algo {algorithm.name!r} learns from recorded data; expected "
+            "none"
+        )
     hosts = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     if _HOSTS.value or any(x is not None for x in hosts):
         devices.start_hosts(*hosts)
@@ -111,6 +123,7 @@ def _train_online(algorithm, task):
         result = online_fit.fit(
             config,
             _WORKDIR.value,
+            num_workers=_WORKERS.value,
             progress=show,
             sinks=_SINKS.value,
             on_stage=stage,

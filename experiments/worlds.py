@@ -1,9 +1,10 @@
 """The positive control of prompts: data of two worlds that only actions tell apart.
 
-python -m experiments.collect --mixture=reversed --episodes=400 --out=data/reversed.hdf5
-python -m experiments.train --data=data/reversed.hdf5 --workdir=runs/reversed \
+python -m experiments.collect --mixture=two_worlds --episodes=400 \
+    --out=data/two_worlds.hdf5
+python -m experiments.train --data=data/two_worlds.hdf5 --workdir=runs/two_worlds \
     --set=model.action_history=false --set=policy.prompt_prob=0.5
-python -m experiments.worlds --checkpoint=runs/reversed --data=data/reversed.hdf5
+python -m experiments.worlds --checkpoint=runs/two_worlds --data=data/two_worlds.hdf5
 
 Prompts of the same world, of the other one, and none: likelihood of held-out actions,
 return and cost in both worlds (sas_jax/studies/worlds.py).

@@ -1,8 +1,9 @@
 """Does a prompt steer where only a prompt can tell? Data of two worlds.
 
-In data of `collect --mixture=reversed` half of the episodes have reversed motors. What
-is observed is the same in both worlds; only actions tell them apart. A policy that does
-not see its own actions cannot know its world. A prompt, whose actions it sees, tells.
+In data of `collect --mixture=two_worlds` half of the episodes have reversed motors.
+What is observed is the same in both worlds; only actions tell them apart, by the sign
+of the thrust. A policy that does not see its own actions cannot know its world. A
+prompt, whose actions it sees, tells.
 
 So this is the positive control of every study of prompts: if a prompt of the same world
 makes actions neither likelier nor better here, the way of the prompt into the policy is
@@ -76,7 +77,7 @@ def worlds_of(episodes: Episodes) -> np.ndarray:
     if np.unique(worlds).size < 2:
         raise UserError(
             f"data of {episodes.task}: all of one world; expected a recording of "
-            "experiments.collect --mixture=reversed"
+            "experiments.collect --mixture=two_worlds"
         )
     return worlds
 

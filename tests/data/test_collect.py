@@ -1,5 +1,6 @@
 """Collection: one file whatever the workers and interruptions; refusals in a line."""
 
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -108,21 +109,29 @@ def test_a_changed_world_is_recorded_on_the_same_layouts(reference, tmp_path):
 
 
 @pytest.mark.slow
-def test_reversed_worlds_show_the_same_motion(tmp_path):
-    """An episode is that of "graded"; in half of them actions have the other sign."""
-    plan = collect.Plan(TASK, 2, 3, "reversed")
+def test_both_worlds_show_the_same_motion_forwards(tmp_path, monkeypatch):
+    """In half of the episodes actions have the other sign, and all is seen alike."""
+    plan = collect.Plan(TASK, 2, 3, "two_worlds")
     other = collect.collect(plan, tmp_path / "a.hdf5", workers=1)
     gain = dsrl.read_columns(tmp_path / "a.hdf5")["gain"]
     assert set(gain) == {1.0, -1.0}
-    env, graded = make_env(TASK), collect.Plan(TASK, 2, 3, "graded")
+    env, draw = make_env(TASK), behaviours_dials.sample
+    monkeypatch.setattr(
+        behaviours_dials,
+        "sample",
+        lambda *args: dataclasses.replace(draw(*args), gain=1.0),
+    )
     for episode, rows in enumerate(np.split(np.arange(other.num_steps), 2)):
-        one = collect.record(env, graded, episode)
+        one = collect.record(env, plan, episode)
         np.testing.assert_array_equal(
             one["observations"][:-1], other.observations[rows]
         )
         np.testing.assert_array_equal(one["rewards"], other.rewards[rows])
         actions = gain[episode] * other.actions[rows]
         np.testing.assert_array_equal(one["actions"], actions)
+        # Five steps tell the world, mostly.
+        thrust = np.convolve(actions[:, 0], np.ones(5), "valid")
+        assert (thrust > 0).mean() > 0.8
 
 
 def children(pid):
@@ -356,7 +365,7 @@ def test_ctrl_c_is_one_line_and_keeps_what_is_done(tmp_path):
         ({"mixture": "grated"}, "did you mean 'graded'"),
         ({"shift": "mess:2"}, "did you mean 'mass'"),
         ({"shift": "obs_noise:0.1"}, "expected obs_std of shape"),
-        ({"shift": "actuator:2", "mixture": "reversed"}, "has actuators of its own"),
+        ({"shift": "actuator:2", "mixture": "two_worlds"}, "has actuators of its own"),
         ({"task": "PointPush1", "mixture": "budgeted"}, "for Goal and Button tasks"),
     ],
 )

@@ -191,5 +191,5 @@ def test_settings_that_do_not_fit(algo, setting, message):
 def test_what_cannot_be_trained_so_is_named(tmp_path):
     with pytest.raises(UserError, match="'cpq' learns from recorded data"):
         online_fit.fit(learners.default_config("PointGoal1", "cpq"), tmp_path)
-    with pytest.raises(UserError, match="task PointGoal1: runs in processes"):
-        online_fit.fit(make_config(), tmp_path)
+    with pytest.raises(UserError, match="workers 2: expected none, as the task is in"):
+        online_fit.fit(make_config(), tmp_path, env=ENV, num_workers=2)

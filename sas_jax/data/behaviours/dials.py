@@ -28,6 +28,8 @@ _NOISE_MEMORY = 0.9
 _CLEARANCE = 0.3
 # The largest budget: drivers who ignore what costs spend 60 on average.
 _MOST = 100.0
+# In five steps the sign of the thrust shows through noise up to this.
+_LITTLE_NOISE = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Behaviour:
       of it for the steps that are left. Infinite keeps `risk` as it is.
     gain: 1, or -1 in a world whose motors are reversed. The driver knows it and asks
       for the opposite, so that all worlds show the same motion.
+    may_reverse: whether the driver ever drives backwards.
     """
 
     risk: float
@@ -51,6 +54,7 @@ class Behaviour:
     clearance: float = 0.0
     budget: float = math.inf
     gain: float = 1.0
+    may_reverse: bool = True
 
     @property
     def shift(self) -> str:
@@ -63,7 +67,7 @@ Script = Callable[[np.ndarray], np.ndarray]
 
 
 # How the dials are drawn: see `sample`.
-MIXTURES = ("varied", "graded", "budgeted", "reversed")
+MIXTURES = ("varied", "graded", "budgeted", "two_worlds")
 # Family of tasks -> module with the class `Expert(env, task, behaviour)`.
 _MODULES = {
     "Goal": "sas_jax.data.behaviours.goal",
@@ -112,16 +116,19 @@ def sample(task: str, seed: int, episode: int, mixture: str = "varied") -> Behav
     "budgeted": the same with a budget instead of a risk, for policies that are told a
     cost to go. Elsewhere the cost of an episode is luck as much as its driver's doing;
     here what is still to come says how to drive now.
-    "reversed": "graded" in two worlds, with motors reversed in half of the episodes.
-    What an observation shows is the same in both; only actions tell the worlds apart.
-    Whether a policy makes use of a prompt can be seen here: without one it cannot know.
+    "two_worlds": "graded" with motors reversed in half of the episodes, little noise,
+    and drivers that never drive backwards. What an observation shows is the same in
+    both worlds; only actions tell them apart, by the sign of the thrust. Whether a
+    policy makes use of a prompt can be seen here: without one it cannot know.
     """
     rng = np.random.default_rng([seed, episode, 0])
     if check_mixture(mixture, task) != "varied":
-        risk, speed, noise = map(float, rng.uniform((0.0, 0.3, 0.0), (1.1, 1.0, 1.0)))
+        is_double = mixture == "two_worlds"
+        most = (1.1, 1.0, _LITTLE_NOISE if is_double else 1.0)
+        risk, speed, noise = map(float, rng.uniform((0.0, 0.3, 0.0), most))
         budget = float(rng.uniform(0.0, _MOST)) if mixture == "budgeted" else math.inf
-        gain = float(rng.choice((1.0, -1.0))) if mixture == "reversed" else 1.0
-        return Behaviour(risk, speed, noise, _CLEARANCE, budget, gain)
+        gain = float(rng.choice((1.0, -1.0))) if is_double else 1.0
+        return Behaviour(risk, speed, noise, _CLEARANCE, budget, gain, not is_double)
     kind = rng.random()
     if kind < 0.25:
         risk = rng.uniform(0.0, 0.45)

@@ -27,7 +27,7 @@ class Expert:
     def __init__(self, env, task, behaviour):
         self.env, self.behaviour = env, behaviour
         self.agent = "Point" if task.name.startswith("Point") else "Car"
-        self.manoeuvres = motion.of(self.agent)
+        self.manoeuvres = motion.of(self.agent, backwards=behaviour.may_reverse)
         speed = max(behaviour.speed, _SLOWEST[self.agent])
         self.driving = behaviour.speed / speed  # share of time
         pace = speed * self.manoeuvres.top_speed

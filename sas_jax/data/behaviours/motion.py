@@ -34,6 +34,7 @@ _CAR_STEADY = {
     (-1, -1): (-0.70, 0.0),
 }
 _CAR_AXIS = np.array([0.0, -1.0])  # a Car drives along its own -y
+_AXES = {"Point": np.array([1.0, 0.0]), "Car": _CAR_AXIS}
 _SUBSTEP = 0.02
 
 
@@ -48,6 +49,7 @@ class Manoeuvres:
     heading: `[K, 2]` final direction of driving, agent's frame.
     top_speed: metres per second.
     step_seconds: duration of one environment step.
+    drives_backwards: whether some of them do.
     """
 
     actions: np.ndarray
@@ -56,6 +58,7 @@ class Manoeuvres:
     heading: np.ndarray
     top_speed: float
     step_seconds: float
+    drives_backwards: bool = True
 
     def paths(self, position, yaw, velocity) -> tuple[np.ndarray, np.ndarray]:
         """Where each manoeuvre leads.
@@ -81,9 +84,28 @@ def rotation(angle: float) -> np.ndarray:
     return np.array([[cos, -sin], [sin, cos]])
 
 
-def of(agent: str) -> Manoeuvres:
-    """Returns the tables of ``"Point"`` or ``"Car"``."""
-    return {"Point": point, "Car": car}[agent]()
+def of(agent: str, *, backwards: bool = True) -> Manoeuvres:
+    """Returns the tables of ``"Point"`` or ``"Car"``.
+
+    backwards: False leaves out what begins or ends backwards when started at rest.
+    """
+    tables = {"Point": point, "Car": car}[agent]()
+    return tables if backwards else _forwards(tables, _AXES[agent])
+
+
+def _forwards(tables: Manoeuvres, axis: np.ndarray) -> Manoeuvres:
+    """The manoeuvres without those that drive backwards along `axis` `[2]`."""
+    speeds = tables.motion[1, :, :, :, 0]  # `[K, J, 2]`, of a start at rest
+    begins = speeds[:, 0] @ axis
+    ends = (speeds[:, -1] * tables.heading).sum(-1)
+    kept = np.minimum(begins, ends) > -1e-9
+    return dataclasses.replace(
+        tables,
+        actions=tables.actions[kept],
+        motion=np.ascontiguousarray(tables.motion[:, kept]),
+        heading=tables.heading[kept],
+        drives_backwards=False,
+    )
 
 
 @functools.cache
@@ -167,7 +189,7 @@ def _tabulate(plans, step, *, horizon: float, spacing: float) -> dict:
                 speeds.append(velocity)
         positions.append(path)
         velocities.append(speeds)
-        axis = _CAR_AXIS if step is _car_step else np.array([1.0, 0.0])
+        axis = _AXES["Car" if step is _car_step else "Point"]
         headings.append(rotation(angle) @ axis)
     return {
         "actions": np.array([plan[0][0] for plan in plans], dtype=np.float64),

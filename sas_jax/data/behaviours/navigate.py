@@ -86,8 +86,10 @@ class Navigator:
     def _turning(self, ends: np.ndarray, yaw: float) -> np.ndarray:
         """What turning towards the way on will still cost, `[K]` metres.
 
-        Zero where the way on lies straight ahead or behind (both agents reverse).
+        Zero where the way on lies straight ahead, or behind for who drives backwards.
         """
         lever = _LEVER * self.manoeuvres.heading @ motion.rotation(yaw).T
-        best = np.minimum(self.field(ends + lever), self.field(ends - lever))
+        best = self.field(ends + lever)
+        if self.manoeuvres.drives_backwards:
+            best = np.minimum(best, self.field(ends - lever))
         return np.maximum(_LEVER + best - self.field(ends), 0.0)

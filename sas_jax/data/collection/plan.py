@@ -56,9 +56,9 @@ class Plan:
         shifts.check(shift, task, None)
         object.__setattr__(self, "task", task.name)
         object.__setattr__(self, "shift", str(shift))
-        if self.mixture == "reversed" and shift.actuator != 1.0:
+        if self.mixture == "two_worlds" and shift.actuator != 1.0:
             raise UserError(
-                f"shift {self.shift!r}: mixture reversed has actuators of its own; "
+                f"shift {self.shift!r}: mixture two_worlds has actuators of its own; "
                 "expected no actuator"
             )
         if self.episodes < 1:
