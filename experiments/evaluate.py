@@ -38,6 +38,9 @@ _DEVICES = flags.DEFINE_integer(
 _CRITIC = cli.define_path(
     "critic", None, "File of experiments.critic, for critic and gate variants."
 )
+_ASKING = cli.define_path(
+    "asking", None, "File of experiments.asking, for cprtg variants."
+)
 _SHIFT = flags.DEFINE_string(
     "shift", "", "A changed world, e.g. actuator:0.8,delay:1 (see envs/shift.py)."
 )
@@ -52,6 +55,7 @@ _OUT = cli.define_path("out", None, "CSV (default: CHECKPOINT/results.csv).")
 cli.answer_help(__name__, __doc__)
 
 from sas_jax import checkpoint, learners
+from sas_jax.asking.file import load_asking
 from sas_jax.critic import file as critic_file
 from sas_jax.envs.tasks import get_task
 from sas_jax.evaluation.config import EvaluationConfig
@@ -92,6 +96,9 @@ def main(argv):
     critic = None
     if _CRITIC.value:
         critic = critic_file.load_critic(_CRITIC.value, loaded.spec)
+    asking = None
+    if _ASKING.value:
+        asking = load_asking(_ASKING.value, loaded.spec)
     task = get_task(loaded.config.task)
     out = ResultsFile(
         _OUT.value or os.path.join(_CHECKPOINT.value, "results.csv"),
@@ -99,10 +106,11 @@ def main(argv):
             loaded,
             config,
             critic_file=_CRITIC.value,
+            asking_file=_ASKING.value,
             on_device=_ON_DEVICE.value,
         ),
         shlex.join(["python", "-m", "experiments.evaluate", *sys.argv[1:]]),
-        optional=("critic",),
+        optional=("critic", "asking"),
     )
     work, errors = work_of(loaded.config, config, out.rows), []
 
@@ -122,6 +130,7 @@ def main(argv):
             loaded,
             config,
             critic=critic,
+            asking=asking,
             done=out.rows,
             on_step=on_step,
             on_stage=on_stage,

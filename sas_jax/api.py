@@ -8,7 +8,8 @@ import jax
 
 from sas_jax import checkpoint, learners
 from sas_jax.alignment import simulator
-from sas_jax.alignment.variants import critic_of
+from sas_jax.alignment.variants import VARIANTS, asking_of, critic_of
+from sas_jax.asking.file import load_asking
 from sas_jax.critic.file import load_critic
 from sas_jax.data.spec import DataSpec
 from sas_jax.envs.tasks import TASKS
@@ -39,6 +40,7 @@ def load_policy(
     train_seed: int = 0,
     cost_limit: float | None = None,
     critic: str | Path | None = None,
+    asking: str | Path | None = None,
 ) -> LoadedPolicy:
     """Loads a checkpoint's policy under the given variants.
 
@@ -50,6 +52,7 @@ def load_policy(
       cost_limit: whose parameters, where each threshold has its own; None means the
         first.
       critic: file of experiments.critic, for the variants that need a cost critic.
+      asking: file of experiments.asking, for those that learnt which return to ask for.
 
     Raises:
       UserError: see `checkpoint.load`; an unknown variant, training seed or threshold.
@@ -69,9 +72,17 @@ def load_policy(
             f"variants: {critical} needs a cost critic; expected critic=, a file of "
             "experiments.critic"
         )
+    own = tuple(v for v in variants if v in VARIANTS)
+    if asking is None and (asker := asking_of(own)):
+        raise UserError(
+            f"variants: {asker} learnt which return to ask for; expected asking=, a "
+            "file of experiments.asking"
+        )
     variables = algorithm.variables_of(jax.tree.map(lambda x: x[lane], loaded.state))
     if critic is not None:
         variables["critic"] = load_critic(critic, loaded.spec)
+    if asking is not None:
+        variables["asking"] = load_asking(asking, loaded.spec)
     return LoadedPolicy(
         policy=algorithm.make_policy(loaded.config, loaded.spec, variants=variants),
         variables=variables,
@@ -104,6 +115,7 @@ class AlignedPolicy(simulator.AlignedPolicy):
         step: int | None = None,
         train_seed: int = 0,
         critic: str | Path | None = None,
+        asking: str | Path | None = None,
     ) -> "AlignedPolicy":
         """A trained policy of any algorithm here, ready for a simulator's loop.
 
@@ -117,6 +129,7 @@ class AlignedPolicy(simulator.AlignedPolicy):
           seed: base of every draw. step: training step, None for the last.
           train_seed: index of the training seed.
           critic: file of experiments.critic, for the variants that need one.
+          asking: file of experiments.asking, likewise.
 
         Raises:
           UserError: see `load_policy`; a target that is not finite.
@@ -128,6 +141,7 @@ class AlignedPolicy(simulator.AlignedPolicy):
             train_seed=train_seed,
             cost_limit=cost_limit if _is_by_threshold(workdir, step) else None,
             critic=critic,
+            asking=asking,
         )
         targets = targets_of(loaded, target_return, cost_limit)
         simulator.check_finite(target_return=targets[0], cost_limit=targets[1])

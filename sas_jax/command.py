@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train an algorithm on offline data",
     "card": "measure a world-model card",
     "critic": "fit the cost critic of a checkpoint",
+    "asking": "fit which return to ask for under a budget",
     "evaluate": "run a checkpoint's policy under variants and thresholds",
     "sweep": "tasks x methods x training seeds: trained, evaluated, one table",
     "report": "a page of results, in Markdown and HTML",

@@ -15,6 +15,7 @@ from sas_jax.alignment.diagnostics import Diagnostics
 from sas_jax.alignment.drift import Drift
 from sas_jax.alignment.gate import RiskModel
 from sas_jax.alignment.plan import Plan
+from sas_jax.alignment.return_model import ReturnModel
 from sas_jax.alignment.sequence_model import ModelState, SequenceModel
 from sas_jax.alignment.tiles import Tiling
 from sas_jax.types import Key
@@ -88,6 +89,7 @@ class Setup:
     keep: Callable[[Alignment], dict[str, jax.Array]] | None
     plan_model: SequenceModel | None = None
     keeps_candidates: bool = False
+    return_model: ReturnModel | None = None
 
     @property
     def num_limits(self) -> int:

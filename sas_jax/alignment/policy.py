@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from sas_jax.alignment import drift as drift_lib
 from sas_jax.alignment import plan as plan_lib
 from sas_jax.alignment.algorithm1 import Alignment
+from sas_jax.alignment.asked import asked
 from sas_jax.alignment.beginning import align_episode, begin, initial_carry
 from sas_jax.alignment.carry import (
     ACTIONS,
@@ -33,9 +34,16 @@ from sas_jax.alignment.diagnostics import Diagnostics
 from sas_jax.alignment.gate import RiskModel, pass_gate
 from sas_jax.alignment.in_flight import realigned
 from sas_jax.alignment.planning import executed, planned
+from sas_jax.alignment.return_model import ReturnModel
 from sas_jax.alignment.sequence_model import SequenceModel, checked
 from sas_jax.alignment.tiles import Tiling
-from sas_jax.alignment.variants import VARIANTS, check_variants, critic_of, planning_of
+from sas_jax.alignment.variants import (
+    VARIANTS,
+    asking_of,
+    check_variants,
+    critic_of,
+    planning_of,
+)
 from sas_jax.errors import UserError
 from sas_jax.gaussian import action_log_prob, normal_rows
 from sas_jax.types import Key, TimeStep
@@ -51,13 +59,19 @@ def _check_size(carry: Carry, ts: TimeStep) -> None:
         )
 
 
-def _check_parts(model, config, variants, risk_model, plan_model) -> None:
+def _check_parts(model, config, variants, risk_model, plan_model, return_model) -> None:
     """Raises UserError where a variant or setting needs what was not given."""
     critical = critic_of(variants)
     if critical is not None and risk_model is None:
         raise UserError(
             f"variants: {critical} needs a cost critic (experiments.critic); none "
             "was given"
+        )
+    asking = asking_of(variants)
+    if asking is not None and return_model is None:
+        raise UserError(
+            f"variants: {asking} needs a model of the return to ask for "
+            "(experiments.asking); none was given"
         )
     if config.track_drift and (model.foresee is None or model.score is None):
         raise UserError(
@@ -89,6 +103,7 @@ def make_policy(
     keep: Callable[[Alignment], dict[str, jax.Array]] | None = None,
     plan_model: SequenceModel | None = None,
     keeps_candidates: bool = False,
+    return_model: ReturnModel | None = None,
 ) -> Policy:
     """Builds the policy of a sequence model under some variants.
 
@@ -111,14 +126,15 @@ def make_policy(
       plan_model: the model as plans are imagined with it, its `log_density` that of the
         data's states; None means `model`.
       keeps_candidates: plans keep what they were chosen from, for pictures.
+      return_model: of the variants that learnt which return to ask for.
 
     Raises:
-      UserError: an unknown variant, or one that needs a critic, without one; drift of a
+      UserError: an unknown variant, or one that lacks the model it needs; drift of a
         model that cannot score observations, plans of one that cannot `advance`.
     """
     variants = check_variants(variants)
     plan_model = model if plan_model is None else plan_model
-    _check_parts(model, config, variants, risk_model, plan_model)
+    _check_parts(model, config, variants, risk_model, plan_model, return_model)
     critical = critic_of(variants)
     setup = Setup(
         model=checked(model),
@@ -135,6 +151,7 @@ def make_policy(
         keep=keep,
         plan_model=checked(plan_model) if planning_of(variants) else None,
         keeps_candidates=keeps_candidates,
+        return_model=None if asking_of(variants) is None else return_model,
     )
 
     def sized(function):
@@ -174,7 +191,7 @@ def seen(setup: Setup, carry: Carry, ts: TimeStep) -> Carry:
 
 def mean_action(setup: Setup, variables, carry: Carry, ts: TimeStep) -> jax.Array:
     """The policy's own mean `[B, A]`, with its prompt; no plan, no gate, no noise."""
-    carry = seen(setup, carry, ts)
+    carry = asked(setup, variables, seen(setup, carry, ts))
     return setup.model.observe(variables, carry.state, carry.prompt).mean
 
 
@@ -182,7 +199,7 @@ def act(setup: Setup, variables, carry: Carry, ts: TimeStep, key: Key):
     """One action per row; return and cost tokens follow what really happened."""
     del key
     model = setup.model
-    carry = seen(setup, carry, ts)
+    carry = asked(setup, variables, seen(setup, carry, ts))
     is_running = ts.is_running
     if is_running is None:
         is_running = jnp.ones_like(ts.is_first)
@@ -279,7 +296,7 @@ def acts_as(setup: Setup, name: str) -> str:
 
     def program(variant):
         rules = (variant.first, variant.second) if setup.config.realign_every else ()
-        own = (variant.is_gated, variant.plan, variant.action_scale)
+        own = (variant.is_gated, variant.plan, variant.action_scale, variant.asks)
         return variant.has_prompt, *own, *rules
 
     mine = program(VARIANTS[name])

@@ -4,7 +4,8 @@ A variant is how an episode gets its prompt and how its actions are chosen. `nul
 `none` with another action seed: the noise floor of every comparison. `short` is `none`
 with the window that a pinned prompt leaves: what L steps of memory are worth. `quiet`
 is `none` with the action noise that unpushed plans have, and `plan_rand` executes any
-plan as it comes: what the choice among plans is worth.
+plan as it comes: what the choice among plans is worth. `cprtg` asks for a return that
+is learnt from the budget that is left; `plan_cprtg` plans as well.
 """
 
 from typing import NamedTuple
@@ -22,6 +23,7 @@ class Variant(NamedTuple):
     is_gated: actions pass the gate of a cost critic (`gate`).
     plan: rule by which one of the imagined plans is executed (`plan`); None: none is.
     action_scale: of the policy's own noise when it samples an action.
+    asks: the return that it asks for is learnt from the budget that is left (`asked`).
     """
 
     first: str | None = None
@@ -29,6 +31,7 @@ class Variant(NamedTuple):
     is_gated: bool = False
     plan: str | None = None
     action_scale: float = 1.0
+    asks: bool = False
 
     @property
     def has_prompt(self) -> bool:
@@ -43,9 +46,13 @@ class Variant(NamedTuple):
     @property
     def sees_limit(self) -> bool:
         """Whether it acts differently under another cost threshold."""
-        return self.is_gated or any(
-            name and RULES[name].sees_limit
-            for name in (self.first, self.second, self.plan)
+        return (
+            self.is_gated
+            or self.asks
+            or any(
+                name and RULES[name].sees_limit
+                for name in (self.first, self.second, self.plan)
+            )
         )
 
     @property
@@ -73,6 +80,8 @@ VARIANTS: dict[str, Variant] = {
     "plan_rand": Variant(plan="any"),
     "plan_sas": Variant(first="min", second="v", plan="budget"),
     "quiet": Variant(action_scale=0.44),
+    "cprtg": Variant(asks=True),
+    "plan_cprtg": Variant(plan="budget", asks=True),
 }
 
 
@@ -116,6 +125,11 @@ def check_variants(variants: tuple[str, ...]) -> tuple[str, ...]:
 def critic_of(variants: tuple[str, ...]) -> str | None:
     """The first variant that needs a cost critic, or None."""
     return next((v for v in variants if VARIANTS[v].needs_critic), None)
+
+
+def asking_of(variants: tuple[str, ...]) -> str | None:
+    """The first variant that needs a model of the return to ask for, or None."""
+    return next((v for v in variants if VARIANTS[v].asks), None)
 
 
 def planning_of(variants: tuple[str, ...]) -> str | None:

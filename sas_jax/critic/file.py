@@ -1,9 +1,7 @@
-"""A critic and its report in one file: npz arrays and a JSON line, no pickle."""
+"""A critic and its report in one file (`files.named_arrays`)."""
 
 import dataclasses
-import json
 import os
-import zipfile
 from typing import Any
 
 import jax
@@ -12,12 +10,10 @@ import numpy as np
 from flax import traverse_util
 
 from sas_jax import config as config_lib
-from sas_jax.critic.fit import scaling_of
 from sas_jax.critic.network import Critic, CriticConfig, network
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
-from sas_jax.files.atomic import replacing
-from sas_jax.files.places import fetched
+from sas_jax.files import named_arrays
 
 _FORMAT = "sas_jax critic 2"
 _PARAMS = "params/"
@@ -37,9 +33,7 @@ def save_critic(path: str | os.PathLike, critic: Critic, report: dict) -> None:
     meta = {name: getattr(critic, name) for name in _STATIC}
     meta |= {"format": _FORMAT, "config": dataclasses.asdict(critic.config)}
     meta["report"] = report
-    arrays["meta"] = np.array(json.dumps(meta))
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **arrays)
+    named_arrays.write(path, arrays, meta)
 
 
 def load_critic(path: str | os.PathLike, spec: DataSpec) -> Critic:
@@ -65,7 +59,7 @@ def load_critic(path: str | os.PathLike, spec: DataSpec) -> Critic:
     for name, mine, theirs in (
         ("observation and action size", sizes, (spec.obs_dim, spec.action_dim)),
         ("lidars", rings, tuple(tuple(ring) for ring in spec.rings)),
-        ("standardisation of observations", scaling, scaling_of(spec)),
+        ("standardisation of observations", scaling, spec.scaling),
         ("scales of the lidars", scales, spec.ring_scales),
     ):
         if mine != theirs:
@@ -79,7 +73,7 @@ def load_critic(path: str | os.PathLike, spec: DataSpec) -> Critic:
     count = arrays["levels"].shape if "levels" in arrays else (0,)
     shapes |= dict.fromkeys(("levels", "rates"), count)
     for name, shape in shapes.items():
-        _check(path, arrays, name, shape)
+        named_arrays.check(path, "critic", arrays, name, shape)
     if len(count) != 1 or (np.diff(arrays["levels"]) <= 0).any():
         raise UserError(f"critic {str(path)!r}: levels do not rise; expected a table")
     values = {name: jnp.asarray(arrays[name]) for name in shapes}
@@ -107,31 +101,7 @@ def load_report(path: str | os.PathLike) -> dict[str, Any]:
 
 def _read(path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """All arrays but the description, and the description."""
-    if not os.path.isfile(path):
-        raise UserError(f"critic {str(path)!r}: no such file; expected a .npz file")
-    try:
-        with fetched(path) as copy, np.load(copy, allow_pickle=False) as file:
-            arrays = dict(file)
-        meta = json.loads(str(arrays.pop("meta")))
-        known = meta["format"] == _FORMAT
-    except (
-        AttributeError,
-        EOFError,
-        KeyError,
-        OSError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-    ) as error:
-        raise UserError(
-            f"critic {str(path)!r}: not a critic's file; expected one that "
-            "experiments.critic wrote"
-        ) from error
-    if not known:
-        raise UserError(
-            f"critic {str(path)!r}: format {meta['format']!r}; expected {_FORMAT!r}"
-        )
-    return arrays, meta
+    return named_arrays.read(path, "critic", _FORMAT, "experiments.critic")
 
 
 def _expected(net, members: int, sizes) -> dict[str, tuple[int, ...]]:
@@ -142,19 +112,3 @@ def _expected(net, members: int, sizes) -> dict[str, tuple[int, ...]]:
     )
     flat = traverse_util.flatten_dict(shapes, sep="/")
     return {_PARAMS + name: (members, *leaf.shape) for name, leaf in flat.items()}
-
-
-def _check(path, arrays, name, shape) -> None:
-    """Raises UserError unless the array is there, of this shape, float32 and finite."""
-    if name not in arrays:
-        raise UserError(f"critic {str(path)!r}: no array {name!r}; expected one")
-    array = arrays[name]
-    if array.shape != shape or array.dtype != np.float32:
-        raise UserError(
-            f"critic {str(path)!r}: {name} is {array.dtype}{list(array.shape)}; "
-            f"expected float32{list(shape)}"
-        )
-    if not np.isfinite(array).all():
-        raise UserError(
-            f"critic {str(path)!r}: {name} has NaN or infinity; expected finite numbers"
-        )

@@ -6,7 +6,6 @@ episode that chose a parameter (Platt's two are cross-fitted for the report).
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -76,14 +75,6 @@ def make_labels(episodes: Episodes, horizon: int) -> Labels:
         cost=cost[stop] - cost[row],
         whole=(row + horizon <= last) | ended,
     )
-
-
-def scaling_of(spec: DataSpec) -> str:
-    """Sixteen hex digits that tell one standardisation of observations from another."""
-    arrays = (
-        np.ascontiguousarray(a, np.float32) for a in (spec.obs_mean, spec.obs_std)
-    )
-    return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:16]
 
 
 def fit_critic(
@@ -172,7 +163,7 @@ def _untrained(spec: DataSpec, config: CriticConfig, seed: int) -> Critic:
         action_dim=spec.action_dim,
         rings=rings,
         ring_scales=scales,
-        scaling=scaling_of(spec),
+        scaling=spec.scaling,
     )
 
 

@@ -82,10 +82,7 @@ class DeviceData:
 
 def _to_go(values: np.ndarray, episodes: Episodes) -> np.ndarray:
     """Undiscounted sum `[S+E]` from each step to its episode's end; 0 at the end."""
-    total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-    index = np.arange(len(values) + episodes.num_episodes)
-    episode = np.repeat(np.arange(episodes.num_episodes), episodes.lengths + 1)
-    return total[episodes.offsets[episode + 1]] - total[index - episode]
+    return np.insert(episodes.to_go(values), episodes.offsets[1:], 0.0)
 
 
 def _relabelled(

@@ -95,6 +95,14 @@ class Episodes:
         """Undiscounted cost of each episode, `[E]` float64."""
         return _sum_by_episode(self.costs, self.offsets)
 
+    def to_go(self, values: np.ndarray) -> np.ndarray:
+        """Undiscounted sums `[S]` of `values` `[S]` from each step to its episode's
+        end, that step included; float64.
+        """
+        total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+        ends = np.repeat(self.offsets[1:], self.lengths)
+        return total[ends] - total[: self.num_steps]
+
     def select(self, indices: np.ndarray) -> "Episodes":
         """Copies the chosen episodes, in the given order; repeats are allowed.
 

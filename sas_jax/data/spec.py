@@ -1,6 +1,7 @@
 """What a model must know of its data: sizes, statistics, scales. JSON round trip."""
 
 import dataclasses
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,14 @@ class DataSpec:
         """(mean, standard deviation) of each lidar's readings."""
         firsts = [first for first, _ in self.rings]
         return tuple((float(self.obs_mean[f]), float(self.obs_std[f])) for f in firsts)
+
+    @property
+    def scaling(self) -> str:
+        """Sixteen hex digits that tell one standardisation from another."""
+        arrays = (
+            np.ascontiguousarray(a, np.float32) for a in (self.obs_mean, self.obs_std)
+        )
+        return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:16]
 
     @property
     def obs_spread(self) -> np.ndarray:

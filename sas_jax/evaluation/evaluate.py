@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from sas_jax import learners
-from sas_jax.alignment.variants import VARIANTS, critic_of
+from sas_jax.alignment.variants import VARIANTS, asking_of, critic_of
+from sas_jax.asking.network import Asking
 from sas_jax.card.verdict import warn_poor, warn_short_sight
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.critic.network import Critic
@@ -76,6 +77,7 @@ def evaluate(
     config: EvaluationConfig,
     *,
     critic: Critic | None = None,
+    asking: Asking | None = None,
     done: Sequence[EpisodeResult] = (),
     on_step: Callable[[int], None] | None = None,
     on_rows: Callable[[list[EpisodeResult]], None] | None = None,
@@ -92,6 +94,7 @@ def evaluate(
     Args:
       loaded: checkpoint. config: what to run.
       critic: cost critic of the variants that need one, made for the checkpoint.
+      asking: of those that learnt which return to ask for, likewise.
       done: rows that are there already, of the same checkpoint, settings and critic;
         what they say is not run again.
       on_step: called with the number of environment steps just made.
@@ -119,13 +122,18 @@ def evaluate(
     user = critic_of(config.variants)
     if critic is None and user is not None:
         raise UserError(f"variants: {user} needs a cost critic (experiments.critic)")
+    user = asking_of(tuple(v for v in config.variants if v in VARIANTS))
+    if asking is None and user is not None:
+        raise UserError(f"variants: {user} needs --asking (experiments.asking)")
+    extra = {"critic": critic, "asking": asking}
+    extra = {name: part for name, part in extra.items() if part is not None}
     if any(v in VARIANTS and VARIANTS[v].has_prompt for v in config.variants):
         warn_poor(loaded.card)
     if any(v in VARIANTS and VARIANTS[v].plan for v in config.variants):
         warn_short_sight(loaded.card, experiment.sas.plan.horizon)
     rows, found = {key_of(row): row for row in done}, []
     for part, seeds in work_of(experiment, config, done):
-        acting = _acting(loaded, config, part, critic)
+        acting = _acting(loaded, config, part, extra)
         calls = on_step, on_stage
         if on_device is None:
             runs = _in_workers(loaded, config, part, acting, seeds, calls)
@@ -157,9 +165,12 @@ def _sorted(
 
 
 def _acting(
-    loaded: Checkpoint, config: EvaluationConfig, part: Pass, critic: Critic | None
+    loaded: Checkpoint, config: EvaluationConfig, part: Pass, extra: dict[str, Any]
 ) -> tuple[Policy, Any]:
-    """The policy of a pass and its variables, behind the attack if there is one."""
+    """The policy of a pass and its variables, behind the attack if there is one.
+
+    extra: what some variants find in the variables besides, by name.
+    """
     algorithm = learners.get(loaded.config.algo)
     policy = algorithm.make_policy(
         loaded.config,
@@ -172,9 +183,7 @@ def _acting(
         policy = attack.attacked(policy, shift.attack, loaded.spec.obs_spread)
     state = jax.tree.map(lambda x: x[part.lane], loaded.state)
     variables = algorithm.variables_of(state)
-    if critic is not None:
-        variables |= {"critic": critic}
-    return policy, variables
+    return policy, variables | extra
 
 
 def _in_workers(

@@ -14,24 +14,29 @@ def settings_of(
     config: EvaluationConfig,
     *,
     critic_file: str | os.PathLike | None = None,
+    asking_file: str | os.PathLike | None = None,
     on_device: int | None = None,
 ) -> dict:
     """Settings of `results_file.ResultsFile`; variants, layouts, thresholds and changed
     worlds are in the rows.
 
-    critic_file, on_device: of the evaluation; None where it has none.
+    critic_file, asking_file, on_device: of the evaluation; None where it has none.
     """
-    critic = None
-    if critic_file:
-        with fetched(critic_file) as path:
-            critic = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    # Rows of worker processes came first, and their files say nothing.
-    device = {} if on_device is None else {"on_device": on_device}
-    return device | {
+    # What came later is told where it is there; files of before say nothing.
+    later: dict = {} if on_device is None else {"on_device": on_device}
+    if asking_file:
+        later["asking"] = _digest(asking_file)
+    return later | {
         "experiment": config_lib.to_dict(loaded.config),
         "data": loaded.spec.fingerprint,
         "step": loaded.step,
         "seed": config.seed,
         "target_return": config.target_return,
-        "critic": critic,
+        "critic": _digest(critic_file) if critic_file else None,
     }
+
+
+def _digest(file: str | os.PathLike) -> str:
+    """What tells one file from another."""
+    with fetched(file) as path:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

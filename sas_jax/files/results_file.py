@@ -65,10 +65,11 @@ class ResultsFile:
                 "another file for new rows, or that one moved away"
             ) from error
         for name in optional:
-            if self._settings.get(name) is None:
-                self._settings[name] = theirs.get(name)
-            elif theirs.get(name) is None:
-                theirs[name] = self._settings[name]
+            mine, other = self._settings.get(name), theirs.get(name)
+            if mine is None and other is not None:
+                self._settings[name] = other
+            elif other is None and mine is not None:
+                theirs[name] = mine
         if theirs != self._settings:
             key = config_lib.first_difference(theirs, self._settings)
             raise UserError(

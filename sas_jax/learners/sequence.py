@@ -16,9 +16,11 @@ from sas_jax.alignment import policy as aligned_policy
 from sas_jax.alignment.algorithm1 import Alignment
 from sas_jax.alignment.carry import Policy
 from sas_jax.alignment.gate import RiskModel
+from sas_jax.alignment.return_model import ReturnModel
 from sas_jax.alignment.sequence_model import SequenceModel
 from sas_jax.alignment.tiles import Tiling
 from sas_jax.alignment.variants import VARIANTS, check_variants
+from sas_jax.asking import network as asking_network
 from sas_jax.critic import network as critic_network
 from sas_jax.data import device_rows
 from sas_jax.data.augment import AugmentConfig
@@ -179,6 +181,13 @@ def make_risk_model() -> RiskModel:
     )
 
 
+def make_return_model() -> ReturnModel:
+    """The return to ask for, of the network in `variables["asking"]`."""
+    return ReturnModel(
+        token=lambda variables, *seen: asking_network.token(variables["asking"], *seen)
+    )
+
+
 def horizon_of(config: ExperimentConfig, spec: DataSpec) -> int:
     """T of imagination, with 0 resolved to the longest episode of the data."""
     return config.sas.horizon or spec.max_timestep
@@ -215,7 +224,8 @@ def make_policy(
 ) -> Policy:
     """The aligned policy under the configuration's settings; see `alignment.policy`.
 
-    Variants that need a cost critic find it in `variables["critic"]`. Its
+    Variants that need a cost critic find it in `variables["critic"]`, those that learnt
+    which return to ask for in `variables["asking"]` (`asking.network.Asking`). Its
     `initial_carry` is that of `types.Policy`, and it has an `align_episode` besides.
 
     Warns:
@@ -236,6 +246,7 @@ def make_policy(
         keep=keep,
         plan_model=make_plan_model(config, spec),
         keeps_candidates=keeps_candidates,
+        return_model=make_return_model(),
     )
     start = functools.partial(policy.initial_carry, obs_dim=spec.obs_dim)
     return policy._replace(initial_carry=start)

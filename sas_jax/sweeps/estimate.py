@@ -12,8 +12,6 @@ from sas_jax.evaluation.work import work_of
 from sas_jax.files.results import EpisodeResult
 from sas_jax.sweeps.cells import RECORD, Cell
 
-STAGES = ("collect", "train", "critic", "evaluate")
-
 
 class Rates:
     """Seconds a unit: an episode, a training step, a layout under all variants."""

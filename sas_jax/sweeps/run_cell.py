@@ -20,11 +20,8 @@ import jax
 import numpy as np
 
 from sas_jax import checkpoint
-from sas_jax.alignment.variants import VARIANTS, critic_of
 from sas_jax.card import measure
 from sas_jax.checkpoint_content import deciding
-from sas_jax.critic import file as critic_file
-from sas_jax.critic.fit import fit_critic
 from sas_jax.data import collect, dsrl
 from sas_jax.data.episodes import Episodes
 from sas_jax.envs import imports
@@ -35,12 +32,12 @@ from sas_jax.evaluation.work import key_of, work_of
 from sas_jax.files import atomic
 from sas_jax.files.lock import FolderLock
 from sas_jax.files.results import EpisodeResult, read_results, write_results
-from sas_jax.sweeps import status
+from sas_jax.sweeps import companions, status
 from sas_jax.sweeps.cells import RECORD, Cell, from_json
 from sas_jax.sweeps.table import CELL, CHECKPOINT
 from sas_jax.training import fit as training_fit
 
-CRITIC, ROWS, TRAINED = "critic.npz", "results.csv", "trained.txt"
+ROWS, TRAINED = "results.csv", "trained.txt"
 _WAIT = 1.0  # seconds between two tries to take a lock
 _PATIENCE = 60.0  # seconds that a predecessor has to end
 
@@ -119,9 +116,16 @@ def _run(job: Job, found: dict[str, Any]) -> None:
         "step": loaded.step,
     }
     done = _known_rows(job, digest)
-    critic = None
-    if critic_of(_in_table(cell.evaluation.variants)) and not cell.has_all(done):
-        critic = _critic(job, loaded, episodes, report, clock)
+    extra = {}
+    if not cell.has_all(done):
+        extra = companions.fitted(
+            cell,
+            folder,
+            loaded,
+            functools.partial(_load, job, report, clock, episodes),
+            report,
+            clock,
+        )
     del episodes
     for config in cell.evaluations():
         config = dataclasses.replace(config, num_workers=job.workers)
@@ -139,7 +143,12 @@ def _run(job: Job, found: dict[str, Any]) -> None:
         with clock.lap("evaluate", layouts, note=",".join(config.variants)):
             # Rows that are there already come back with the new ones.
             evaluate(
-                loaded, config, critic=critic, done=done, on_step=steps, on_rows=keep
+                loaded,
+                config,
+                **extra,
+                done=done,
+                on_step=steps,
+                on_rows=keep,
             )
         done = read_results(folder / ROWS)
     if done:  # all of them may have come from the table
@@ -218,11 +227,6 @@ def _finished(cell: Cell, workdir: Path) -> checkpoint.Checkpoint | None:
     return loaded if is_done and is_it else None
 
 
-def _in_table(variants: tuple[str, ...]) -> tuple[str, ...]:
-    """Those that Algorithm 1's table knows; an algorithm's own need no critic."""
-    return tuple(name for name in variants if name in VARIANTS)
-
-
 def _known_rows(job: Job, digest: str) -> list[EpisodeResult]:
     """Rows of this very checkpoint, from the sweep's table and the cell's folder."""
     rows = {}
@@ -245,8 +249,18 @@ def _marked(rows: list[EpisodeResult], job: Job, digest: str) -> list[EpisodeRes
     ]
 
 
-def _load(job: Job, report: status.Reporter, clock: _Clock) -> Episodes:
-    """The cell's data, recorded first where no other cell has done so."""
+def _load(
+    job: Job,
+    report: status.Reporter,
+    clock: _Clock,
+    episodes: Episodes | None = None,
+) -> Episodes:
+    """The cell's data, recorded first where no other cell has done so.
+
+    episodes: where they were read already.
+    """
+    if episodes is not None:
+        return episodes
     data, task = job.cell.data, job.cell.task
     if data.source != RECORD:
         name = task if data.source == "dsrl" else data.source.replace("{task}", task)
@@ -334,35 +348,3 @@ def _train(
     if len(first) > 1:
         clock.add("train", last - started, first[-1] - first[0])
     return loaded
-
-
-def _critic(
-    job: Job,
-    loaded: checkpoint.Checkpoint,
-    episodes: Episodes | None,
-    report: status.Reporter,
-    clock: _Clock,
-) -> Any:
-    """The cost critic of the cell's checkpoint, fitted unless it is there."""
-    path, cell = Path(job.folder) / CRITIC, job.cell
-    if not path.exists():
-        episodes = episodes or _load(job, report, clock)
-        train, config = cell.config.train, cell.critic
-        training, _ = episodes.split(train.held_out, seed=train.seed)
-        if training.fingerprint() != loaded.spec.fingerprint:
-            raise UserError(
-                f"{cell}: its data are not those that its checkpoint was trained on; "
-                "expected the same, or another sweep"
-            )
-        with clock.lap("critic", config.num_steps):
-            critic, quality = fit_critic(
-                episodes,
-                loaded.spec,
-                config,
-                cell.evaluation.seed,
-                held_out=train.held_out,
-                split_seed=train.seed,
-                on_look=lambda step, _: report("critic", step, config.num_steps),
-            )
-        critic_file.save_critic(path, critic, quality)
-    return critic_file.load_critic(path, loaded.spec)

@@ -10,7 +10,6 @@ import pytest
 
 from sas_jax.critic import network as critic_network
 from sas_jax.critic.file import load_critic, load_report, save_critic
-from sas_jax.critic.fit import scaling_of
 from sas_jax.critic.network import Critic, CriticConfig, gate_level, member_risk, risk
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
@@ -66,7 +65,7 @@ def make_critic(config=CONFIG, rings=RINGS, **values):
         action_dim=ACTION,
         rings=rings,
         ring_scales=spec.ring_scales,
-        scaling=scaling_of(spec),
+        scaling=spec.scaling,
     )
 
 

@@ -23,7 +23,7 @@ LEVELS = (
     {"envs", "files", "gaussian"},
     {"stats", "models"},
     {"data", "alignment"},
-    {"critic", "policies", "jax_envs"},
+    {"critic", "asking", "policies", "jax_envs"},
     {"experiment"},
     {"learners"},
     {"checkpoint_content"},
