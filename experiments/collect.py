@@ -3,8 +3,10 @@
 python -m experiments.collect --task=PointGoal1 --episodes=300 --out=data/pg1.hdf5
 python -m experiments.collect --task=gymnasium:my_envs:Mine-v0 --policy=random
 python -m experiments.collect --task=jax:my_envs:make --policy=random --on_device=256
+python -m experiments.collect --task=PointGoal1 --policy=runs/pg1_alam
 """
 
+import os
 import re
 import sys
 import time
@@ -26,7 +28,9 @@ _SHIFT = flags.DEFINE_string(
     "shift", "", "A changed world, e.g. actuator:0.6,mass:1.3 (see envs/shift.py)."
 )
 _POLICY = flags.DEFINE_string(
-    "policy", "", "Who acts instead of the scripts: random, or module:function."
+    "policy",
+    "",
+    "Who acts instead of the scripts: random, module:function, or a checkpoint.",
 )
 _ON_DEVICE = flags.DEFINE_integer(
     "on_device",
@@ -42,6 +46,7 @@ _WORKERS = flags.DEFINE_integer("workers", None, "Processes (default: all cores)
 cli.answer_help(__name__, __doc__)
 
 from sas_jax.data import collect
+from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
 
 
@@ -74,13 +79,18 @@ def _on_device(plan: collect.Plan, out: str):
 def main(argv):
     """Collects, shows progress and prints what was recorded."""
     del argv
+    policy = _POLICY.value
+    if os.path.exists(policy):
+        from sas_jax import trained
+
+        policy = trained.name_of(policy, get_task(_TASK.value).name)
     plan = collect.Plan(
         _TASK.value,
         _EPISODES.value,
         _SEED.value,
         _MIXTURE.value,
         _SHIFT.value,
-        _POLICY.value,
+        policy,
     )
     out = _OUT.value or f"data/{re.sub('[^A-Za-z0-9._-]+', '_', plan.task)}.hdf5"
     start = time.perf_counter()

@@ -15,6 +15,7 @@ from sas_jax.data.spec import DataSpec
 from sas_jax.envs.tasks import TASKS
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig
+from sas_jax.files.places import as_path
 from sas_jax.types import Policy
 
 
@@ -169,6 +170,8 @@ class AlignedPolicy(simulator.AlignedPolicy):
 
 def _is_by_threshold(workdir: str | Path, step: int | None) -> bool:
     """Whether each threshold has parameters of its own."""
+    if as_path(workdir).is_file():
+        return bool(checkpoint.load(workdir, step).config.train.cost_limits)
     steps = dict(checkpoint.list_steps(workdir))
     config = steps.get(step) if step is not None else steps[max(steps)]
     return config is not None and bool(config.train.cost_limits)

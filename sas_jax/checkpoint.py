@@ -5,6 +5,7 @@ leaves either a whole checkpoint or none. Loading never unpickles.
 """
 
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
@@ -340,3 +342,12 @@ def _load_step(workdir: Path, step: int) -> Checkpoint:
     finally:
         manager.close()
     return Checkpoint(config, spec, state, step, meta["card"], meta["run"])
+
+
+def digest_of(loaded: Checkpoint) -> str:
+    """12 hexadecimal digits of all parameters' bits."""
+    known = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(loaded.state.params):
+        known.update(jax.tree_util.keystr(path).encode())
+        known.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
+    return known.hexdigest()[:12]

@@ -8,16 +8,12 @@ killed goes on where it was, in whatever process of whatever engine.
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import math
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-import jax
-import numpy as np
 
 from sas_jax import checkpoint
 from sas_jax.card import measure
@@ -109,7 +105,7 @@ def _run(job: Job, found: dict[str, Any]) -> None:
     clock = _Clock(found["measured"])
     loaded, episodes = _model(job, report, clock)
     loaded = loaded._replace(config=cell.acts_with)
-    digest = digest_of(loaded)
+    digest = checkpoint.digest_of(loaded)
     found |= {
         "checkpoint": digest,
         "data": loaded.spec.fingerprint,
@@ -186,15 +182,6 @@ class _Clock:
             "seconds": round(old["seconds"] + seconds, 3),
             "count": old["count"] + count,
         } | ({"note": note} if note else {})
-
-
-def digest_of(loaded: checkpoint.Checkpoint) -> str:
-    """12 hexadecimal digits of all parameters' bits."""
-    known = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(loaded.state.params):
-        known.update(jax.tree_util.keystr(path).encode())
-        known.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
-    return known.hexdigest()[:12]
 
 
 def _model(

@@ -33,6 +33,7 @@ LEVELS = (
     {"report", "online"},
     {"evaluation"},
     {"studies", "api", "sweeps"},
+    {"trained"},
     {"exporting", "command"},
 )
 # What these must not reach besides, directly or through others, though it is lower.

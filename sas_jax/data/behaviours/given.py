@@ -1,8 +1,10 @@
 """Behaviours that somebody gives: uniform random actions, or a function of the user's.
 
-A policy is ``"random"`` or ``"module:function"``. The function is called at the start
-of every episode as ``function(task, rng)`` and returns what acts in it: a function of
-the observation `[O]` that returns the action `[A]`, numpy in and out.
+A policy is ``"random"``, ``"module:function"`` or ``"module:function:text"``. The
+function is called at the start of every episode as ``function(task, rng)``, or with the
+text behind that, and returns what acts in it: a function of the observation `[O]` that
+returns the action `[A]`, numpy in and out. If it has a method ``told(reward, cost)``,
+that is called after every step.
 """
 
 import numpy as np
@@ -17,7 +19,14 @@ RANDOM = "random"
 def check(policy: str) -> None:
     """Raises UserError for a policy that is none, or that cannot be imported."""
     if policy != RANDOM:
-        imports.function(policy, "policy")
+        _function(policy)
+
+
+def _function(policy: str):
+    """The function that a policy names, and the text that it wants, if any."""
+    module, _, rest = policy.partition(":")
+    name, *text = rest.split(":", 1)
+    return imports.function(f"{module}:{name}", "policy"), text
 
 
 def start(task: Task, policy: str, seed: int, episode: int):
@@ -30,7 +39,8 @@ def start(task: Task, policy: str, seed: int, episode: int):
     size = task.action_dim
     if policy == RANDOM:
         return lambda obs: rng.uniform(-1.0, 1.0, size).astype(np.float32)
-    act = imports.function(policy, "policy")(task, rng)
+    function, text = _function(policy)
+    act = function(task, rng, *text)
     if not callable(act):
         raise UserError(
             f"policy {policy!r}: returned {type(act).__name__} for (task, rng); "
@@ -52,4 +62,6 @@ def start(task: Task, policy: str, seed: int, episode: int):
         # Recorded as float32; acting on the same number keeps the record exact.
         return np.clip(action, -1.0, 1.0)
 
+    if told := getattr(act, "told", None):
+        checked.told = told  # type: ignore[attr-defined]
     return checked

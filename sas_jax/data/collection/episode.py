@@ -32,11 +32,13 @@ def record(
     else:
         dials = plan.dials(episode)
         act = behaviours_dials.start(env, plan.task, dials, plan.seed, episode)
+    told = getattr(act, "told", lambda reward, cost: None)
     observations, actions, rewards, costs = [observation], [], [], []
     while True:
         on_step()
         action = act(observation)
         observation, reward, cost, terminated, truncated = env.step(action)
+        told(reward, cost)
         observations.append(observation)
         actions.append(action)
         rewards.append(reward)
