@@ -26,6 +26,8 @@ _MODULES = {
     "caps": "sas_jax.learners.caps",
     "o3srl": "sas_jax.learners.o3srl",
     "fisor": "sas_jax.learners.fisor",
+    "td3_bc": "sas_jax.learners.td3",
+    "prdc": "sas_jax.learners.td3",
     "cql": "sas_jax.learners.sac",
     "sac_n": "sas_jax.learners.sac",
     # Online: they act while they learn, and are trained by `online.fit`.

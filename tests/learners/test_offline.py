@@ -20,7 +20,7 @@ from tests.learners.test_bc import small_task, values_of
 
 LENGTHS = (8,) * 6 + (14, 14)
 SAFE = ("cpq", "coptidice", "bcq_lag", "bear_lag", "caps", "o3srl", "fisor")
-ALGOS = (*SAFE, "cql", "sac_n")
+ALGOS = (*SAFE, "cql", "sac_n", "td3_bc", "prdc")
 TRAIN = {
     "num_steps": 8,
     "batch_rows": 16,
@@ -32,7 +32,7 @@ TRAIN = {
     "seed": 3,
 }
 SMALL = {"hidden": (8,), "vae_hidden": (8,), "num_draws": 3, "num_candidates": 3}
-SMALL |= {"width": 8, "blocks": 1, "critics": 3}
+SMALL |= {"width": 8, "blocks": 1, "critics": 3, "candidates": 20}
 
 
 def make_config(algo, task="PointGoal1", **train):
@@ -200,6 +200,8 @@ def test_a_lane_that_fails_is_named_and_the_others_go_on(whole_run, tmp_path):
         ("caps", "train.cost_limits=20", "expected none with algo 'caps'"),
         ("o3srl", "model.arms=1", "model.arms must have at least 2 of them"),
         ("fisor", "model.dropout=1", "model.dropout must lie in [0, 1)"),
+        ("prdc", "model.candidates=-1", "model.candidates must be >= 0"),
+        ("td3_bc", "model.greed=0", "model.greed must be > 0"),
         ("sac_n", "model.critics=0", "model.critics must be >= 1"),
         ("cql", "model.alpha=-1", "model.alpha must be >= 0"),
         ("cpq", "model.discount=1", "model.discount must lie in (0, 1)"),
@@ -253,6 +255,7 @@ COUNTS = {
     "sac_n": {"critic": 3 * mlp(7, 8, 1), "actor": ACTOR, "entropy": 1},
 }
 COUNTS |= {"bear_lag": COUNTS["cpq"], "cql": COUNTS["sac_n"]}
+COUNTS |= dict.fromkeys(("td3_bc", "prdc"), {"critic": CRITICS, "actor": mlp(5, 8, 2)})
 
 
 @pytest.mark.parametrize("algo", ALGOS)
