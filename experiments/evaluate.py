@@ -36,7 +36,10 @@ _DEVICES = flags.DEFINE_integer(
     "devices", 1, "Blocks of 32 at a time (0: all devices)."
 )
 _CRITIC = cli.define_path(
-    "critic", None, "File of experiments.critic, for critic and gate variants."
+    "critic",
+    None,
+    "For critic and gate variants: a file of experiments.critic, or a checkpoint of an "
+    "algorithm with a cost critic.",
 )
 _ASKING = cli.define_path(
     "asking", None, "File of experiments.asking, for cprtg variants."
@@ -54,9 +57,8 @@ _OUT = cli.define_path("out", None, "CSV (default: CHECKPOINT/results.csv).")
 
 cli.answer_help(__name__, __doc__)
 
-from sas_jax import checkpoint, learners
+from sas_jax import checkpoint, learners, risks
 from sas_jax.asking.file import load_asking
-from sas_jax.critic import file as critic_file
 from sas_jax.envs.tasks import get_task
 from sas_jax.evaluation.config import EvaluationConfig
 from sas_jax.evaluation.evaluate import evaluate
@@ -95,7 +97,7 @@ def main(argv):
             raise UserError(f"--{flag.name}: expected none beside --on_device")
     critic = None
     if _CRITIC.value:
-        critic = critic_file.load_critic(_CRITIC.value, loaded.spec)
+        critic = risks.load(_CRITIC.value, loaded.spec)
     asking = None
     if _ASKING.value:
         asking = load_asking(_ASKING.value, loaded.spec)

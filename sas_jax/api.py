@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from sas_jax import checkpoint, learners
+from sas_jax import checkpoint, learners, risks
 from sas_jax.alignment import simulator
 from sas_jax.alignment.variants import VARIANTS, asking_of, critic_of
 from sas_jax.asking.file import load_asking
-from sas_jax.critic.file import load_critic
 from sas_jax.data.spec import DataSpec
 from sas_jax.envs.tasks import TASKS
 from sas_jax.errors import UserError
@@ -52,7 +51,8 @@ def load_policy(
       step: training step, None for the last. train_seed: index of the training seed.
       cost_limit: whose parameters, where each threshold has its own; None means the
         first.
-      critic: file of experiments.critic, for the variants that need a cost critic.
+      critic: for the variants that need a cost critic: a file of experiments.critic, or
+        a checkpoint of an algorithm with one (`risks`).
       asking: file of experiments.asking, for those that learnt which return to ask for.
 
     Raises:
@@ -81,7 +81,7 @@ def load_policy(
         )
     variables = algorithm.variables_of(jax.tree.map(lambda x: x[lane], loaded.state))
     if critic is not None:
-        variables["critic"] = load_critic(critic, loaded.spec)
+        variables["critic"] = risks.load(critic, loaded.spec)
     if asking is not None:
         variables["asking"] = load_asking(asking, loaded.spec)
     return LoadedPolicy(

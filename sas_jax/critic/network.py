@@ -137,6 +137,14 @@ class Critic:
     ring_scales: tuple[tuple[float, float], ...] = flax.struct.field(pytree_node=False)
     scaling: str = flax.struct.field(pytree_node=False)
 
+    def risk(self, obs: jax.Array, action: jax.Array) -> jax.Array:
+        """See the function `risk`."""
+        return risk(self, obs, action)
+
+    def level(self, cost_limit: jax.Array) -> jax.Array:
+        """See `gate_level`."""
+        return gate_level(self, cost_limit)
+
 
 def network(config: CriticConfig, obs_dim, rings, ring_scales) -> RiskNetwork:
     """The network of one member."""

@@ -27,6 +27,7 @@ from sas_jax.evaluation.targets import warn_outside
 from sas_jax.evaluation.work import Pass, key_of, keys_of, work_of
 from sas_jax.files.results import EpisodeResult
 from sas_jax.jax_envs import named
+from sas_jax.risks import LearntRisk
 from sas_jax.types import Policy
 
 
@@ -76,7 +77,7 @@ def evaluate(
     loaded: Checkpoint,
     config: EvaluationConfig,
     *,
-    critic: Critic | None = None,
+    critic: Critic | LearntRisk | None = None,
     asking: Asking | None = None,
     done: Sequence[EpisodeResult] = (),
     on_step: Callable[[int], None] | None = None,

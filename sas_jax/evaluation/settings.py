@@ -1,12 +1,11 @@
 """What the rows of one results file share, as plain values beside them."""
 
-import hashlib
 import os
 
 from sas_jax import config as config_lib
+from sas_jax import risks
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.evaluation.config import EvaluationConfig
-from sas_jax.files.places import fetched
 
 
 def settings_of(
@@ -25,18 +24,12 @@ def settings_of(
     # What came later is told where it is there; files of before say nothing.
     later: dict = {} if on_device is None else {"on_device": on_device}
     if asking_file:
-        later["asking"] = _digest(asking_file)
+        later["asking"] = risks.digest(asking_file)
     return later | {
         "experiment": config_lib.to_dict(loaded.config),
         "data": loaded.spec.fingerprint,
         "step": loaded.step,
         "seed": config.seed,
         "target_return": config.target_return,
-        "critic": _digest(critic_file) if critic_file else None,
+        "critic": risks.digest(critic_file) if critic_file else None,
     }
-
-
-def _digest(file: str | os.PathLike) -> str:
-    """What tells one file from another."""
-    with fetched(file) as path:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from sas_jax.alignment.gate import RiskModel
 from sas_jax.data.episodes import Episodes
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
@@ -48,6 +49,8 @@ class Algorithm:
     make_explorer(config, spec) -> (variables, standardised observations `[B, O]`, key)
       -> actions `[B, A]`, of algorithms that act while they learn (see `online`); None
       for those that learn from recorded data.
+    make_risk(config, spec) -> RiskModel of the cost critic that it learns, in its own
+      units of observations; None where it learns none. See `risks`.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Algorithm:
     by_threshold: bool = False
     is_extensible: bool = True
     make_explorer: Callable[[ExperimentConfig, DataSpec], Callable] | None = None
+    make_risk: Callable[[ExperimentConfig, DataSpec], RiskModel] | None = None
 
     def __post_init__(self) -> None:
         # What was written elsewhere says so where it returns another shape.

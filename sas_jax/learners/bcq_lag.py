@@ -174,6 +174,7 @@ ALGORITHMS = (
         default_config,
         make_learner,
         make_policy=make_policy,
+        make_risk=ac.make_risk,
         by_threshold=True,
     ),
 )

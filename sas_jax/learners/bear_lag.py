@@ -167,6 +167,7 @@ ALGORITHMS = (
         BEARLagConfig,
         default_config,
         make_learner,
+        make_risk=ac.make_risk,
         by_threshold=True,
     ),
 )

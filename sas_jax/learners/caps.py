@@ -219,6 +219,7 @@ ALGORITHMS = (
         default_config,
         make_learner,
         make_policy=make_policy,
+        make_risk=ac.make_risk,
         sees_cost_limit=True,
     ),
 )

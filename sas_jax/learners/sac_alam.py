@@ -36,6 +36,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sas_jax.alignment.gate import RiskModel
 from sas_jax.config import Choice, Many, Number
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
@@ -354,6 +355,18 @@ def make_signals(config: ExperimentConfig, spec: DataSpec) -> dict[str, Callable
     return {"multiplier": multiplier, "risk": risk}
 
 
+def make_risk(config: ExperimentConfig, spec: DataSpec) -> RiskModel:
+    """Q_c(s, a), the discounted probability of a cost; its level is the limit d."""
+    net, limit = _Networks(config, spec), config.model.limit
+
+    def risk(variables, obs, action):
+        return net.risk(variables["params"]["cost_critic"], obs, action)
+
+    return RiskModel(
+        risk, lambda variables, cost_limit: jnp.full_like(cost_limit, limit)
+    )
+
+
 def _algorithm(name: str) -> Algorithm:
     return ac.algorithm(
         name,
@@ -361,6 +374,7 @@ def _algorithm(name: str) -> Algorithm:
         functools.partial(default_config, algo=name),
         make_learner,
         make_explorer=make_explorer,
+        make_risk=None if LADDER[name][0] == "none" else make_risk,
         check=check,
         check_data=lambda config, episodes: None,
     )

@@ -21,7 +21,6 @@ from sas_jax.alignment.sequence_model import SequenceModel
 from sas_jax.alignment.tiles import Tiling
 from sas_jax.alignment.variants import VARIANTS, check_variants
 from sas_jax.asking import network as asking_network
-from sas_jax.critic import network as critic_network
 from sas_jax.data import device_rows
 from sas_jax.data.augment import AugmentConfig
 from sas_jax.data.device_rows import DeviceData
@@ -170,14 +169,10 @@ def make_plan_model(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
 
 
 def make_risk_model() -> RiskModel:
-    """The cost critic in `variables["critic"]`."""
+    """The cost critic in `variables["critic"]`: a `Critic`, or a `LearntRisk`."""
     return RiskModel(
-        risk=lambda variables, obs, action: critic_network.risk(
-            variables["critic"], obs, action
-        ),
-        level=lambda variables, limit: critic_network.gate_level(
-            variables["critic"], limit
-        ),
+        risk=lambda variables, obs, action: variables["critic"].risk(obs, action),
+        level=lambda variables, limit: variables["critic"].level(limit),
     )
 
 

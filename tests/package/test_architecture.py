@@ -31,6 +31,7 @@ LEVELS = (
     {"checkpoint"},
     {"training", "card"},
     {"report", "online"},
+    {"risks"},
     {"evaluation"},
     {"studies", "api", "sweeps"},
     {"trained"},

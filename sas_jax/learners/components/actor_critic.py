@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from sas_jax.alignment.gate import RiskModel
 from sas_jax.config import Many, Number, check
 from sas_jax.data import transitions
 from sas_jax.data.episodes import Episodes
@@ -29,6 +30,8 @@ from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig, TrainConfig, seen_columns
 from sas_jax.learners import memoryless
 from sas_jax.learners.algorithm import Algorithm, only_none
+from sas_jax.learners.components import limits
+from sas_jax.learners.components.critics import Ensemble
 from sas_jax.learners.components.squashed_gaussian import SquashedActor
 from sas_jax.learners.optimizer import make_optimizer
 from sas_jax.types import (
@@ -285,6 +288,25 @@ def make_mean_policy(
         return actor.apply({"params": known["params"]["actor"]}, see(obs)).mode()
 
     return memoryless.make_policy(spec, act)
+
+
+def make_risk(config: ExperimentConfig, spec: DataSpec) -> RiskModel:
+    """The larger one of the group "cost_critic": a discounted sum of costs.
+
+    Its level is what that sum is where every step costs its share of the threshold.
+    """
+    critic, discount = Ensemble(config.model.hidden), config.model.discount
+
+    def risk(variables, obs, action):
+        params = variables["params"]["cost_critic"]
+        return critic.apply({"params": params}, obs, action).max(axis=0)
+
+    def level(variables, cost_limit):
+        del variables
+        step = limits.per_step_limit(cost_limit, spec.max_timestep)
+        return limits.discounted_limit(step, discount)
+
+    return RiskModel(risk, level)
 
 
 def algorithm(

@@ -1,0 +1,87 @@
+"""A risk for the variants that need one: a cost critic's file, or another's critic.
+
+`experiments.critic` fits a critic for this. But whoever learnt to be safe by trial, or
+offline, has a cost critic too: a checkpoint of such an algorithm stands in its place.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from sas_jax import checkpoint, learners
+from sas_jax.critic.file import load_critic
+from sas_jax.critic.network import Critic
+from sas_jax.data.spec import DataSpec
+from sas_jax.errors import UserError
+from sas_jax.files.places import as_path, fetched
+
+
+@flax.struct.dataclass
+class LearntRisk:
+    """A learner's cost critic as `variables["critic"]` of a sequence policy.
+
+    variables: of the learner. scale, shift: `[O]`, from the policy's standardised
+    observations to the learner's: scale x + shift. risk_model: static.
+    """
+
+    variables: Any
+    scale: jax.Array
+    shift: jax.Array
+    risk_model: Any = flax.struct.field(pytree_node=False)
+
+    def risk(self, obs: jax.Array, action: jax.Array) -> jax.Array:
+        """`[...]` of observations `[..., O]` as the policy standardises them."""
+        wide = (1,) * (obs.ndim - 1) + (-1,)
+        obs = self.scale.reshape(wide) * obs + self.shift.reshape(wide)
+        return self.risk_model.risk(self.variables, obs, action)
+
+    def level(self, cost_limit: jax.Array) -> jax.Array:
+        """`[...]` the largest risk to accept under a threshold."""
+        return self.risk_model.level(self.variables, cost_limit)
+
+
+def load(path: str | os.PathLike, spec: DataSpec) -> Critic | LearntRisk:
+    """What `path` holds, for a policy whose data spec is `spec`.
+
+    path: a file of experiments.critic; or a workdir of experiments.train, or a file of
+      experiments.pack, of an algorithm with a cost critic: the first lane's.
+
+    Raises:
+      UserError: see `load_critic` and `checkpoint.load`; an algorithm without a cost
+        critic, or observations of another task.
+    """
+    path = as_path(path)
+    if not (path.is_dir() or path.suffix == ".zip"):
+        return load_critic(path, spec)
+    loaded = checkpoint.load(path)
+    algorithm, own = learners.get(loaded.config.algo), loaded.spec
+    make: Callable | None = algorithm.make_risk
+    if make is None:
+        raise UserError(
+            f"critic {str(path)!r}: algo {loaded.config.algo!r} has no cost critic; "
+            "expected one such as 'sac_alam' or 'cpq', or a file of experiments.critic"
+        )
+    if (own.task, own.obs_dim) != (spec.task, spec.obs_dim):
+        raise UserError(
+            f"critic {str(path)!r}: learnt on {own.task}; expected {spec.task}"
+        )
+    state = jax.tree.map(lambda x: x[0], loaded.state)
+    return LearntRisk(
+        variables=algorithm.variables_of(state),
+        scale=jnp.asarray(spec.obs_std / own.obs_std, jnp.float32),
+        shift=jnp.asarray((spec.obs_mean - own.obs_mean) / own.obs_std, jnp.float32),
+        risk_model=make(loaded.config, own),
+    )
+
+
+def digest(path: str | os.PathLike) -> str:
+    """What tells one risk from another, in hexadecimal digits."""
+    if as_path(path).is_dir():
+        return checkpoint.digest_of(checkpoint.load(path))
+    with fetched(path) as file:
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
