@@ -8,6 +8,7 @@ from sas_jax.data import dsrl
 from sas_jax.errors import UserError
 from sas_jax.files import atomic
 from sas_jax.files.results import EpisodeResult, read_results
+from sas_jax.report.ablation_figure import ablation_figure
 from sas_jax.report.ablation_tables import ablation_table
 from sas_jax.report.latex import as_csv, latex
 from sas_jax.report.paper_facts import data_table, settings_table
@@ -19,12 +20,14 @@ from sas_jax.sweeps.table import read_records
 class Asked(NamedTuple):
     """What flags say.
 
-    tables, ablations: names. results: CSV of a sweep. recordings: folder of data, for
-    table 4. tasks: the only ones. names: algorithm -> name of its method in the CSV.
+    tables, ablations, figures: names. results: CSV of a sweep. recordings: folder of
+    data, for table 4. tasks: the only ones. names: algorithm -> name of its method in
+    the CSV.
     """
 
     tables: Sequence[str]
     ablations: Sequence[str]
+    figures: Sequence[str]
     results: Path | None
     recordings: Path | None
     tasks: Sequence[str]
@@ -32,7 +35,7 @@ class Asked(NamedTuple):
 
 
 def make(asked: Asked, out: Path, command: str) -> list[Table]:
-    """All tables that are asked for: NAME.md, .tex and .csv each.
+    """All tables that are asked for: NAME.md, .tex and .csv each; figures as pictures.
 
     Raises:
       UserError: no results, an unknown table or ablation, a folder without data.
@@ -54,6 +57,9 @@ def make(asked: Asked, out: Path, command: str) -> list[Table]:
         atomic.write_text(out / f"{name}.md", text)
         atomic.write_text(out / f"{name}.tex", f"% {command}\n{latex(table)}")
         atomic.write_text(out / f"{name}.csv", as_csv(table))
+    for number in asked.figures:
+        for kind in ("png", "pdf"):
+            ablation_figure(out / f"figure{number}.{kind}", number, rows, records)
     return list(made.values())
 
 
@@ -61,12 +67,13 @@ def _read(
     asked: Asked,
 ) -> tuple[list[EpisodeResult], Mapping[str, Mapping[str, Any]]]:
     """The sweep's rows and cells, as far as they are needed."""
-    if set(asked.tables) <= {"4"} and not asked.ablations:
+    by_cell = asked.ablations or asked.figures
+    if set(asked.tables) <= {"4"} and not by_cell:
         return [], {}
     if not asked.results:
         raise UserError("--results: expected the CSV of a sweep")
     rows, records = read_results(asked.results), {}
-    if "5" in asked.tables or asked.ablations:
+    if "5" in asked.tables or by_cell:
         records = read_records(asked.results.with_suffix(".json"))[0]
     return rows, records
 

@@ -1,6 +1,7 @@
 """Reproduces tables of the paper from a sweep's rows, or a figure on a checkpoint.
 
 python -m experiments.reproduce --table=1,2 --results=runs/sweep/results.csv
+python -m experiments.reproduce --figure=4 --results=runs/sweep/results.csv
 
 python -m experiments.reproduce --figure=bound --checkpoint=runs/pg1_dt --data=pg1.hdf5
 python -m experiments.reproduce --figure=signals --checkpoint=runs/pg1_dt --layouts=128
@@ -19,7 +20,7 @@ from sas_jax.errors import UserError, nearest
 
 _CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
 _STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
-_FIGURE = flags.DEFINE_string("figure", None, "One of bound, signals and 3.")
+_FIGURE = flags.DEFINE_string("figure", None, "One of bound, signals, 3, 4, 6.")
 _OUT = cli.define_path("out", None, "Folder (default: CHECKPOINT/reproduce).")
 _LAYOUTS = flags.DEFINE_integer("layouts", 64, "Layouts; figure 3 shows one.")
 _FIRST_SEED = flags.DEFINE_integer("first_seed", 1_000_000, "Seed of the first layout.")
@@ -52,6 +53,7 @@ from experiments.reproductions import FIGURES, NEED_DATA, Request
 from sas_jax import checkpoint
 from sas_jax.files import atomic
 from sas_jax.files.places import as_path
+from sas_jax.report import ablation_figure
 from sas_jax.studies import landscape
 from sas_jax.studies.probe import make_probe
 
@@ -66,7 +68,7 @@ def _checked() -> str:
     """The figure's name, after a look at all flags that need no checkpoint."""
     figure = _FIGURE.value
     if figure not in FIGURES:
-        known = ", ".join(FIGURES)
+        known = ", ".join([*FIGURES, *ablation_figure.FIGURES])
         hint = nearest(figure, FIGURES) if figure else ""
         raise UserError(f"--figure: {figure!r}; expected one of {known}{hint}")
     if not _CHECKPOINT.value:
@@ -94,15 +96,18 @@ def main(argv):
     """Measures, writes the files into --out and prints the table."""
     del argv
     command = shlex.join(["python", "-m", "experiments.reproduce", *sys.argv[1:]])
-    if _TABLES.value or _ABLATIONS.value:
+    drawn = [_FIGURE.value] if _FIGURE.value in ablation_figure.FIGURES else []
+    if _TABLES.value or _ABLATIONS.value or drawn:
         places = [x and as_path(x) for x in (_RESULTS.value, _RECORDINGS.value)]
-        lists = (_TABLES.value, _ABLATIONS.value)
+        lists = (_TABLES.value, _ABLATIONS.value, drawn)
         asked = paper_tables.Asked(*lists, *places, _TASKS.value, _named())
         beside = next((x.parent for x in places if x), as_path("."))
         out = as_path(_OUT.value or beside / "reproduce")
         for table in paper_tables.make(asked, out, command):
             print(table.text())
-        print(f"written to {out}: *.md, *.tex and *.csv")
+        made = [f"figure{name}.png and .pdf" for name in drawn]
+        made += ["*.md, *.tex and *.csv"] if _TABLES.value or _ABLATIONS.value else []
+        print(f"written to {out}: {', '.join(made)}")
         return
     figure = _checked()
     num_firsts = _counts("num_first", _FIRSTS.value)

@@ -50,26 +50,11 @@ def ablation_table(
     Raises:
       UserError: an unknown ablation.
     """
-    if name not in ABLATIONS:
-        raise UserError(f"ablation {name!r}: expected one of {', '.join(ABLATIONS)}")
-    title, paths = ABLATIONS[name]
-    by_cell: dict[str, list[EpisodeResult]] = {}
-    for row in rows:
-        if row.variant == variant and not row.shift:
-            by_cell.setdefault(row.extra.get("cell", ""), []).append(row)
-    groups: dict[str, list[_Cell]] = {}
-    for cell, record in records.items():
-        if cell in by_cell:
-            found = _cell(cell, record["description"], paths)
-            groups.setdefault(found.rest, []).append(found)
     lines = []
-    for cells in groups.values():
-        values = sorted({cell.value for cell in cells})
-        if len(values) < 2:
-            continue
-        first = _rows(cells, values[0], by_cell)
-        for value in values:
-            lines.append(_line(value, _rows(cells, value, by_cell), first))
+    for values in ablation_groups(name, rows, records, variant=variant):
+        first = next(iter(values.values()))
+        lines += [_line(value, found, first) for value, found in values.items()]
+    title, paths = ABLATIONS[name]
     setting = ", ".join(path.rpartition(".")[2] for path in paths)
     header = ("task, method", setting, "layouts", "seeds", "norm. return")
     header += ("norm. cost", "any cost", "norm. cost minus the first value's")
@@ -80,6 +65,37 @@ def ablation_table(
         "layout, threshold and training seed.",
     )
     return Table(f"{name}: {title}", header, tuple(sorted(lines)) or (empty,), notes)
+
+
+def ablation_groups(
+    name: str,
+    rows: Sequence[EpisodeResult],
+    records: Mapping[str, Mapping[str, Any]],
+    *,
+    variant: str = "sas",
+) -> list[dict[tuple, list[EpisodeResult]]]:
+    """Groups of cells that differ in an ablation's settings: value -> rows, ascending.
+
+    Arguments and errors as in `ablation_table`. Groups of one value are left out.
+    """
+    if name not in ABLATIONS:
+        raise UserError(f"ablation {name!r}: expected one of {', '.join(ABLATIONS)}")
+    paths = ABLATIONS[name][1]
+    by_cell: dict[str, list[EpisodeResult]] = {}
+    for row in rows:
+        if row.variant == variant and not row.shift:
+            by_cell.setdefault(row.extra.get("cell", ""), []).append(row)
+    groups: dict[str, list[_Cell]] = {}
+    for cell, record in records.items():
+        if cell in by_cell:
+            found = _cell(cell, record["description"], paths)
+            groups.setdefault(found.rest, []).append(found)
+    found = []
+    for cells in groups.values():
+        values = sorted({cell.value for cell in cells})
+        if len(values) > 1:
+            found.append({value: _rows(cells, value, by_cell) for value in values})
+    return found
 
 
 def _cell(name: str, description: Mapping[str, Any], paths: Sequence[str]) -> _Cell:

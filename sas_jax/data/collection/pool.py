@@ -1,5 +1,6 @@
 """The worker processes of a collection: who records what, and what became of them."""
 
+import contextlib
 import dataclasses
 import os
 import select
@@ -7,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from sas_jax.data.collection import worker
+from sas_jax.data.collection import interrupts, worker
 from sas_jax.data.collection.plan import Plan
 from sas_jax.envs import imports, tasks
 from sas_jax.envs import make as makers
@@ -51,13 +52,14 @@ def run(plan: Plan, parts, episodes: list[int], num_workers: int) -> Iterator[in
     at: dict[int, int | None] = {}  # what each is recording; None while it starts
     silent: dict[int, float] = {}  # seconds without a word
     poller = select.poll()
-    try:
+    with interrupts.noticed() as check, _ended(processes):
         for _ in range(min(num_workers, len(episodes))):
             process = Process(python or sys.executable, worker.__file__, config)
             processes[process.replies], at[process.replies] = process, None
             silent[process.replies] = 0.0
             poller.register(process.replies, select.POLLIN)
         while at:
+            check()
             looked = time.monotonic()
             ready = [descriptor for descriptor, _ in poller.poll(_LOOK_SECONDS * 1e3)]
             # No look counts for more: while Ctrl-Z stops all processes nobody hangs.
@@ -77,6 +79,13 @@ def run(plan: Plan, parts, episodes: list[int], num_workers: int) -> Iterator[in
                 if done is not None:
                     yield done
             _check_silence(plan, at, silent)
+
+
+@contextlib.contextmanager
+def _ended(processes: dict[int, Process]) -> Iterator[None]:
+    """Ends the processes, however the body ends."""
+    try:
+        yield
     finally:
         for process in processes.values():
             process.close_pipes()
