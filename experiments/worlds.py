@@ -3,7 +3,7 @@
 python -m experiments.collect --mixture=two_worlds --episodes=400 \
     --out=data/two_worlds.hdf5
 python -m experiments.train --data=data/two_worlds.hdf5 --workdir=runs/two_worlds \
-    --set=model.action_history=false --set=policy.prompt_prob=0.5
+    --set=model.action_history=false --set=policy.prompt_prob=1
 python -m experiments.worlds --checkpoint=runs/two_worlds --data=data/two_worlds.hdf5
 
 Prompts of the same world, of the other one, and none: likelihood of held-out actions,
