@@ -6,7 +6,6 @@ python -m experiments.collect --task=jax:my_envs:make --policy=random --on_devic
 python -m experiments.collect --task=PointGoal1 --policy=runs/pg1_alam
 """
 
-import os
 import re
 import sys
 import time
@@ -46,8 +45,10 @@ _WORKERS = flags.DEFINE_integer("workers", None, "Processes (default: all cores)
 cli.answer_help(__name__, __doc__)
 
 from sas_jax.data import collect
+from sas_jax.data.behaviours import given
 from sas_jax.envs.tasks import get_task
 from sas_jax.errors import UserError
+from sas_jax.files.places import as_path
 
 
 def _in_workers(plan: collect.Plan, out: str):
@@ -80,10 +81,15 @@ def main(argv):
     """Collects, shows progress and prints what was recorded."""
     del argv
     policy = _POLICY.value
-    if os.path.exists(policy):
+    if policy not in ("", given.RANDOM) and (path := as_path(policy)).exists():
+        if _ON_DEVICE.value is not None:
+            raise UserError(
+                f"--policy={policy}: a checkpoint records in processes; expected no "
+                "--on_device"
+            )
         from sas_jax import trained
 
-        policy = trained.name_of(policy, get_task(_TASK.value).name)
+        policy = trained.name_of(path, get_task(_TASK.value).name)
     plan = collect.Plan(
         _TASK.value,
         _EPISODES.value,

@@ -58,7 +58,6 @@ _OUT = cli.define_path("out", None, "CSV (default: CHECKPOINT/results.csv).")
 cli.answer_help(__name__, __doc__)
 
 from sas_jax import checkpoint, learners, risks
-from sas_jax.asking.file import load_asking
 from sas_jax.envs.tasks import get_task
 from sas_jax.evaluation.config import EvaluationConfig
 from sas_jax.evaluation.evaluate import evaluate
@@ -95,12 +94,7 @@ def main(argv):
     for flag, plain in ((_WORKERS, None), (_DEVICES, 1)):
         if _ON_DEVICE.value is not None and flag.value != plain:
             raise UserError(f"--{flag.name}: expected none beside --on_device")
-    critic = None
-    if _CRITIC.value:
-        critic = risks.load(_CRITIC.value, loaded.spec)
-    asking = None
-    if _ASKING.value:
-        asking = load_asking(_ASKING.value, loaded.spec)
+    given = risks.companions(loaded.spec, critic=_CRITIC.value, asking=_ASKING.value)
     task = get_task(loaded.config.task)
     out = ResultsFile(
         _OUT.value or os.path.join(_CHECKPOINT.value, "results.csv"),
@@ -131,13 +125,12 @@ def main(argv):
         run = evaluate(
             loaded,
             config,
-            critic=critic,
-            asking=asking,
             done=out.rows,
             on_step=on_step,
             on_stage=on_stage,
             on_rows=keep,
             on_device=_ON_DEVICE.value,
+            **given,
         )
     rows = run.results
     reference = "none" if "none" in config.variants else config.variants[0]

@@ -15,7 +15,10 @@ _STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
 _VARIANT = flags.DEFINE_string("variant", None, "Variant (default: sas, or none).")
 _EPISODES = flags.DEFINE_integer("episodes", 1, "Episodes side by side.")
 _TRAIN_SEED = flags.DEFINE_integer("train_seed", 0, "Index of the training seed.")
-_CRITIC = cli.define_path("critic", None, "File of experiments.critic, if needed.")
+_CRITIC = cli.define_path(
+    "critic", None, "File of experiments.critic, or a checkpoint with a cost critic."
+)
+_ASKING = cli.define_path("asking", None, "File of experiments.asking, if needed.")
 _PLATFORMS = flags.DEFINE_list("platforms", None, "E.g. cpu,cuda (default: this one).")
 _OUT = cli.define_path("out", None, "File (default: CHECKPOINT/policy.zip).")
 
@@ -35,6 +38,7 @@ def main(argv):
         step=_STEP.value,
         train_seed=_TRAIN_SEED.value,
         critic=_CRITIC.value,
+        asking=_ASKING.value,
     )
     path = exporting.export_policy(
         loaded,

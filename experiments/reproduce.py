@@ -31,7 +31,9 @@ _TARGET = flags.DEFINE_float("target_return", None, "Return token (the checkpoin
 _TABLES = flags.DEFINE_list("table", [], "Tables of the paper: 1 to 8.")
 _ABLATIONS = flags.DEFINE_list("ablation", [], "Ablations of its appendix: C1 to C5.")
 _RECORDINGS = cli.define_path("recordings", None, "Folder of data, for --table=4.")
-_RESULTS = cli.define_path("results", None, "CSV of a sweep, for these two.")
+_RESULTS = cli.define_path(
+    "results", None, "CSV of a sweep, for tables, ablations and figures 4 and 6."
+)
 _TASKS = flags.DEFINE_list("tasks", [], "Only these tasks of --table.")
 _METHODS = flags.DEFINE_list(
     "methods", [], "Names in the CSV, for --table, e.g. dt:dt_long,cdt:cdt_long."

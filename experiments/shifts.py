@@ -33,6 +33,8 @@ _WORST = flags.DEFINE_string("worst", "", "A box, e.g. actuator:0.6/1.4,delay:0/
 _TRIES = flags.DEFINE_integer("tries", 16, "Worlds of the box.", lower_bound=2)
 _SEARCH_SEED = cli.define_seed("search_seed", 3_000_000, "First layout of those.")
 _SEARCH_EPISODES = flags.DEFINE_integer("search_episodes", 32, "Layouts of a try.")
+_CRITIC = cli.define_path("critic", None, "As for experiments.evaluate.")
+_ASKING = cli.define_path("asking", None, "As for experiments.evaluate.")
 _WORKERS = flags.DEFINE_integer("workers", None, "Environment processes (all cores).")
 _OUT = cli.define_path("out", None, "CSV (default: CHECKPOINT/shifts.csv).")
 
@@ -41,7 +43,7 @@ cli.answer_help(__name__, __doc__)
 import dataclasses
 import os
 
-from sas_jax import checkpoint, learners
+from sas_jax import checkpoint, learners, risks
 from sas_jax.envs.tasks import get_task
 from sas_jax.evaluation.config import EvaluationConfig
 from sas_jax.evaluation.evaluate import evaluate
@@ -99,13 +101,15 @@ def main(argv):
 def _file(path, loaded, config) -> ResultsFile:
     """Rows of worlds, of this checkpoint and these settings."""
     command = shlex.join(["python", "-m", "experiments.shifts", *sys.argv[1:]])
-    settings = settings_of(loaded, config)
-    return ResultsFile(path, settings, command, optional=("critic",))
+    files = {"critic_file": _CRITIC.value, "asking_file": _ASKING.value}
+    settings = settings_of(loaded, config, **files)
+    return ResultsFile(path, settings, command, optional=("critic", "asking"))
 
 
 def _play(loaded, config, out):
     """The rows of one world, run where the file does not have them."""
     work = work_of(loaded.config, config, out.rows)
+    given = risks.companions(loaded.spec, critic=_CRITIC.value, asking=_ASKING.value)
     total = sum(part.num_groups * len(seeds) for part, seeds in work)
     if total:
         steps = total * get_task(loaded.config.task).episode_steps
@@ -118,9 +122,10 @@ def _play(loaded, config, out):
                 on_step=on_step,
                 on_stage=on_stage,
                 on_rows=out.write,
+                **given,
             )
         return run.results
-    return evaluate(loaded, config, done=out.rows).results
+    return evaluate(loaded, config, done=out.rows, **given).results
 
 
 def _by_axis(axes, worlds):

@@ -8,8 +8,7 @@ import jax
 
 from sas_jax import checkpoint, learners, risks
 from sas_jax.alignment import simulator
-from sas_jax.alignment.variants import VARIANTS, asking_of, critic_of
-from sas_jax.asking.file import load_asking
+from sas_jax.alignment.variants import asking_of, critic_of
 from sas_jax.data.spec import DataSpec
 from sas_jax.envs.tasks import TASKS
 from sas_jax.errors import UserError
@@ -73,17 +72,13 @@ def load_policy(
             f"variants: {critical} needs a cost critic; expected critic=, a file of "
             "experiments.critic"
         )
-    own = tuple(v for v in variants if v in VARIANTS)
-    if asking is None and (asker := asking_of(own)):
+    if asking is None and (asker := asking_of(variants)):
         raise UserError(
             f"variants: {asker} learnt which return to ask for; expected asking=, a "
             "file of experiments.asking"
         )
     variables = algorithm.variables_of(jax.tree.map(lambda x: x[lane], loaded.state))
-    if critic is not None:
-        variables["critic"] = risks.load(critic, loaded.spec)
-    if asking is not None:
-        variables["asking"] = load_asking(asking, loaded.spec)
+    variables |= risks.companions(loaded.spec, critic=critic, asking=asking)
     return LoadedPolicy(
         policy=algorithm.make_policy(loaded.config, loaded.spec, variants=variants),
         variables=variables,

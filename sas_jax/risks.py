@@ -6,7 +6,9 @@ offline, has a cost critic too: a checkpoint of such an algorithm stands in its 
 
 import hashlib
 import os
+import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import flax.struct
@@ -14,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from sas_jax import checkpoint, learners
+from sas_jax.asking.file import load_asking
 from sas_jax.critic.file import load_critic
 from sas_jax.critic.network import Critic
 from sas_jax.data.spec import DataSpec
@@ -49,14 +52,15 @@ def load(path: str | os.PathLike, spec: DataSpec) -> Critic | LearntRisk:
     """What `path` holds, for a policy whose data spec is `spec`.
 
     path: a file of experiments.critic; or a workdir of experiments.train, or a file of
-      experiments.pack, of an algorithm with a cost critic: the first lane's.
+      experiments.pack, of an algorithm with a cost critic: that of its first training
+      seed, and where each threshold has one, of its first threshold.
 
     Raises:
       UserError: see `load_critic` and `checkpoint.load`; an algorithm without a cost
         critic, or observations of another task.
     """
     path = as_path(path)
-    if not (path.is_dir() or path.suffix == ".zip"):
+    if not _is_checkpoint(path):
         return load_critic(path, spec)
     loaded = checkpoint.load(path)
     algorithm, own = learners.get(loaded.config.algo), loaded.spec
@@ -81,7 +85,36 @@ def load(path: str | os.PathLike, spec: DataSpec) -> Critic | LearntRisk:
 
 def digest(path: str | os.PathLike) -> str:
     """What tells one risk from another, in hexadecimal digits."""
-    if as_path(path).is_dir():
+    if _is_checkpoint(as_path(path)):
         return checkpoint.digest_of(checkpoint.load(path))
     with fetched(path) as file:
         return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+
+
+def companions(
+    spec: DataSpec,
+    *,
+    critic: str | os.PathLike | None = None,
+    asking: str | os.PathLike | None = None,
+) -> dict[str, Any]:
+    """What variants find in the variables besides, by name, of the files given.
+
+    critic: see `load`. asking: of experiments.asking. Raises UserError as they do.
+    """
+    found: dict[str, Any] = {}
+    if critic is not None:
+        found["critic"] = load(critic, spec)
+    if asking is not None:
+        found["asking"] = load_asking(asking, spec)
+    return found
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """A workdir, or a file of `packed.pack`; a critic's file is an archive, too."""
+    if path.is_dir():
+        return True
+    try:
+        with zipfile.ZipFile(path) as file:
+            return "meta.json" in file.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False  # said by who reads it

@@ -58,17 +58,34 @@ def policy(task: Task, rng: np.random.Generator, text: str) -> _Acting:
       UserError: the checkpoint is not the one that was named.
     """
     del task  # looked at when it was named
+    return _Acting(_loaded(*_parts(text)), int(rng.integers(2**32)))
+
+
+def _prepare(text: str) -> None:
+    """Loads and compiles, before any episode waits for it."""
+    _loaded(*_parts(text))
+
+
+policy.prepare = _prepare  # type: ignore[attr-defined]
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """Digest and workdir."""
     digest, _, workdir = text.partition("@")
-    return _Acting(_loaded(workdir, digest), int(rng.integers(2**32)))
+    return digest, workdir
 
 
 @functools.cache
-def _loaded(workdir: str, digest: str) -> AlignedPolicy:
-    """The policy, loaded once in a process."""
-    found = checkpoint.digest_of(checkpoint.load(workdir))
-    if found != digest:
+def _loaded(digest: str, workdir: str) -> AlignedPolicy:
+    """The policy, loaded and compiled once in a process."""
+    loaded = checkpoint.load(workdir)
+    if (found := checkpoint.digest_of(loaded)) != digest:
         raise UserError(
             f"policy {workdir!r}: has changed since the recording began ({found}); "
             f"expected the checkpoint {digest}"
         )
-    return AlignedPolicy.from_checkpoint(workdir, variant="none")
+    made = AlignedPolicy.from_checkpoint(workdir, variant="none")
+    nothing = np.zeros(loaded.spec.obs_dim, np.float32)
+    made.reset(nothing)
+    made.act(nothing)
+    return made

@@ -8,6 +8,7 @@ plan as it comes: what the choice among plans is worth. `cprtg` asks for a retur
 is learnt from the budget that is left; `plan_cprtg` plans as well.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from sas_jax.alignment.rules import RULES
@@ -124,14 +125,20 @@ def check_variants(variants: tuple[str, ...]) -> tuple[str, ...]:
 
 def critic_of(variants: tuple[str, ...]) -> str | None:
     """The first variant that needs a cost critic, or None."""
-    return next((v for v in variants if VARIANTS[v].needs_critic), None)
+    return _first(variants, lambda v: v.needs_critic)
 
 
 def asking_of(variants: tuple[str, ...]) -> str | None:
     """The first variant that needs a model of the return to ask for, or None."""
-    return next((v for v in variants if VARIANTS[v].asks), None)
+    return _first(variants, lambda v: v.asks)
 
 
 def planning_of(variants: tuple[str, ...]) -> str | None:
     """The first variant that executes plans, or None."""
-    return next((v for v in variants if VARIANTS[v].plan), None)
+    return _first(variants, lambda v: v.plan is not None)
+
+
+def _first(variants: tuple[str, ...], needs: Callable[[Variant], bool]) -> str | None:
+    """The first of those that the table knows; an algorithm's own need nothing."""
+    known = (v for v in variants if v in VARIANTS)
+    return next((v for v in known if needs(VARIANTS[v])), None)

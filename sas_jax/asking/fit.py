@@ -5,6 +5,7 @@ into early stopping and report.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -128,7 +129,7 @@ def _train(asking: Asking, rows, stop, seed: int, on_look):
     chunk = min(config.check_every, config.num_steps)
     key = jax.random.fold_in(jax.random.key(seed), 1)
 
-    def one_step(carry, step):
+    def one_step(rows, carry, step):
         params, state = carry
         drawn, size = jax.random.fold_in(key, step), (config.batch_size,)
         index = jax.random.randint(drawn, size, 0, len(rows[3]))
@@ -137,16 +138,18 @@ def _train(asking: Asking, rows, stop, seed: int, on_look):
         updates, state = optimiser.update(grads, state, params)
         return (optax.apply_updates(params, updates), state), None
 
+    # Data are arguments: constants would be part of the program.
     @jax.jit
-    def train_chunk(params, state, first):
+    def train_chunk(params, state, first, rows, stop):
         steps = first + jnp.arange(chunk)
-        carry = jax.lax.scan(one_step, (params, state), steps)[0]
+        step = functools.partial(one_step, rows)
+        carry = jax.lax.scan(step, (params, state), steps)[0]
         return *carry, _nll(asking.replace(params=carry[0]), stop)
 
     params, state = asking.params, optimiser.init(asking.params)
     best_params, best, best_step, step = params, np.inf, 0, 0
     while step < config.num_steps:
-        params, state, loss = train_chunk(params, state, step)
+        params, state, loss = train_chunk(params, state, step, rows, stop)
         step, loss = step + chunk, float(loss)
         if not np.isfinite(loss):
             raise UserError(

@@ -36,8 +36,9 @@ class AskingConfig:
 
     hidden: layers. learning_rate, weight_decay: of AdamW, with a cosine decay over
       num_steps. batch_size: steps of the data in a batch.
-    num_steps: most training steps. check_every: steps between two looks at the
-      early-stopping split. patience: looks without progress that end training.
+    num_steps: most training steps, in whole chunks of check_every, after each of which
+      there is a look at the early-stopping split. patience: looks without progress that
+      end training.
     first_quantile, last_quantile: beta with the whole budget left, and with none.
 
     Raises:

@@ -33,9 +33,9 @@ class CriticConfig:
     hidden: layers of the dense network.
     learning_rate, weight_decay: of AdamW, with a cosine decay over num_steps.
     batch_size: steps of the data in a batch, drawn anew for every member.
-    num_steps: most training steps. check_every: steps between two looks at the
-      early-stopping split. patience: looks without progress of any member that end
-      training.
+    num_steps: most training steps, in whole chunks of check_every, after each of which
+      there is a look at the early-stopping split. patience: looks without progress of
+      any member that end training.
     pessimism: standard deviations over members that are added to the mean risk.
 
     Raises:

@@ -82,6 +82,7 @@ def _columns(plan: Plan) -> dict[str, np.ndarray]:
     columns = {
         field.name: np.array([getattr(d, field.name) for d in dials])
         for field in dataclasses.fields(behaviours_dials.Behaviour)
+        if field.name != "may_reverse"  # the same for all of a mixture
     }
     return columns | seeds
 

@@ -123,9 +123,12 @@ def evaluate(
     user = critic_of(config.variants)
     if critic is None and user is not None:
         raise UserError(f"variants: {user} needs a cost critic (experiments.critic)")
-    user = asking_of(tuple(v for v in config.variants if v in VARIANTS))
+    user = asking_of(config.variants)
     if asking is None and user is not None:
-        raise UserError(f"variants: {user} needs --asking (experiments.asking)")
+        raise UserError(
+            f"variants: {user} needs a model of the return to ask for "
+            "(experiments.asking)"
+        )
     extra = {"critic": critic, "asking": asking}
     extra = {name: part for name, part in extra.items() if part is not None}
     if any(v in VARIANTS and VARIANTS[v].has_prompt for v in config.variants):

@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from sas_jax.config import Number
 from sas_jax.data import transitions
 from sas_jax.data.spec import DataSpec
+from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.learners import memoryless
 from sas_jax.learners.algorithm import only_none
@@ -62,6 +63,16 @@ class TD3Config(ac.ActorCriticConfig):
             "state_weight": Number(least=0),
             "candidates": Number(least=0, whole=True),
         }
+
+
+def check(config: ExperimentConfig) -> None:
+    """Raises UserError for rows that do not spread over the devices."""
+    memoryless.check(config)
+    count, devices = config.model.candidates, config.train.devices
+    if config.algo == "prdc" and devices != 1 and (count == 0 or count % devices):
+        raise UserError(
+            f"model.candidates: {count}; expected a multiple of train.devices {devices}"
+        )
 
 
 class Drawn(NamedTuple):
@@ -107,7 +118,9 @@ def nearest(
         acted = cut(known_action)
         rows = jnp.concatenate([state_weight * cut(known_obs), acted], axis=1)
         # |q - r|^2 less |q|^2, which is the same for all rows.
-        away = jnp.sum(rows * rows, axis=1)[None, :] - 2.0 * query @ rows.T
+        # Differences of large numbers: an accelerator's quick product would err.
+        both = jnp.matmul(query, rows.T, precision=jax.lax.Precision.HIGHEST)
+        away = jnp.sum(rows * rows, axis=1)[None, :] - 2.0 * both
         found = jnp.argmin(away, axis=1)
         least = jnp.take_along_axis(away, found[:, None], axis=1)[:, 0]
         is_nearer = least < best[0]
@@ -204,6 +217,7 @@ ALGORITHMS = tuple(
         lambda task, name=name: default_config(task, name),
         make_learner,
         make_policy=make_policy,
+        check=check,
         check_data=lambda config, episodes: None,
     )
     for name in ("td3_bc", "prdc")

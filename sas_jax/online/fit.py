@@ -22,20 +22,17 @@ from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.jax_envs import loop, named
 from sas_jax.jax_envs.protocol import JaxEnv
-from sas_jax.online import on_host
+from sas_jax.online import on_host, worlds
 from sas_jax.online.on_device import DeviceRunner, Runner
 from sas_jax.training import failed_seeds
 from sas_jax.training import fit as training_fit
-
-# Episodes of random actions that scale the observations; the same for every run.
-_SCALE_EPISODES = 8
 
 
 def make_spec(task: str, env: JaxEnv) -> DataSpec:
     """Sizes and statistics, of a few episodes of random actions."""
     act = loop.random_behaviour(env)
     return spec_lib.from_episodes(
-        loop.collect(env, task, act, episodes=_SCALE_EPISODES)
+        loop.collect(env, task, act, episodes=worlds.SCALE_EPISODES)
     )
 
 

@@ -6,9 +6,9 @@ do not need what comes of it.
 
 Letters: `U` lanes, `B` environments of a lane. An episode is named by its seed, which
 follows from the lane's seed, the environment's number and how many episodes that has
-had; a lane lives the same life whichever lanes run beside it, whatever the number of
-worker processes. What a checkpoint holds of an episode is its seed and its actions: on
-resuming, those are made again.
+had; so a lane has the same episodes whichever lanes run beside it, and the same bits
+whatever the number of worker processes. What a checkpoint holds of an episode is its
+seed and its actions: on resuming, those are made again.
 """
 
 import functools
@@ -33,9 +33,9 @@ from sas_jax.online import worlds
 from sas_jax.online.worlds import World
 from sas_jax.types import Metrics, TrainState, TransitionBatch
 
-# Streams of a lane's seed: of its episodes, and of the episodes that scale.
+# The stream of a lane's seed that its episodes come from; and the one seed of the
+# episodes that scale, the same for all runs.
 _EPISODES, _SCALE = 0x0E15, 0x05CA
-_SCALE_EPISODES = 8
 
 
 @struct.dataclass
@@ -55,8 +55,8 @@ def make_spec(task: str, *, num_workers: int | None = None) -> DataSpec:
     """Sizes and statistics, of a few episodes of random actions; the same for all."""
     steps = get_task(task).episode_steps
     rng = np.random.default_rng(_SCALE)
-    seeds = np.random.SeedSequence(_SCALE).generate_state(_SCALE_EPISODES)
-    with VectorEnv(task, _SCALE_EPISODES, num_workers=num_workers) as envs:
+    seeds = np.random.SeedSequence(_SCALE).generate_state(worlds.SCALE_EPISODES)
+    with VectorEnv(task, worlds.SCALE_EPISODES, num_workers=num_workers) as envs:
         batch = envs.reset(seeds)
         rows = [batch]
         size = envs.num_envs, steps, envs.action_dim
@@ -114,19 +114,19 @@ class HostRunner:
         Raises:
           UserError: see `VectorEnv`, or a spec of another size than the task's.
         """
+        task = get_task(config.task)
+        sizes = (spec.obs_dim, spec.action_dim), (task.obs_dim, task.action_dim)
+        if sizes[0] != sizes[1]:
+            raise UserError(
+                f"spec: observations and actions of size {sizes[0]}; expected "
+                f"{sizes[1]}, as task {task.name} has"
+            )
         self.config, self.spec = config, spec
         self._lanes, self._count = len(config.train.lanes), config.model.num_envs
         self._seeds = np.array([lane.seed for lane in config.train.lanes])
         self._keys = worlds.lane_keys(self._seeds)
         size = self._lanes * self._count
-        self._envs = VectorEnv(config.task, size, num_workers=num_workers)
-        if self._envs.obs_dim != spec.obs_dim:
-            self._envs.close()
-            raise UserError(
-                f"spec: observations of size {spec.obs_dim}; expected "
-                f"{self._envs.obs_dim}, as task {config.task} has"
-            )
-        self._steps = self._envs.task.episode_steps
+        self._steps, self._actions = task.episode_steps, task.action_dim
         self._obs = np.zeros((size, spec.obs_dim), np.float32)
         self._scene = self._no_scene()
         self._act = jax.jit(self._make_act(chunk_lib.make_act(config, spec)))
@@ -136,6 +136,8 @@ class HostRunner:
         )
         self._learn = jax.jit(chunk_lib.make_learn(config, spec), donate_argnums=0)
         self._insert = jax.jit(self._standardised_insert, donate_argnums=0)
+        # Last: from here on there is something to close.
+        self._envs = VectorEnv(config.task, size, num_workers=num_workers)
 
     def close(self) -> None:
         """Ends the workers. Safe to call twice."""
@@ -267,7 +269,7 @@ class HostRunner:
         """Before the first step."""
         shape = self._lanes, self._count
         none = np.zeros(shape, np.int32)
-        size = self._steps, self._envs.action_dim
+        size = self._steps, self._actions
         return HostScene(none, none.copy(), np.zeros((*shape, *size), np.float32))
 
     def _enter(self, scene: HostScene) -> None:

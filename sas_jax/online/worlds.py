@@ -24,6 +24,8 @@ from sas_jax.types import Key, TransitionBatch
 
 # Streams of a lane's seed beside that of its learner.
 _STREAM, _FIRST = 0x0A11, 0xFFFFFFFF
+# Episodes of random actions that scale the observations; the same for every run.
+SCALE_EPISODES = 8
 Act = Callable[[jax.Array, Key], jax.Array]
 
 

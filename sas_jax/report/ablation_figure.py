@@ -21,6 +21,7 @@ _BARS = {
     "failed": ("share with any cost", "#55a868"),
 }
 _LOOPS = ("none", "u", "sas")
+_COLUMNS = 4
 
 
 def ablation_figure(
@@ -53,10 +54,15 @@ def ablation_figure(
             f"{wanted} alone; expected some, as those of experiments/plans/paper.toml"
         )
     with style.styled():
-        figure, axes = style.new_figure(3.2 * len(panels), 3.2, ncols=len(panels))
-        for ax, (title, bars) in zip(axes[0], panels, strict=True):
+        columns = min(len(panels), _COLUMNS)
+        lines = -(-len(panels) // columns)
+        size = 3.2 * columns, 3.0 * lines + 0.4
+        figure, axes = style.new_figure(*size, nrows=lines, ncols=columns)
+        for ax, (title, bars) in zip(axes.flat, panels, strict=False):
             _draw(ax, bars)
             ax.set_title(title, fontsize=9)
+        for ax in axes.flat[len(panels) :]:
+            ax.set_axis_off()
         axes[0, 0].legend(fontsize=8)
         note = f"whiskers: {LEVEL:.0%} bootstrap over layouts"
         figure.suptitle(note, fontsize=9, x=0.01, ha="left")
@@ -70,23 +76,28 @@ def _panels(
 ) -> list[tuple[str, dict[str, list[EpisodeResult]]]]:
     """Titles, and label of a value -> its rows."""
     if name == "UV":
-        return _loop_panels(rows)
-    title, paths = ABLATIONS[name]
+        return _loop_panels(rows, records)
     found = []
     for group in ablation_groups(name, rows, records):
         first = next(iter(group.values()))[0]
         bars = {_label(value): own for value, own in group.items()}
-        found.append((f"{first.task}, {first.algo}\n{title}", bars))
+        found.append((f"{first.task}, {first.algo}\n{ABLATIONS[name][0]}", bars))
     return sorted(found, key=lambda panel: panel[0])
 
 
 def _loop_panels(
     rows: Sequence[EpisodeResult],
+    records: Mapping[str, Mapping[str, Any]],
 ) -> list[tuple[str, dict[str, list[EpisodeResult]]]]:
-    """Without a prompt, with the first loop's, with both: where all three were run."""
+    """Without a prompt, with the first loop's, with both: where all three were run.
+
+    Of methods that bear their algorithm's name; others are an ablation's.
+    """
+    found = [(x["place"], x["description"]["experiment"]) for x in records.values()]
+    plain = {place[1] for place, known in found if place[1] == known["algo"]}
     cells: dict[tuple[str, str], dict[str, list[EpisodeResult]]] = {}
     for row in rows:
-        if row.variant in _LOOPS and not row.shift:
+        if row.algo in plain and row.variant in _LOOPS and not row.shift:
             own = cells.setdefault((row.task, row.algo), {})
             own.setdefault(row.variant, []).append(row)
     return [

@@ -16,8 +16,7 @@ from typing import Any
 from sas_jax import config as config_lib
 from sas_jax import learners
 from sas_jax.alignment.config import SASConfig
-from sas_jax.alignment.variants import VARIANTS, asking_of, critic_of
-from sas_jax.asking.network import AskingConfig
+from sas_jax.alignment.variants import asking_of, critic_of
 from sas_jax.checkpoint_content import deciding
 from sas_jax.config import SEEDS, Number, check
 from sas_jax.critic.network import CriticConfig
@@ -116,19 +115,14 @@ class Cell:
         return self.task, self.name, self.seed
 
     @property
-    def _sequence_variants(self) -> tuple[str, ...]:
-        """Those that Algorithm 1's table knows; an algorithm's own need no models."""
-        return tuple(v for v in self.evaluation.variants if v in VARIANTS)
-
-    @property
     def needs_critic(self) -> bool:
         """Whether a variant asks a cost critic."""
-        return critic_of(self._sequence_variants) is not None
+        return critic_of(self.evaluation.variants) is not None
 
     @property
     def needs_asking(self) -> bool:
         """Whether a variant learnt which return to ask for."""
-        return asking_of(self._sequence_variants) is not None
+        return asking_of(self.evaluation.variants) is not None
 
     def __str__(self) -> str:
         return "/".join(map(str, self.place))
@@ -142,8 +136,6 @@ class Cell:
             "seed": self.evaluation.seed,
             "target_return": self.evaluation.target_return,
         }
-        if self.needs_asking:
-            known["asking"] = config_lib.to_dict(AskingConfig())
         if self.acting and self.acting.sas != self.config.sas:
             known["sas"] = config_lib.to_dict(self.acting.sas)
         return json.loads(json.dumps(known))
@@ -213,9 +205,6 @@ def normalised(description: dict[str, Any]) -> dict[str, Any]:
         "experiment": config_lib.to_dict(config),
         "critic": config_lib.to_dict(critic),
     }
-    if "asking" in description:
-        asking = config_lib.from_dict(AskingConfig, description["asking"])
-        known["asking"] = config_lib.to_dict(asking)
     if "sas" in description:
         acting = config_lib.from_dict(SASConfig, description["sas"], "sas")
         known["sas"] = config_lib.to_dict(acting)

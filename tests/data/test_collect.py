@@ -1,6 +1,5 @@
 """Collection: one file whatever the workers and interruptions; refusals in a line."""
 
-import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -350,27 +349,6 @@ def test_ctrl_c_is_one_line_and_keeps_what_is_done(tmp_path):
     assert said == ["interrupted; run the same command again to resume"]
     assert not any(map(is_running, workers))
     assert list(parts.glob("episode_*.npz")) and not out.exists()
-
-
-def test_a_ctrl_c_that_is_lost_is_noticed(tmp_path):
-    """As in a finaliser, where Python ignores what is raised."""
-    before, seen = signal.getsignal(signal.SIGINT), []
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def press(done, total):
-        seen.append(done)
-        if done == 1:
-            with contextlib.suppress(KeyboardInterrupt):
-                os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(1.0)
-
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            collect.collect(PLAN, tmp_path / "a.hdf5", workers=1, progress=press)
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert seen[-1] < PLAN.episodes and not (tmp_path / "a.hdf5").exists()
 
 
 @pytest.mark.parametrize(

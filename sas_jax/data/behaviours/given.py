@@ -22,9 +22,21 @@ def check(policy: str) -> None:
         _function(policy)
 
 
+def prepare(policy: str) -> None:
+    """Does once in a process what takes long: the function's own ``prepare(text)``."""
+    if policy != RANDOM:
+        function, text = _function(policy)
+        getattr(function, "prepare", lambda *text: None)(*text)
+
+
 def _function(policy: str):
     """The function that a policy names, and the text that it wants, if any."""
-    module, _, rest = policy.partition(":")
+    module, colon, rest = policy.partition(":")
+    if not colon:
+        raise UserError(
+            f"policy {policy!r}: expected 'module:function', random, or a checkpoint "
+            "that is there"
+        )
     name, *text = rest.split(":", 1)
     return imports.function(f"{module}:{name}", "policy"), text
 

@@ -30,7 +30,9 @@ class Plan:
     shift: a changed world, such as ``"actuator:0.6"``; see `envs.shift`. The driver
       does not know of it. Layouts and noise are those of the unchanged world. With a
       delay, the recorded action is the one asked for at its step.
-    policy: "random" or "module:function" instead of the scripts; see `given`.
+    policy: "random", "module:function" or "module:function:text" instead of the
+      scripts; see `given`. What stands behind an @ says where something lies, and is no
+      part of what identifies a recording.
     """
 
     task: str
@@ -114,7 +116,7 @@ def header(plan: Plan) -> dict[str, str | int]:
     if plan.shift:
         found["shift"] = plan.shift
     if plan.policy:
-        found["policy"] = plan.policy
+        found["policy"] = plan.policy.partition("@")[0]
     return found
 
 

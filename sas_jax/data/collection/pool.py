@@ -79,6 +79,7 @@ def run(plan: Plan, parts, episodes: list[int], num_workers: int) -> Iterator[in
                 if done is not None:
                     yield done
             _check_silence(plan, at, silent)
+        check()
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
-"""The process that records episodes for `data.collect`. Numpy and a simulator, no JAX.
+"""The process that records episodes for `data.collect`: numpy and a simulator.
 
+JAX comes in with tasks and policies that need it.
 Started by path, ``python worker.py '<json>'``. It records the episodes whose numbers it
 is sent, until its pipe closes or its parent is gone. On the way it tells that it gets
 on, so that a long episode is not taken for a hanging worker.
@@ -19,6 +20,7 @@ def serve(config: dict) -> None:
     folders to import, the folder of parts, the descriptors commands and
     replies, the parent's process id, and the seconds after which it is told of a step.
     """
+    from sas_jax.data.behaviours import given
     from sas_jax.data.collection import episode as episodes
     from sas_jax.data.collection.plan import Plan
     from sas_jax.envs import imports
@@ -70,6 +72,8 @@ def serve(config: dict) -> None:
         imports.import_modules(config["imports"])
         register_in_worker(config["registered"])
         plan = Plan(**config["plan"])
+        if plan.policy:
+            given.prepare(plan.policy)
         env_in(plan.shift)
 
     answer(begin)
