@@ -9,63 +9,40 @@ Episodes are split as the checkpoint's training split them. The report, on episo
 chose nothing, is printed and written as JSON beside the file.
 """
 
-import json
-
 from absl import flags
-from tqdm import tqdm
 
-from experiments import cli, data_flag, settings_flag
-from sas_jax.errors import UserError
+from experiments import cli
 
 _CHECKPOINT = cli.define_path("checkpoint", None, "Workdir of experiments.train.")
 _STEP = flags.DEFINE_integer("step", None, "Training step (default: the last).")
 _OUT = cli.define_path("out", None, "File (default: CHECKPOINT/asking.npz).")
 _SEED = cli.define_seed("seed", 0, "Of the weights and batches.")
 
+from experiments import fitting
+
 cli.answer_help(__name__, __doc__)
 
-from sas_jax import checkpoint
-from sas_jax import config as config_lib
 from sas_jax.asking.file import save_asking
 from sas_jax.asking.fit import fit_asking
 from sas_jax.asking.network import AskingConfig
-from sas_jax.files import atomic
 from sas_jax.report.tables import Table
 
 
 def main(argv):
     """Fits, saves, prints the table."""
     del argv
-    if not _CHECKPOINT.value or not data_flag.value():
-        raise UserError("--checkpoint and --data: expected both")
-    config = settings_flag.apply(
-        AskingConfig(), merge=config_lib.merge, override=config_lib.override
+    report, path = fitting.fit_beside(
+        "asking",
+        fit_asking,
+        save_asking,
+        AskingConfig(),
+        workdir=_CHECKPOINT.value,
+        step=_STEP.value,
+        seed=_SEED.value,
+        out=_OUT.value,
     )
-    loaded = checkpoint.load(_CHECKPOINT.value, _STEP.value)
-    train = loaded.config.train
-    out = _OUT.value or f"{_CHECKPOINT.value}/asking.npz"
-    atomic.probe(out)
-    episodes = data_flag.load(loaded.config.task)
-    data_flag.split(episodes, loaded.config, loaded.spec, _CHECKPOINT.value)
-    with tqdm(desc="asking", unit="step", total=config.num_steps) as bar:
-
-        def show(step, loss):
-            bar.update(step - bar.n)
-            bar.set_postfix(held_out_nll=f"{loss:.4f}", refresh=False)
-
-        asking, report = fit_asking(
-            episodes,
-            loaded.spec,
-            config,
-            _SEED.value,
-            held_out=train.held_out,
-            split_seed=train.seed,
-            on_look=show,
-        )
-    save_asking(out, asking, report)
-    atomic.write_text(f"{out}.json", json.dumps(report, indent=1))
     print(_table(report).text())
-    print(out)
+    print(path)
 
 
 def _table(report: dict) -> Table:

@@ -15,12 +15,12 @@ import optax
 
 from sas_jax.asking.network import Asking, AskingConfig, distribution, network
 from sas_jax.config import check_seed
+from sas_jax.critic.fit import optimiser_of
 from sas_jax.data import checks
 from sas_jax.data.episodes import Episodes
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
 
-_CLIP_NORM = 1.0
 # Steps of the early-stopping split that a look takes, evenly spaced.
 _STOP_ROWS = 16384
 _QUANTILES = (0.1, 0.5, 0.8, 0.9, 0.99)
@@ -118,14 +118,7 @@ def _nll(asking: Asking, rows) -> jax.Array:
 def _train(asking: Asking, rows, stop, seed: int, on_look):
     """Best parameters, their loss on the stop split, their step, and the last step."""
     config = asking.config
-    optimiser = optax.chain(
-        optax.clip_by_global_norm(_CLIP_NORM),
-        optax.adamw(
-            optax.cosine_decay_schedule(config.learning_rate, config.num_steps),
-            weight_decay=config.weight_decay,
-            mask=lambda params: jax.tree.map(lambda x: x.ndim == 2, params),
-        ),
-    )
+    optimiser = optimiser_of(config)
     chunk = min(config.check_every, config.num_steps)
     key = jax.random.fold_in(jax.random.key(seed), 1)
 

@@ -7,7 +7,7 @@ episode that chose a parameter (Platt's two are cross-fitted for the report).
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -188,6 +188,21 @@ def _thin(rows):
     return jax.tree.map(lambda x: x[chosen], rows)
 
 
+def optimiser_of(config: Any) -> optax.GradientTransformation:
+    """AdamW with clipped gradients and a cosine decay over `num_steps`.
+
+    config: has learning_rate, weight_decay (of matrices alone) and num_steps.
+    """
+    return optax.chain(
+        optax.clip_by_global_norm(_CLIP_NORM),
+        optax.adamw(
+            optax.cosine_decay_schedule(config.learning_rate, config.num_steps),
+            weight_decay=config.weight_decay,
+            mask=lambda params: jax.tree.map(lambda x: x.ndim == 2, params),
+        ),
+    )
+
+
 def _train(critic: Critic, rows, stop_rows, seed: int, on_look):
     """Trains all members side by side; each keeps its best parameters.
 
@@ -197,14 +212,7 @@ def _train(critic: Critic, rows, stop_rows, seed: int, on_look):
     """
     config = critic.config
     net = network(config, critic.obs_dim, critic.rings, critic.ring_scales)
-    optimiser = optax.chain(
-        optax.clip_by_global_norm(_CLIP_NORM),
-        optax.adamw(
-            optax.cosine_decay_schedule(config.learning_rate, config.num_steps),
-            weight_decay=config.weight_decay,
-            mask=lambda params: jax.tree.map(lambda x: x.ndim == 2, params),
-        ),
-    )
+    optimiser = optimiser_of(config)
     chunk = min(config.check_every, config.num_steps)
     keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1), config.members)
 

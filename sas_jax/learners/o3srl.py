@@ -29,13 +29,11 @@ import jax.numpy as jnp
 from sas_jax.config import Many, Number
 from sas_jax.data.spec import DataSpec
 from sas_jax.experiment import ExperimentConfig
-from sas_jax.learners import memoryless
-from sas_jax.learners.algorithm import only_none
 from sas_jax.learners.components import actor_critic as ac
 from sas_jax.learners.components import limits
 from sas_jax.learners.components.critics import Ensemble, at_best, td_loss
 from sas_jax.models.networks import MLP
-from sas_jax.types import Learner, Policy
+from sas_jax.types import Learner
 
 _NOISE, _NOISE_CUT, _ACTOR_EVERY = 0.2, 0.5, 2
 
@@ -181,28 +179,13 @@ def make_learner(config: ExperimentConfig, spec: DataSpec) -> Learner:
     return ac.make_learner(config, init, losses)
 
 
-def make_policy(
-    config: ExperimentConfig, spec: DataSpec, *, variants=("none",), report_limits=None
-) -> Policy:
-    """pi(s); see `Algorithm.make_policy`."""
-    del report_limits
-    only_none(variants)
-    actor = MLP(config.model.hidden, spec.action_dim)
-    see = ac.blindfold(config, spec)
-
-    def act(known, obs):
-        return jnp.tanh(actor.apply({"params": known["params"]["actor"]}, see(obs)))
-
-    return memoryless.make_policy(spec, act)
-
-
 ALGORITHMS = (
     ac.algorithm(
         "o3srl",
         O3SRLConfig,
         default_config,
         make_learner,
-        make_policy=make_policy,
+        make_policy=ac.make_deterministic_policy,
         make_risk=ac.make_risk,
         by_threshold=True,
         is_extensible=False,

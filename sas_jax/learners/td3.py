@@ -33,11 +33,10 @@ from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.learners import memoryless
-from sas_jax.learners.algorithm import only_none
 from sas_jax.learners.components import actor_critic as ac
 from sas_jax.learners.components.critics import Ensemble, td_loss
 from sas_jax.models.networks import MLP
-from sas_jax.types import Learner, Policy, TransitionBatch
+from sas_jax.types import Learner, TransitionBatch
 
 _NOISE, _NOISE_CUT, _ACTOR_EVERY = 0.2, 0.5, 2
 # Rows whose distances are in memory at a time.
@@ -195,28 +194,13 @@ def make_learner(config: ExperimentConfig, spec: DataSpec) -> Learner:
     return ac.make_learner(config, init, losses, sample)
 
 
-def make_policy(
-    config: ExperimentConfig, spec: DataSpec, *, variants=("none",), report_limits=None
-) -> Policy:
-    """pi(s); see `Algorithm.make_policy`."""
-    del report_limits
-    only_none(variants)
-    actor = MLP(config.model.hidden, spec.action_dim)
-    see = ac.blindfold(config, spec)
-
-    def act(known, obs):
-        return jnp.tanh(actor.apply({"params": known["params"]["actor"]}, see(obs)))
-
-    return memoryless.make_policy(spec, act)
-
-
 ALGORITHMS = tuple(
     ac.algorithm(
         name,
         TD3Config,
         lambda task, name=name: default_config(task, name),
         make_learner,
-        make_policy=make_policy,
+        make_policy=ac.make_deterministic_policy,
         check=check,
         check_data=lambda config, episodes: None,
     )

@@ -34,6 +34,7 @@ from sas_jax.learners.components import limits
 from sas_jax.learners.components.critics import Ensemble
 from sas_jax.learners.components.squashed_gaussian import SquashedActor
 from sas_jax.learners.optimizer import make_optimizer
+from sas_jax.models.networks import MLP
 from sas_jax.types import (
     Key,
     Learner,
@@ -286,6 +287,25 @@ def make_mean_policy(
 
     def act(known, obs):
         return actor.apply({"params": known["params"]["actor"]}, see(obs)).mode()
+
+    return memoryless.make_policy(spec, act)
+
+
+def make_deterministic_policy(
+    config: ExperimentConfig,
+    spec: DataSpec,
+    *,
+    variants: tuple[str, ...] = ("none",),
+    report_limits: tuple[float, ...] | None = None,
+) -> Policy:
+    """tanh of an `MLP` in the group "actor". See `Algorithm.make_policy`."""
+    del report_limits
+    only_none(variants)
+    actor = MLP(config.model.hidden, spec.action_dim)
+    see = blindfold(config, spec)
+
+    def act(known, obs):
+        return jnp.tanh(actor.apply({"params": known["params"]["actor"]}, see(obs)))
 
     return memoryless.make_policy(spec, act)
 
