@@ -28,6 +28,8 @@ INDIGO, WINE, SAND = "#332288", "#882255", "#B8A25E"
 # Plans: the rest of that scheme; controls in dull tones.
 TEAL, OLIVE, ROSE = "#44AA99", "#999933", "#CC6677"
 STONE, SLATE = "#A89F91", "#6C7A89"
+# Learnt return tokens: the same scheme's purple, and a brown.
+MAUVE, BROWN = "#AA4499", "#8C564B"
 
 _VARIANT_COLORS = {
     "none": BLACK,
@@ -48,6 +50,8 @@ _VARIANT_COLORS = {
     "plan_sas": ROSE,
     "plan_rand": STONE,
     "quiet": SLATE,
+    "cprtg": MAUVE,
+    "plan_cprtg": BROWN,
 }
 _SPARE_COLORS = (GREEN, VERMILION, PURPLE, SKY, YELLOW, ORANGE)
 
