@@ -47,6 +47,10 @@ class LearntRisk:
         """`[...]` the largest risk to accept under a threshold."""
         return self.risk_model.level(self.variables, cost_limit)
 
+    def value(self, obs: jax.Array, action: jax.Array) -> jax.Array:
+        """`[...]` what the critic has learnt: a discounted sum of costs, mostly."""
+        return self.risk(obs, action)
+
 
 def load(path: str | os.PathLike, spec: DataSpec) -> Critic | LearntRisk:
     """What `path` holds, for a policy whose data spec is `spec`.

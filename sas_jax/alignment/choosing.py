@@ -11,6 +11,9 @@ most return is a lucky error of the model, and it leads off the map, where the m
 knows nothing. It also acts where no candidate saves enough: costs that hardly differ
 are no reason to leave the data (docs/results/plan.md).
 
+A horizon that ends in front of a hazard does not see it. By variant, a cost critic says
+what is still to come after the last step, and that counts as cost (`counted`).
+
 By setting, candidates whose energy rises above that of undisturbed ones are out before
 costs are compared (`support`, SAS's Lyapunov condition).
 
@@ -26,10 +29,12 @@ import jax.numpy as jnp
 from sas_jax.alignment import lyapunov, support
 from sas_jax.alignment.candidates import imagine, others, references
 from sas_jax.alignment.config import PlanConfig, SASConfig
+from sas_jax.alignment.gate import RiskModel
 from sas_jax.alignment.plan import Plan, Seen
 from sas_jax.alignment.rules import RULES, Candidates
 from sas_jax.alignment.sequence_model import SequenceModel
 from sas_jax.alignment.sub_blocks import rows_at, work_off
+from sas_jax.shapes import expect_shape
 from sas_jax.types import Key, Params, StepOutput
 
 
@@ -65,6 +70,16 @@ def own_cost(outputs: StepOutput, due: Due) -> jax.Array:
     inside = jnp.arange(outputs.cost.shape[1]) < due.num_steps
     cost = jnp.where(inside, outputs.cost, 0.0).sum(axis=1)
     return jnp.nanmean(jnp.where(is_finite(outputs), cost, jnp.nan))
+
+
+def counted(outputs: StepOutput, value: jax.Array | None) -> StepOutput:
+    """Outputs `[..., T]` whose last step costs `value` `[...]` more; None adds nothing.
+
+    What lies beyond the episode's end is cut later, the value with it.
+    """
+    if value is None:
+        return outputs
+    return outputs.replace(cost=outputs.cost.at[..., -1].add(value))
 
 
 def is_finite(outputs: StepOutput) -> jax.Array:
@@ -132,6 +147,7 @@ def replan(
     *,
     rule: str,
     config: SASConfig,
+    risk_model: RiskModel | None = None,
 ) -> Plan:
     """New plans for the rows that are due; the others keep theirs.
 
@@ -140,10 +156,12 @@ def replan(
 
     Args:
       state, prompt, plan: `[B]` rows. is_due: `[B]` bool. rule: of all the rows.
+      risk_model: whose value counts after the last step; None: nothing does.
     """
 
     def imagined(index, which):
-        return imagine(
+        """Outputs `[R, n, T]`, and `[R, n]` cost that is still to come, or None."""
+        outputs = imagine(
             model,
             variables,
             rows_at(rows.keys, index),
@@ -153,25 +171,37 @@ def replan(
             config.plan,
             which,
         )
+        if risk_model is None:
+            return outputs, None
+        rows_and_candidates = outputs.cost.shape[:2]
+        obs, action = (
+            x[:, :, -1].reshape(-1, x.shape[-1]) for x in (outputs.obs, outputs.action)
+        )
+        assert risk_model.value is not None  # looked at when the policy was made
+        value = risk_model.value(variables, model.standardise(obs), action)
+        expect_shape("risk_model.value", "value", value, obs.shape[0])
+        return outputs, value.reshape(rows_and_candidates)
 
     def own(index, is_real, held):
         del held
         return imagined(index, references(config.plan)), is_real
 
     def chosen(index, is_real, plan):
-        outputs = jax.tree.map(
+        outputs, value = jax.tree.map(
             lambda *x: jnp.concatenate(x, axis=1),
             rows_at(known, index),
             imagined(index, others(config.plan)),
         )
+        judged = counted(outputs, value)
         due = rows_at(rows, index)
         rule_keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(due.keys)
         found, is_in = jax.vmap(
             lambda key, outputs, due: choose(rule, key, outputs, due, config)
-        )(rule_keys, outputs, due)
+        )(rule_keys, judged, due)
         new = _taken(rows_at(plan, index), outputs, found, is_in)
+        here = jnp.arange(index.shape[0])
         is_idle = may_act[index] | _saves_little(
-            new.cost, own_costs[index], due, config.plan
+            judged.cost[here, found.index], own_costs[index], due, config.plan
         )
         is_idle &= found.is_valid
         new = new.replace(is_kept=found.is_valid & ~is_idle, is_idle=is_idle)
@@ -183,7 +213,7 @@ def replan(
         jax.eval_shape(lambda: imagined(every, references(config.plan))),
     )
     known = work_off(own, is_due, empty)
-    own_costs = jax.vmap(own_cost)(known, rows)
+    own_costs = jax.vmap(own_cost)(counted(*known), rows)
     may_act = is_due & fits(rule, own_costs, rows, config.plan)
     # Pictures show all candidates, of plans too that nobody needs.
     needed = is_due if plan.seen is not None else is_due & ~may_act

@@ -26,10 +26,13 @@ class RiskModel(NamedTuple):
       action `[..., A]`) -> `[...]` risk of the step, no unit, the higher the worse.
     level: (variables, cost_limit `[...]`) -> `[...]` the largest risk to accept under
       that threshold.
+    value: as `risk`, but cost units: what is still to come from that step on. None
+      where nobody asks for it (`plan_value` does).
     """
 
     risk: Callable[[Any, jax.Array, jax.Array], jax.Array]
     level: Callable[[Any, jax.Array], jax.Array]
+    value: Callable[[Any, jax.Array, jax.Array], jax.Array] | None = None
 
 
 def gate(risk: jax.Array, level: jax.Array) -> jax.Array:

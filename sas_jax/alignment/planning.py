@@ -70,6 +70,7 @@ def planned(
                 rows_at(rows, here),
                 rule=VARIANTS[name].plan,
                 config=setup.config,
+                risk_model=setup.risk_model if VARIANTS[name].values else None,
             )
         parts.append(part)
     return carry.replace(plan=jax.tree.map(lambda *x: jnp.concatenate(x), *parts))

@@ -43,6 +43,7 @@ from sas_jax.alignment.variants import (
     check_variants,
     critic_of,
     planning_of,
+    valuing_of,
 )
 from sas_jax.errors import UserError
 from sas_jax.gaussian import action_log_prob, normal_rows
@@ -66,6 +67,12 @@ def _check_parts(model, config, variants, risk_model, plan_model, return_model) 
         raise UserError(
             f"variants: {critical} needs a cost critic (experiments.critic); none "
             "was given"
+        )
+    valuing = valuing_of(variants)
+    if valuing is not None and risk_model.value is None:
+        raise UserError(
+            f"variants: {valuing} needs a cost critic with a value; this RiskModel has "
+            "none"
         )
     asking = asking_of(variants)
     if asking is not None and return_model is None:
@@ -297,6 +304,7 @@ def acts_as(setup: Setup, name: str) -> str:
     def program(variant):
         rules = (variant.first, variant.second) if setup.config.realign_every else ()
         own = (variant.is_gated, variant.plan, variant.action_scale, variant.asks)
+        own += (variant.values,)
         return variant.has_prompt, *own, *rules
 
     mine = program(VARIANTS[name])

@@ -24,6 +24,8 @@ class Variant(NamedTuple):
     is_gated: actions pass the gate of a cost critic (`gate`).
     plan: rule by which one of the imagined plans is executed (`plan`); None: none is.
     action_scale: of the policy's own noise when it samples an action.
+    values: what a cost critic says is still to come after the last imagined step counts
+      as a plan's cost (`choosing`).
     asks: the return that it asks for is learnt from the budget that is left (`asked`).
     """
 
@@ -32,6 +34,7 @@ class Variant(NamedTuple):
     is_gated: bool = False
     plan: str | None = None
     action_scale: float = 1.0
+    values: bool = False
     asks: bool = False
 
     @property
@@ -41,8 +44,8 @@ class Variant(NamedTuple):
 
     @property
     def needs_critic(self) -> bool:
-        """Whether it asks a cost critic: to choose imaginations, or at its gate."""
-        return self.is_gated or self.chooses_by_risk
+        """Whether it asks a cost critic: to choose, for plans, or at its gate."""
+        return self.is_gated or self.values or self.chooses_by_risk
 
     @property
     def sees_limit(self) -> bool:
@@ -77,6 +80,7 @@ VARIANTS: dict[str, Variant] = {
     "gate_sas": Variant(first="min", second="v", is_gated=True),
     "gate_critic": Variant(first="risk", second="risk", is_gated=True),
     "plan": Variant(plan="budget"),
+    "plan_value": Variant(plan="budget", values=True),
     "plan_weighted": Variant(plan="weighted"),
     "plan_rand": Variant(plan="any"),
     "plan_sas": Variant(first="min", second="v", plan="budget"),
@@ -126,6 +130,11 @@ def check_variants(variants: tuple[str, ...]) -> tuple[str, ...]:
 def critic_of(variants: tuple[str, ...]) -> str | None:
     """The first variant that needs a cost critic, or None."""
     return _first(variants, lambda v: v.needs_critic)
+
+
+def valuing_of(variants: tuple[str, ...]) -> str | None:
+    """The first variant that needs a critic's value, or None."""
+    return _first(variants, lambda v: v.values)
 
 
 def asking_of(variants: tuple[str, ...]) -> str | None:

@@ -145,6 +145,10 @@ class Critic:
         """See `gate_level`."""
         return gate_level(self, cost_limit)
 
+    def value(self, obs: jax.Array, action: jax.Array) -> jax.Array:
+        """`[...]` cost of the next h steps, as far as the risk tells it."""
+        return self.config.horizon * risk(self, obs, action)
+
 
 def network(config: CriticConfig, obs_dim, rings, ring_scales) -> RiskNetwork:
     """The network of one member."""

@@ -173,6 +173,7 @@ def make_risk_model() -> RiskModel:
     return RiskModel(
         risk=lambda variables, obs, action: variables["critic"].risk(obs, action),
         level=lambda variables, limit: variables["critic"].level(limit),
+        value=lambda variables, obs, action: variables["critic"].value(obs, action),
     )
 
 

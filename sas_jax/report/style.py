@@ -30,6 +30,7 @@ TEAL, OLIVE, ROSE = "#44AA99", "#999933", "#CC6677"
 STONE, SLATE = "#A89F91", "#6C7A89"
 # Learnt return tokens: the same scheme's purple, and a brown.
 MAUVE, BROWN = "#AA4499", "#8C564B"
+FOREST = "#117733"  # plans with a value; Tol's, too
 
 _VARIANT_COLORS = {
     "none": BLACK,
@@ -52,6 +53,7 @@ _VARIANT_COLORS = {
     "quiet": SLATE,
     "cprtg": MAUVE,
     "plan_cprtg": BROWN,
+    "plan_value": FOREST,
 }
 _SPARE_COLORS = (GREEN, VERMILION, PURPLE, SKY, YELLOW, ORANGE)
 

@@ -100,6 +100,19 @@ def test_the_policys_own_cost_is_the_mean_of_its_imaginations():
     assert np.isnan(choosing.own_cost(none, one_due(0.0)))
 
 
+def test_what_a_critic_adds_counts_in_the_last_step_and_within_the_episode():
+    outputs = jax.tree.map(
+        lambda x: jnp.zeros_like(x[0]), imagined(PLAN, 1, which=range(4))
+    )
+    assert choosing.counted(outputs, None) is outputs
+    more = choosing.counted(outputs, jnp.array([1.0, 2.0, 3.0, 6.0]))
+    assert choosing.own_cost(more, one_due(0.0)) == 3.0
+    # The horizon of 15 reaches beyond the end: there is nothing to come.
+    assert choosing.own_cost(more, one_due(0.0, num_steps=6)) == 0.0
+    lost = choosing.counted(outputs, jnp.array([jnp.nan, 2.0, 2.0, 2.0]))
+    assert choosing.is_finite(lost).tolist() == [False, True, True, True]
+
+
 def test_the_policy_acts_where_its_own_cost_is_allowed():
     """9 of budget, 30 steps left, a horizon of 15: 4.5 and the tolerance are free."""
 

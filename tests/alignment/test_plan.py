@@ -9,6 +9,7 @@ import pytest
 
 from sas_jax.alignment import plan as plan_lib
 from sas_jax.alignment import sub_blocks
+from sas_jax.alignment.gate import RiskModel
 from sas_jax.alignment.policy import make_policy
 from sas_jax.errors import UserError
 from tests.helpers import corridor
@@ -34,6 +35,26 @@ def test_choosing_by_imagined_cost_saves_it():
     )
     assert (known["plan_error"][1:] < 1e-3).all()
     assert 0 < known["plan_out"][1].mean() < 1
+
+
+@pytest.mark.slow
+def test_a_critic_sees_beyond_a_short_horizon():
+    """Two steps do not see the disc until they stand in front of it."""
+    short = dataclasses.replace(
+        PLAN, horizon=2, execute=1, push_steps=0, margin=None, tolerance=0.1
+    )
+    config = dataclasses.replace(CONFIG, plan=short)
+    risk = RiskModel(risk=None, level=None, value=corridor.cost_ahead)
+    runner = Runner(("none", "plan", "plan_value"), config, risk_model=risk)
+    _, costs, known, _ = runner.run()
+    none, plan, value = costs.sum(axis=(0, 2))
+    assert value < 0.5 * plan and plan <= none
+    # What a critic adds is no cost that a plan was to have.
+    assert known["plan_expected"][2].sum() < none
+    with pytest.raises(UserError, match="plan_value needs a cost critic with a value"):
+        Runner(("plan_value",), config, risk_model=risk._replace(value=None))
+    with pytest.raises(UserError, match="plan_value needs a cost critic"):
+        Runner(("plan_value",), config)
 
 
 def test_a_larger_budget_is_spent():

@@ -30,6 +30,15 @@ def outcome(variables, obs, action, next_obs):
     return next_obs[0] - obs[0] + broken, cost_at(next_obs)
 
 
+def cost_ahead(variables, obs, action):
+    """Cost of going on to the right, as the policy does, from where a step leads to."""
+    place = obs + SPEED * action
+    height = jnp.clip(RADIUS**2 - (place[..., 1] - CENTRE[1]) ** 2, 0.0)
+    ends = CENTRE[0] + jnp.sqrt(height)
+    begins = jnp.maximum(CENTRE[0] - jnp.sqrt(height), place[..., 0])
+    return jnp.maximum(ends - begins, 0.0) / (0.5 * SPEED)
+
+
 def density(variables, obs):
     return -0.5 * (obs[1] / 0.5) ** 2
 

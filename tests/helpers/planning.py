@@ -50,7 +50,9 @@ def _imagined(plan, config, count, which):
 class Runner:
     """Episodes in the corridor, whose true world is the model's own, without noise."""
 
-    def __init__(self, variants, config=CONFIG, episodes=6, model=corridor.MODEL):
+    def __init__(
+        self, variants, config=CONFIG, episodes=6, model=corridor.MODEL, risk_model=None
+    ):
         self.variants, self.episodes = variants, episodes
         self.policy = make_policy(
             model,
@@ -59,6 +61,7 @@ class Runner:
             horizon=6,
             target_return=0.0,
             episode_steps=30,
+            risk_model=risk_model,
         )
         chex.clear_trace_counter()
         self.act = jax.jit(chex.assert_max_traces(self.policy.act, n=1))

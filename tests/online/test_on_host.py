@@ -141,5 +141,7 @@ def test_another_size_of_observations_is_told(toys):
     )
     if wide.obs_dim == spec.obs_dim:
         wide = dataclasses.replace(wide, obs_dim=4)
-    with pytest.raises(UserError, match=r"size \(4, 1\); expected \(3, 1\), as task ToyLine"):
+    with pytest.raises(
+        UserError, match=r"size \(4, 1\); expected \(3, 1\), as task ToyLine"
+    ):
         on_host.HostRunner(of_task(toys), wide, num_workers=1)
