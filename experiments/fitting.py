@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 from tqdm import tqdm
 
 from experiments import data_flag, settings_flag
@@ -45,8 +46,7 @@ def fit_beside(
 
         def show(step, losses):
             bar.update(step - bar.n)
-            mean = getattr(losses, "mean", lambda: losses)()
-            bar.set_postfix(held_out_loss=f"{mean:.4f}", refresh=False)
+            bar.set_postfix(held_out_loss=f"{np.mean(losses):.4f}", refresh=False)
 
         fitted, report = fit(
             episodes,

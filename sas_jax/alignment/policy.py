@@ -303,9 +303,9 @@ def acts_as(setup: Setup, name: str) -> str:
 
     def program(variant):
         rules = (variant.first, variant.second) if setup.config.realign_every else ()
-        own = (variant.is_gated, variant.plan, variant.action_scale, variant.asks)
-        own += (variant.values,)
-        return variant.has_prompt, *own, *rules
+        # All but the rules of its prompt, fields that come later among them.
+        own = variant._replace(first=None, second=None)
+        return variant.has_prompt, own, *rules
 
     mine = program(VARIANTS[name])
     return next(v for v, what in VARIANTS.items() if program(what) == mine)

@@ -15,14 +15,11 @@ import optax
 
 from sas_jax.asking.network import Asking, AskingConfig, distribution, network
 from sas_jax.config import check_seed
-from sas_jax.critic.fit import optimiser_of
-from sas_jax.data import checks
+from sas_jax.critic.fit import optimiser_of, split_for, thinned
 from sas_jax.data.episodes import Episodes
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
 
-# Steps of the early-stopping split that a look takes, evenly spaced.
-_STOP_ROWS = 16384
 _QUANTILES = (0.1, 0.5, 0.8, 0.9, 0.99)
 
 
@@ -55,23 +52,19 @@ def fit_asking(
         episodes, a seed that is none, or a loss that is not finite.
     """
     check_seed(seed)
-    checks.check_task(episodes, spec.task, owner="the data spec")
-    checks.check_sizes(episodes, spec.obs_dim, spec.action_dim, owner="the data spec")
-    checks.check_finite(episodes)
-    training, held = episodes.split(held_out, seed=split_seed)
-    stopping, report = held.split(0.5, seed=split_seed)
+    parts = split_for(episodes, spec, held_out, split_seed)
     asking = _untrained(spec, config, seed)
-    rows = [_rows(part, spec) for part in (training, stopping, report)]
-    stop = jax.tree.map(lambda x: x[_thinned(len(x))], rows[1])
-    params, best, best_step, last = _train(asking, rows[0], stop, seed, on_look)
+    training, stopping, report = (_rows(part, spec) for part in parts)
+    stopping = thinned(stopping)
+    params, best, best_step, last = _train(asking, training, stopping, seed, on_look)
     asking = asking.replace(params=params)
     return asking, {
         "settings": dataclasses.asdict(config) | {"seed": seed},
         "train_steps": last,
         "steps_to_best": best_step,
         "stop_nll": best,
-        "episodes": report.num_episodes,
-    } | _quality(asking, rows[2])
+        "episodes": parts[2].num_episodes,
+    } | _quality(asking, report)
 
 
 def _untrained(spec: DataSpec, config: AskingConfig, seed: int) -> Asking:
@@ -99,11 +92,6 @@ def _rows(episodes: Episodes, spec: DataSpec):
         episodes.to_go(episodes.rewards),
     )
     return tuple(jnp.asarray(x, jnp.float32) for x in columns)
-
-
-def _thinned(count: int) -> np.ndarray:
-    """At most `_STOP_ROWS` evenly spaced places of `count`."""
-    return np.unique(np.linspace(0, count - 1, min(count, _STOP_ROWS)).astype(int))
 
 
 def _nll(asking: Asking, rows) -> jax.Array:

@@ -106,11 +106,7 @@ def fit_critic(
         none, or losses that are not finite.
     """
     check_seed(seed)
-    checks.check_task(episodes, spec.task, owner="the data spec")
-    checks.check_sizes(episodes, spec.obs_dim, spec.action_dim, owner="the data spec")
-    checks.check_finite(episodes)
-    training, held = episodes.split(held_out, seed=split_seed)
-    stopping, calibration = held.split(0.5, seed=split_seed)
+    training, stopping, calibration = split_for(episodes, spec, held_out, split_seed)
     parts = {"training": training, "stopping": stopping, "calibration": calibration}
     labels = {k: make_labels(part, config.horizon) for k, part in parts.items()}
     for name, found in labels.items():
@@ -126,7 +122,7 @@ def fit_critic(
         for name in ("training", "stopping")
     }
     params, best, best_step, last = _train(
-        critic, rows["training"], _thin(rows["stopping"]), seed, on_look
+        critic, rows["training"], thinned(rows["stopping"]), seed, on_look
     )
     critic, measured = _calibrate(
         critic.replace(params=params), calibration, labels["calibration"], spec
@@ -181,9 +177,27 @@ def _device_rows(episodes: Episodes, labels: Labels, spec: DataSpec):
     )
 
 
-def _thin(rows):
-    """At most `_STOP_ROWS` evenly spaced rows."""
-    count = len(rows[2])
+def split_for(
+    episodes: Episodes, spec: DataSpec, held_out: float, seed: int
+) -> tuple[Episodes, Episodes, Episodes]:
+    """For training, for early stopping, and those that chose nothing.
+
+    Training has the episodes of the model with this spec, by its share and seed.
+
+    Raises:
+      UserError: NaN in the data, another task or sizes unlike the spec's, or too few
+        episodes.
+    """
+    checks.check_task(episodes, spec.task, owner="the data spec")
+    checks.check_sizes(episodes, spec.obs_dim, spec.action_dim, owner="the data spec")
+    checks.check_finite(episodes)
+    training, held = episodes.split(held_out, seed=seed)
+    return training, *held.split(0.5, seed=seed)
+
+
+def thinned(rows: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    """At most `_STOP_ROWS` evenly spaced rows: enough for a look."""
+    count = len(rows[0])
     chosen = np.unique(np.linspace(0, count - 1, min(count, _STOP_ROWS)).astype(int))
     return jax.tree.map(lambda x: x[chosen], rows)
 

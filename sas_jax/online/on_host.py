@@ -148,7 +148,7 @@ class HostRunner:
         replay = jax.eval_shape(
             lambda: worlds.empty_replay(self.config, self.spec),
         )
-        return World(jax.eval_shape(lambda: self._no_scene()), replay)
+        return World(jax.eval_shape(self._no_scene), replay)
 
     def begin(self) -> World:
         """The world after its first `start_steps`, of random actions."""
@@ -192,16 +192,8 @@ class HostRunner:
                 told.append((metrics, rows[-1]))
                 number += 1
             replay = self._insert(replay, _stacked(rows))
-        learnt = [jax.device_get(metrics) for metrics, _ in told]
-        found = {
-            name: np.mean([metrics[name] for metrics in learnt], axis=0)
-            for name in learnt[0]
-        }
-        lived = [chunk_lib.lived(row) for _, row in told]
-        found |= {
-            name: np.mean([metrics[name] for metrics in lived], axis=0)
-            for name in lived[0]
-        }
+        told = [jax.device_get(learnt) | chunk_lib.lived(row) for learnt, row in told]
+        found = {name: np.mean([x[name] for x in told], axis=0) for name in told[0]}
         return states, self._world(replay), found
 
     def _make_act(self, act: Callable) -> Callable:
@@ -209,9 +201,7 @@ class HostRunner:
 
         def acting(states, obs, keys, number):
             obs = obs.reshape(self._lanes, self._count, -1)
-            # The stream that acts, of the two of a step (see `worlds.step`).
-            keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-            keys = jax.vmap(jax.random.split)(keys)[:, 0]
+            keys = worlds.step_keys(keys, number)[:, 0]
             return jnp.clip(act(states, self.spec.standardised(obs), keys), -1.0, 1.0)
 
         return acting

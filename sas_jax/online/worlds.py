@@ -85,6 +85,12 @@ def random_act(spec: DataSpec, count: int) -> Act:
     return lambda obs, key: jax.random.uniform(key, shape, minval=-1.0)
 
 
+def step_keys(keys: Key, number: jax.Array) -> Key:
+    """`[U, 2]` keys of a step of the lanes `[U]`: for acting, and for new episodes."""
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+    return jax.vmap(jax.random.split)(keys)
+
+
 def step(
     spec: DataSpec,
     env: JaxEnv,
@@ -101,8 +107,7 @@ def step(
     Returns:
       The scene after it, and the step `[U, B, ...]`.
     """
-    keys = jax.vmap(jax.random.fold_in, (0, None))(scene.key, number)
-    keys = jax.vmap(jax.random.split)(keys)
+    keys = step_keys(scene.key, number)
     seen = spec.standardised(scene.obs)
     action = jnp.clip(act(seen, keys[:, 0]), -1.0, 1.0)
     out = jax.vmap(jax.vmap(env.step))(scene.env, action)
