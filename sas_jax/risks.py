@@ -8,7 +8,6 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import flax.struct
@@ -64,7 +63,7 @@ def load(path: str | os.PathLike, spec: DataSpec) -> Critic | LearntRisk:
         critic, or observations of another task.
     """
     path = as_path(path)
-    if not _is_checkpoint(path):
+    if not is_checkpoint(path):
         return load_critic(path, spec)
     loaded = checkpoint.load(path)
     algorithm, own = learners.get(loaded.config.algo), loaded.spec
@@ -89,7 +88,7 @@ def load(path: str | os.PathLike, spec: DataSpec) -> Critic | LearntRisk:
 
 def digest(path: str | os.PathLike) -> str:
     """What tells one risk from another, in hexadecimal digits."""
-    if _is_checkpoint(as_path(path)):
+    if is_checkpoint(path):
         return checkpoint.digest_of(checkpoint.load(path))
     with fetched(path) as file:
         return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
@@ -113,8 +112,9 @@ def companions(
     return found
 
 
-def _is_checkpoint(path: Path) -> bool:
+def is_checkpoint(path: str | os.PathLike) -> bool:
     """A workdir, or a file of `packed.pack`; a critic's file is an archive, too."""
+    path = as_path(path)
     if path.is_dir():
         return True
     try:

@@ -51,13 +51,20 @@ def cases_of(config):
     }
 
 
-def measure(config, spec, *, sizes: list[int], plans: int, repeats: int) -> list[dict]:
-    """Rows of every number of robots, without and with plans."""
+def measure(
+    config, spec, *, sizes: list[int], plans: int, repeats: int, skip: tuple = ()
+) -> list[dict]:
+    """Rows of every number of robots, without and with plans.
+
+    skip: names of `cases_of` that are left out.
+    """
     variables = model_cases.make_variables(config, spec)
     plan, found = config.sas.plan, []
     steps = plans * plan.execute
     for rows in sizes:
         for name, (variant, settings, candidates) in cases_of(config).items():
+            if name in skip:
+                continue
             runs = [
                 step_seconds(
                     settings, spec, variables, rows=rows, variant=variant, steps=steps

@@ -32,6 +32,7 @@ _MODULES = {
     "sac_n": "sas_jax.learners.sac",
     # Online: they act while they learn, and are trained by `online.fit`.
     "sac": "sas_jax.learners.sac_alam",
+    "stac": "sas_jax.learners.sac_alam",
     "sac_lag": "sas_jax.learners.sac_alam",
     "sac_pid": "sas_jax.learners.sac_alam",
     "fac": "sas_jax.learners.sac_alam",

@@ -7,6 +7,7 @@ twin cost critics Q_c (the larger counts; see `components.statewise`). One actor
 
     algo            lambda     P                 how lambda moves, x = E_pi Q_c - d
     sac             none       0
+    stac            none       0                 (one critic with a spread, see below)
     sac_lag         one        lambda x          lambda <- [lambda + k E x]_0^most
     sac_pid         one        lambda x          controller on E x (Stooke et al. 2020)
     fac             of s       lambda x          ascent on E lambda(s) x(s)  (Ma et al.
@@ -22,6 +23,15 @@ x acts on the actor at once with weight `penalty`, and price and penalty are a P
 controller per state: with dual_rate no larger than the rate at which the policy
 follows, its linearisation does not oscillate, for any penalty
 (docs/concepts/state_wise.md).
+
+Instead of twins, Q may be one critic that also says the standard deviation sigma of its
+one-step target, as in STAC (stochastic actor-critic; to be had as an abstract only):
+
+    worth(s, a) = Q(s, a) - beta sigma(s, a)      in targets and for the actor
+    y = r + gamma (worth'(s', a') - eta log pi),  (Q, sigma) by Gaussian likelihood of y
+
+so that chance is what makes it careful, and not that two networks disagree. The dropout
+that the abstract names beside it is left out.
 
 Costs: no entropy in their target; after a time-out the next state counts; no price
 before `price_after` updates, as a random cost critic knows nothing.
@@ -44,7 +54,12 @@ from sas_jax.experiment import ExperimentConfig
 from sas_jax.learners.algorithm import Algorithm
 from sas_jax.learners.components import actor_critic as ac
 from sas_jax.learners.components import interaction, multipliers, statewise
-from sas_jax.learners.components.critics import Ensemble, td_loss
+from sas_jax.learners.components.critics import (
+    Ensemble,
+    SpreadCritic,
+    spread_loss,
+    td_loss,
+)
 from sas_jax.learners.components.squashed_gaussian import SquashedActor
 from sas_jax.types import Learner
 
@@ -52,6 +67,7 @@ from sas_jax.types import Learner
 # whether the multiplier network is fitted to a frozen target.
 LADDER = {
     "sac": ("none", False, False),
+    "stac": ("none", False, False),
     "sac_lag": ("scalar", False, False),
     "sac_pid": ("pid", False, False),
     "fac": ("state", False, False),
@@ -63,7 +79,8 @@ LADDER = {
 
 @dataclasses.dataclass(frozen=True)
 class SafeSACConfig(interaction.OnlineConfig):
-    """price: what prices cost: none, scalar, pid or state. is_penalised: the actor pays
+    """critic: of rewards: `twin`, or `spread`, which is careful by beta = pessimism.
+    price: what prices cost: none, scalar, pid or state. is_penalised: the actor pays
     the penalty. is_regressed: the multiplier network is fitted to a frozen target.
     limit: d, the probability of a cost that is allowed. cost_discount: gamma_c.
     penalty: mu. most: largest price. price_after: updates before there is a price.
@@ -72,6 +89,8 @@ class SafeSACConfig(interaction.OnlineConfig):
     entropy_price: eta at the start. entropy_target: for each action dimension.
     """
 
+    critic: str = "twin"
+    pessimism: float = 0.125
     price: str = "state"
     is_penalised: bool = True
     is_regressed: bool = True
@@ -89,6 +108,8 @@ class SafeSACConfig(interaction.OnlineConfig):
     def rules(self) -> dict[str, Any]:
         """One rule a field."""
         return super().rules() | {
+            "critic": Choice(("twin", "spread")),
+            "pessimism": Number(least=0),
             "price": Choice(("none", "scalar", "pid", "state")),
             "limit": Number(least=0, most=1),
             "cost_discount": Number(least=0, below=1),
@@ -107,7 +128,10 @@ def default_config(task: str, algo: str) -> ExperimentConfig:
     """256 x 2, Adam at 3e-4, batches of 256; see docs/concepts/state_wise.md."""
     price, is_penalised, is_regressed = LADDER[algo]
     model = SafeSACConfig(
-        price=price, is_penalised=is_penalised, is_regressed=is_regressed
+        critic="spread" if algo == "stac" else "twin",
+        price=price,
+        is_penalised=is_penalised,
+        is_regressed=is_regressed,
     )
     train = ac.train_config(
         num_steps=1_000_000,
@@ -131,6 +155,10 @@ def check(config: ExperimentConfig) -> None:
             f"model.price, is_penalised, is_regressed: {given}; expected "
             f"{LADDER[config.algo]} with algo {config.algo!r}"
         )
+    if config.algo == "stac" and model.critic != "spread":
+        raise UserError(
+            f"model.critic: {model.critic!r}; expected 'spread' with algo 'stac'"
+        )
 
 
 class _Networks:
@@ -140,7 +168,10 @@ class _Networks:
         model = self.model = config.model
         self.spec, self.see = spec, ac.blindfold(config, spec)
         self.actor = SquashedActor(model.hidden, spec.action_dim)
-        self.critic = Ensemble(model.hidden)
+        self.twins = Ensemble(model.hidden)
+        self.critic = (
+            self.twins if model.critic == "twin" else SpreadCritic(model.hidden)
+        )
         self.multiplier = statewise.MultiplierNetwork(model.hidden)
 
     def fresh(self, key) -> dict[str, Any]:
@@ -150,7 +181,7 @@ class _Networks:
             "actor": (self.actor, "obs"),
         }
         if self.model.price != "none":
-            groups["cost_critic"] = (self.critic, "obs", "action")
+            groups["cost_critic"] = (self.twins, "obs", "action")
         if self.model.price == "state":
             groups["multiplier"] = (self.multiplier, "obs")
         params = ac.fresh(key, self.spec, **groups)
@@ -164,13 +195,28 @@ class _Networks:
         action, u = pi.sample(key, 1)
         return action[0], pi.log_prob(u)[0]
 
-    def q(self, params, obs, action):
-        """Both members' values `[2, B]`."""
-        return self.critic.apply({"params": params}, obs, action)
+    def worth(self, params, obs, action):
+        """A careful value `[B]`: the smaller of two, or the mean less its spread."""
+        found = self.critic.apply({"params": params}, obs, action)
+        if self.model.critic == "twin":
+            return found.min(axis=0)
+        mean, std = found
+        return mean - self.model.pessimism * std
+
+    def value_loss(self, params, obs, action, target):
+        """What the critic of rewards is fitted by."""
+        found = self.critic.apply({"params": params}, obs, action)
+        if self.model.critic == "twin":
+            return td_loss(found, target)
+        return spread_loss(*found, target)
+
+    def risks(self, params, obs, action):
+        """Both cost critics' values `[2, B]`."""
+        return self.twins.apply({"params": params}, obs, action)
 
     def risk(self, params, obs, action):
         """Q_c `[B]`: of two cost critics the larger one."""
-        return self.q(params, obs, action).max(axis=0)
+        return self.risks(params, obs, action).max(axis=0)
 
     def price(self, params, extra, obs):
         """lambda `[B]` that the actor pays, a constant."""
@@ -230,11 +276,11 @@ def _step_critics(net: _Networks, groups, extra, batch, key) -> None:
     model, targets = net.model, extra["targets"]
     obs, after = batch.obs, batch.next_obs
     action, density = net.draw(groups["actor"], after, key)
-    value = net.q(targets["critic"], after, action).min(axis=0)
+    value = net.worth(targets["critic"], after, action)
     value -= jnp.exp(groups["entropy"]["log_price"]) * density
     target = model.reward_scale * batch.reward
     target += model.discount * batch.bootstrap * value
-    groups.descend("critic", lambda p: td_loss(net.q(p, obs, batch.action), target))
+    groups.descend("critic", lambda p: net.value_loss(p, obs, batch.action, target))
     if model.price == "none":
         return
     risk = statewise.hitting_target(
@@ -243,7 +289,9 @@ def _step_critics(net: _Networks, groups, extra, batch, key) -> None:
         batch.bootstrap,
         net.risk(targets["cost_critic"], after, action),
     )
-    groups.descend("cost_critic", lambda p: td_loss(net.q(p, obs, batch.action), risk))
+    groups.descend(
+        "cost_critic", lambda p: td_loss(net.risks(p, obs, batch.action), risk)
+    )
 
 
 def _step_actor(net: _Networks, groups, extra, obs, key, is_priced):
@@ -255,7 +303,7 @@ def _step_actor(net: _Networks, groups, extra, obs, key, is_priced):
 
     def loss(params):
         action, density = net.draw(params, obs, key)
-        worth = net.q(groups["critic"], obs, action).min(axis=0)
+        worth = net.worth(groups["critic"], obs, action)
         paid = eta * density - worth
         if not has_cost:
             return jnp.mean(paid)

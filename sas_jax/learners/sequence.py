@@ -217,12 +217,14 @@ def make_policy(
     tiling: Tiling | None = None,
     keep: Callable[[Alignment], dict[str, jax.Array]] | None = None,
     keeps_candidates: bool = False,
+    plan_model: SequenceModel | None = None,
 ) -> Policy:
     """The aligned policy under the configuration's settings; see `alignment.policy`.
 
     Variants that need a cost critic find it in `variables["critic"]`, those that learnt
     which return to ask for in `variables["asking"]` (`asking.network.Asking`). Its
     `initial_carry` is that of `types.Policy`, and it has an `align_episode` besides.
+    plan_model: the model that plans are imagined with; None means `make_plan_model`'s.
 
     Warns:
       UnseenPromptWarning: prompted variants of a policy that sees no prompt.
@@ -240,7 +242,7 @@ def make_policy(
         risk_model=make_risk_model(),
         tiling=tiling,
         keep=keep,
-        plan_model=make_plan_model(config, spec),
+        plan_model=plan_model or make_plan_model(config, spec),
         keeps_candidates=keeps_candidates,
         return_model=make_return_model(),
     )

@@ -4,7 +4,7 @@ A statistic is a function of means over layouts (a correlation, a ratio of varia
 resampling then is one matrix product (Davison and Hinkley 1997, section 2.7).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -104,3 +104,40 @@ def _ratio(cov, var_x, var_y):
     product = var_x * var_y
     varies = (var_x > 1e-12) & (var_y > 1e-12)
     return np.where(varies, cov / np.sqrt(np.where(varies, product, 1.0)), np.nan)
+
+
+def auc_between(scores: Sequence, labels: Sequence, **bootstrap) -> Interval:
+    """Area under the ROC curve of pooled steps, episodes resampled.
+
+    Every pair of a positive and a negative step counts, whichever episodes they are of;
+    ties count half. An episode that is drawn twice is two episodes.
+
+    Args:
+      scores, labels: one array `[T_e]` an episode; labels 0 or 1.
+
+    Returns:
+      Its interval over episodes, NaN where only one class occurs.
+    """
+    positives = [np.sort(s[np.asarray(y) > 0]) for s, y in _paired(scores, labels)]
+    negatives = [np.sort(s[np.asarray(y) <= 0]) for s, y in _paired(scores, labels)]
+    # wins[i, j]: pairs of a positive of i and a negative of j that the positive wins.
+    wins = np.zeros((len(positives), len(negatives)))
+    for i, j in np.ndindex(wins.shape):
+        below = np.searchsorted(negatives[j], positives[i], "left")
+        upto = np.searchsorted(negatives[j], positives[i], "right")
+        wins[i, j] = 0.5 * (below.sum() + upto.sum())
+    sizes = [np.array([len(x) for x in kind]) for kind in (positives, negatives)]
+
+    def statistic(weights):
+        won = np.einsum("...i,ij,...j->...", weights, wins, weights)
+        pairs = (weights @ sizes[0]) * (weights @ sizes[1])
+        with np.errstate(invalid="ignore"):
+            return won / np.where(pairs > 0, pairs, np.nan)
+
+    # The mean of an episode's own column is the share of draws that were it.
+    return interval_of(statistic, np.eye(len(wins)), **bootstrap)
+
+
+def _paired(scores: Sequence, labels: Sequence):
+    for score, label in zip(scores, labels, strict=True):
+        yield np.asarray(score, np.float64), label

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sas_jax import learners
+from sas_jax.errors import UserError
 from sas_jax.learners import sac_alam
 from sas_jax.online import chunk as chunk_lib
 from sas_jax.training import fit as training_fit
@@ -202,3 +203,66 @@ def test_the_network_finds_the_prices_of_a_linear_programme():
     mean = np.mean(found[15:], axis=0)
     print(exact.round(3), mean.round(3), (mean / np.maximum(exact, 1e-9) - 1).round(3))
     np.testing.assert_allclose(mean, exact, rtol=0.12, atol=0.02)
+
+
+@pytest.mark.slow
+def test_stac_learns_the_spread_of_a_target_and_is_careful_by_it():
+    """One state, a reward of 1 or -1 by chance, gamma = 1/2, beta = 1, no entropy.
+
+    The one-step target has a standard deviation of 1, so the fixed point is
+    Q = gamma (Q - 1) = -1 and sigma = 1, for every action.
+    """
+    config = make_config(
+        "stac", discount=0.5, pessimism=1.0, entropy_price=1e-8, target_rate=0.05
+    )
+    train = dataclasses.replace(config.train, learning_rate=3e-3)
+    config = dataclasses.replace(config, train=train)
+    learner = learners.get("stac").make_learner(config, SPEC)
+    rng, count = np.random.default_rng(0), 64
+    zeros, still = jnp.zeros((count, 3)), jnp.zeros(count, bool)
+    batch = TransitionBatch(
+        obs=zeros,
+        action=jnp.asarray(rng.uniform(-0.9, 0.9, (count, 2)), jnp.float32),
+        reward=jnp.asarray(np.tile([1.0, -1.0], count // 2), jnp.float32),
+        cost=jnp.zeros(count),
+        next_obs=zeros,
+        is_terminal=still,
+        is_timeout=still,
+    )
+
+    def step(state, index):
+        # Rewards are drawn anew, so that no action can be told to be the lucky one.
+        order = jax.random.permutation(jax.random.fold_in(jax.random.key(2), index), 64)
+        return learner.update(state, batch.replace(reward=batch.reward[order]))[0], ()
+
+    state = learner.init(jax.random.key(1), jnp.nan)
+    state, _ = jax.jit(lambda s: jax.lax.scan(step, s, jnp.arange(6000)))(state)
+    net = sac_alam._Networks(config, SPEC)
+    critic = state.params["critic"]
+    mean, std = net.critic.apply({"params": critic}, zeros, batch.action)
+    assert float(mean.mean()) == pytest.approx(-1.0, abs=0.1)
+    assert float(std.mean()) == pytest.approx(1.0, abs=0.1)
+    worth = net.worth(critic, zeros, batch.action)
+    np.testing.assert_allclose(worth, mean - std, rtol=1e-6)
+
+
+def test_stac_has_one_critic_and_others_may_have_its_kind():
+    config = make_config("stac")
+    params = (
+        learners.get("stac")
+        .make_learner(config, SPEC)
+        .init(jax.random.key(0), jnp.nan)
+        .params
+    )
+    assert set(params["critic"]) == {"MLP_0"}
+    careful = make_config("sac_alam", critic="spread")
+    params = (
+        learners.get("sac_alam")
+        .make_learner(careful, SPEC)
+        .init(jax.random.key(0), jnp.nan)
+        .params
+    )
+    assert set(params["critic"]) == {"MLP_0"}
+    assert set(params["cost_critic"]) == {"VmapMLP_0"}
+    with pytest.raises(UserError, match="expected 'spread' with algo 'stac'"):
+        sac_alam.check(make_config("stac", critic="twin"))

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from sas_jax.errors import UserError
-from sas_jax.stats.resample import correlation, correlation_within, interval_of, mean_of
+from sas_jax.stats.resample import (
+    auc_between,
+    correlation,
+    correlation_within,
+    interval_of,
+    mean_of,
+)
 
 
 def test_correlation_is_pearsons_and_its_interval_holds_the_truth():
@@ -55,3 +61,32 @@ def test_interval_of_a_ratio_of_means():
     assert found.half_width < 0.02
     with pytest.raises(UserError, match="layouts"):
         interval_of(lambda m: m, np.zeros(3))
+
+
+def test_area_between_episodes_is_that_of_the_pool():
+    """Beside all pairs, one by one; episodes of another length and class among them."""
+    rng = np.random.default_rng(2)
+    scores = [np.round(rng.normal(size=size), 1) for size in (5, 9, 4, 7)]
+    shares = (0.5, 0.3, 0.0, 1.0)
+    labels = [rng.random(s.size) < p for s, p in zip(scores, shares, strict=True)]
+    score, label = np.concatenate(scores), np.concatenate(labels)
+    pairs = score[label][:, None] - score[~label][None]
+    expected = (pairs > 0).mean() + 0.5 * (pairs == 0).mean()
+    found = auc_between(scores, labels)
+    assert found.mean == pytest.approx(expected)
+    assert found.num_clusters == 4 and found.low <= expected <= found.high
+    assert np.isnan(auc_between(scores, [np.zeros(len(s)) for s in scores]).mean)
+
+
+def test_area_of_a_perfect_score_has_no_width():
+    labels = [np.array([0, 1, 0]), np.array([1, 0]), np.array([0, 1])]
+    found = auc_between([2.0 * x - 1 for x in labels], labels)
+    assert (found.mean, found.low, found.high) == pytest.approx((1.0, 1.0, 1.0))
+
+
+def test_episodes_that_differ_widen_the_interval():
+    """One kind of episode is told apart perfectly, the other the wrong way round."""
+    label = np.array([0, 1])
+    alike = auc_between([np.array([0.0, 1.0]), np.array([1.0, 0.0])] * 10, [label] * 20)
+    assert alike.mean == pytest.approx(0.5)
+    assert alike.low < 0.35 and alike.high > 0.65

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 
 from sas_jax.models.networks import MLP
 
+_LEAST_STD = 1e-3
+
 
 class Ensemble(nn.Module):
     """`members` networks of one shape, each with parameters of its own."""
@@ -27,6 +29,18 @@ class Ensemble(nn.Module):
         return many(self.hidden, 1)(jnp.concatenate(inputs, axis=-1))[..., 0]
 
 
+class SpreadCritic(nn.Module):
+    """One network that says the mean of a target and its standard deviation."""
+
+    hidden: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, *inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """inputs: `[..., n]` each, put side by side. Returns mean and std, `[...]`."""
+        found = MLP(self.hidden, 2)(jnp.concatenate(inputs, axis=-1))
+        return found[..., 0], nn.softplus(found[..., 1]) + _LEAST_STD
+
+
 def least_and_most(values: jax.Array, weight: float) -> jax.Array:
     """BCQ's soft minimum of a double Q (Fujimoto et al. 2019, Eq. 10).
 
@@ -42,6 +56,18 @@ def td_loss(values: jax.Array, target: jax.Array) -> jax.Array:
     """
     error = values - jax.lax.stop_gradient(target)[None]
     return jnp.sum(jnp.mean(jnp.square(error), axis=1))
+
+
+def spread_loss(mean: jax.Array, std: jax.Array, target: jax.Array) -> jax.Array:
+    """Mean Gaussian negative log-likelihood, each weighed by its own std, a constant.
+
+    Without the weight a state whose std shrinks takes ever larger steps of its mean
+    (beta-NLL with beta = 1/2; Seitzer et al. 2022). mean, std: `[B]`. target: `[B]`,
+    taken as a constant. The fit is the same: the target's own mean and std.
+    """
+    error = (mean - jax.lax.stop_gradient(target)) / std
+    loss = 0.5 * jnp.square(error) + jnp.log(std)
+    return jnp.mean(jax.lax.stop_gradient(std) * loss)
 
 
 def at_best(score: jax.Array, *values: jax.Array) -> tuple[jax.Array, ...]:

@@ -1,0 +1,1 @@
+"""An environment that can be tried out: copies of the present step by themselves."""

@@ -1,0 +1,199 @@
+"""What plans would do if the world model were the world: copies of it are tried out.
+
+A plan falls short for one of two reasons: its model foresees wrongly, or what it
+chooses from (the policy's own imaginations and pushes of them, so many steps ahead)
+holds nothing better. Here candidates are rolled out in copies of the real environment
+as it is now, by the planning code as it stands. What cost is left then is not the
+model's fault.
+
+The copies know more than any model can: hazards that are out of the lidars' sight,
+where gremlins are about to turn, and the very draws of chance that are to come. So it
+is a bound from below, not a method.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import io_callback
+
+from sas_jax import learners
+from sas_jax.alignment.sequence_model import SequenceModel
+from sas_jax.checkpoint import Checkpoint
+from sas_jax.data.spec import DataSpec
+from sas_jax.envs.branching.env import BranchingEnv
+from sas_jax.errors import UserError
+from sas_jax.evaluation.evaluate import task_of
+from sas_jax.files.results import EpisodeResult
+from sas_jax.learners import sequence
+from sas_jax.policies.teacher_forcing import at_present
+from sas_jax.types import Rows, StepOutput, TimeStep
+
+# What is added to an algorithm's name in a table of results.
+TRUE_WORLD = "_true_world"
+
+
+class Present:
+    """Rolls candidates out in copies of an environment as it is now.
+
+    time_step: of the real episode, set before the policy acts.
+    """
+
+    def __init__(self, env: BranchingEnv):
+        self._env = env
+        self.time_step = 0
+
+    def __call__(self, time_step: np.ndarray, action: np.ndarray):
+        """One step of n candidates, all at `time_step` `[n]`, under actions `[n, A]`.
+
+        Candidates that are at the real episode's time step begin anew.
+
+        Returns:
+          obs `[n, O]`, reward `[n]` and cost `[n]`, float32.
+        """
+        if int(time_step[0]) == self.time_step:
+            self._env.branch(len(action))
+        tried = self._env.step_branches(action)
+        return tuple(np.float32(x) for x in (tried.obs, tried.reward, tried.cost))
+
+
+def world_model(
+    model: SequenceModel, spec: DataSpec, roll: Callable[..., Any]
+) -> SequenceModel:
+    """A sequence model whose `advance` is the world's; its policy stays its own.
+
+    roll: see `Present`; called once a step, for all candidates of one row.
+    """
+    std, mean = jnp.asarray(spec.obs_std), jnp.asarray(spec.obs_mean)
+
+    def advance(variables, keys, state, observed, action, prompt, noise):
+        del keys, noise  # the world draws by itself
+        count = action.shape[0]
+        # What comes back, in the order of `Present`.
+        real = jax.ShapeDtypeStruct((count,), jnp.float32)
+        sizes = (jax.ShapeDtypeStruct((count, spec.obs_dim), jnp.float32), real, real)
+        obs, reward, cost = io_callback(
+            roll, sizes, state.timestep, action, ordered=True
+        )
+        nothing = jnp.zeros_like(cost)
+        output = StepOutput(
+            obs=state.obs * std[None] + mean[None],
+            action=action,
+            reward=reward,
+            cost=cost,
+            return_to_go=state.return_to_go,
+            cost_to_go=state.cost_to_go,
+            timestep=state.timestep,
+            log_density=nothing,
+            log_prob=nothing,
+        )
+        after = model.commit(variables, state, observed, action, prompt)
+        after = at_present(
+            after,
+            model.standardise(obs),
+            state.return_to_go - reward,
+            state.cost_to_go - cost,
+        )
+        return output, after
+
+    return model._replace(advance=advance)
+
+
+def episodes(
+    loaded: Checkpoint,
+    variant: str,
+    seeds: Iterable[int],
+    *,
+    cost_limit: float,
+    is_true: bool,
+    seed: int = 0,
+    train_seed: int = 0,
+) -> Iterator[EpisodeResult]:
+    """Plays layouts one after the other, each a batch of one.
+
+    Args:
+      variant: that is played; its plans are tried out in the world where `is_true`,
+        and imagined by its own model elsewhere.
+      cost_limit: kappa. seed: base of the agent's draws.
+
+    Yields:
+      A row for each; its `algo` ends with `TRUE_WORLD` where `is_true`.
+
+    Raises:
+      UserError: an algorithm without a world model; see `task_of`.
+    """
+    config, spec = loaded.config, loaded.spec
+    algorithm = learners.get(config.algo)
+    if not algorithm.has_world_model:
+        raise UserError(
+            f"checkpoint of algo {config.algo!r}: it does not plan; expected a "
+            "sequence model"
+        )
+    task = task_of(loaded, train_seed)
+    lane = config.train.lane_of(train_seed, cost_limit)
+    variables = algorithm.variables_of(jax.tree.map(lambda x: x[lane], loaded.state))
+    key, references = jax.random.key(seed), task.references.or_range(spec.return_range)
+    with BranchingEnv(task.name) as env:
+        present, model = Present(env), None
+        if is_true:
+            model = world_model(
+                sequence.make_sequence_model(config, spec), spec, present
+            )
+        policy = sequence.make_policy(
+            config, spec, variants=(variant,), plan_model=model
+        )
+        start, begin = jax.jit(policy.initial_carry), jax.jit(policy.begin)
+        act = jax.jit(policy.act, donate_argnums=1)
+        for layout in seeds:
+            obs, present.time_step = env.reset(layout), 0
+            now = _time_step(obs, 0.0, 0.0, is_first=True)
+            rows = Rows(
+                cost_limit=np.float32([cost_limit]), episode_seed=np.uint32([layout])
+            )
+            carry = begin(variables, start(variables, rows, key), now, key)
+            total = np.zeros(2)
+            while True:
+                action, carry = act(variables, carry, now, key)
+                made = env.step(np.asarray(action)[0])
+                total += made.reward, made.cost
+                present.time_step += 1
+                if made.is_last:
+                    break
+                now = _time_step(made.obs, made.reward, made.cost, is_first=False)
+            told = jax.device_get(policy.diagnostics(carry))
+            value, cost = total.tolist()
+            yield EpisodeResult(
+                task=task.name,
+                algo=config.algo + (TRUE_WORLD if is_true else ""),
+                variant=variant,
+                cost_limit=float(cost_limit),
+                train_seed=config.train.seed + train_seed,
+                episode_seed=layout,
+                episode_return=value,
+                cost=cost,
+                length=present.time_step,
+                failed=cost > 0,
+                normalized_return=float(references.normalized_return(value)),
+                normalized_cost=float(task.normalized_cost(cost, cost_limit)),
+                **_of_plans(told, present.time_step),
+            )
+
+
+def _time_step(obs, reward, cost, *, is_first: bool) -> TimeStep:
+    rewards, costs = np.float32([reward]), np.float32([cost])
+    return TimeStep(np.float32(obs)[None], rewards, costs, np.array([is_first]))
+
+
+def _of_plans(told: dict[str, np.ndarray], length: int) -> dict[str, Any]:
+    """Columns about plans; none where there were none."""
+    if not told["num_plans"][0]:
+        return {}
+    names = ("plan_own", "plan_out", "plan_idle", "plan_expected", "plan_realised")
+    found = {name: float(told[name][0]) for name in names}
+    fallback = float(told["plan_fallback"][0]) / max(length, 1)
+    error = float(told.get("plan_error", [math.nan])[0])
+    known = {"num_plans": int(told["num_plans"][0]), "plan_error": error}
+    return found | known | {"plan_fallback": fallback}
