@@ -185,3 +185,54 @@ def test_the_plane_is_timed_beside_the_simulator(tmp_path):
     assert done.returncode == 0, done.stderr
     text = out.read_text()
     assert "steps_per_second" in text and "steps_per_cpu_second" in text
+
+
+PLAN_BUDGET = """
+tasks = ["PointGoal1"]
+variants = ["plan"]
+
+[[methods]]
+name = "few"
+settings = {small}
+acting = {{"sas.plan.num_candidates" = 4, "sas.plan.num_reference" = 2, "sas.plan.horizon" = 4, "sas.plan.execute" = 2}}
+"""
+
+
+@pytest.mark.slow
+def test_plan_budget(tmp_path):
+    """Budgets by hand: 4 x 4 / 2 at most, 2 x 4 / 2 where the policy may act."""
+    from sas_jax.files import results
+    from tests.helpers.report_samples import make_row
+
+    small = ", ".join(
+        f'"model.{name}" = {value}'
+        for name, value in {
+            "decoder.width": 32,
+            "decoder.depth": 1,
+            "decoder.context": 6,
+            "vae_hidden": [32],
+            "policy_hidden": [32],
+            "head_hidden": [32],
+            "latent_dim": 4,
+            "marginal_latent_dim": 4,
+        }.items()
+    )
+    (tmp_path / "plan.toml").write_text(PLAN_BUDGET.format(small="{" + small + "}"))
+    rows = [
+        make_row(algo="few", variant=v, episode_seed=i, cost=c + i, plan_idle=0.25)
+        for v, c in (("none", 50.0), ("plan", 20.0))
+        for i in range(8)
+    ]
+    results.write_results(tmp_path / "rows.csv", rows)
+    out = tmp_path / "budget.json"
+    given = [f"--plan={tmp_path / 'plan.toml'}", f"--results={tmp_path / 'rows.csv'}"]
+    done = run("plan_budget", *given, "--plans=1", "--repeats=1", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["trajectory_steps_at_most"] == 8
+    assert row["trajectory_steps"] == 0.25 * 4 + 0.75 * 8
+    assert row["cost_minus_none"]["mean"] == -30 and row["layouts"] == 8
+    assert 0 < row["milliseconds"] < row["slowest_milliseconds"]
+    assert out.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
+    wrong = run("plan_budget", given[0], f"--out={out}")
+    assert wrong.returncode != 0 and "--results: expected the CSV" in wrong.stderr

@@ -163,7 +163,12 @@ def test_the_solver_of_the_test_finds_a_kkt_point():
 
 @pytest.mark.slow
 def test_the_network_finds_the_prices_of_a_linear_programme():
-    """Six states; prices averaged over the second half. Measured: 8.3 % at worst."""
+    """Six states, three seeds; prices averaged over the second half.
+
+    A price is a ratio of two slopes in the action. The policy's own actions hardly
+    differ, and costs are drawn by chance: without 100 000 random steps that stay in the
+    buffer the slope of the cost is not known well enough. Measured: 4.9 % at worst.
+    """
     world, limit = statewise.make(), 0.2
     exact, _ = world.solve(limit)
     spec = dataclasses.replace(cmdp.make(count=6).spec(), action_dim=1)
@@ -174,8 +179,8 @@ def test_the_network_finds_the_prices_of_a_linear_programme():
         cost_discount=0.0,
         limit=limit,
         num_envs=32,
-        capacity=128_000,
-        start_steps=3200,
+        capacity=1_100_000,
+        start_steps=100_000,
         price_after=1000,
         entropy_price=0.02,
         entropy_target=-2.0,
@@ -185,24 +190,29 @@ def test_the_network_finds_the_prices_of_a_linear_programme():
         dual_rate=0.002,
         target_rate=0.01,
     )
-    train = dataclasses.replace(config.train, batch_rows=256, learning_rate=5e-4)
+    train = dataclasses.replace(
+        config.train, batch_rows=256, learning_rate=5e-4, num_seeds=3
+    )
     config = dataclasses.replace(config, train=train)
     learner = learners.get("sac_alam").make_learner(config, spec)
     states = training_fit.initial_states(config.train, learner, None)
     env = world.env()
     lived = jax.jit(lambda: chunk_lib.begin(config, spec, env))()
     chunk = chunk_lib.make_chunk(config, spec, env, 1000)
-    price = jax.jit(sac_alam.make_signals(config, spec)["multiplier"])
+    signal = sac_alam.make_signals(config, spec)["multiplier"]
+
+    @jax.jit
+    @jax.vmap
+    def price(params, extra):
+        return signal({"params": params, "extra": extra}, np.eye(6))
+
     found = []
     for _ in range(30):
         states, lived, _ = chunk(states, lived)
-        one = jax.tree.map(lambda x: x[0], states)
-        found.append(
-            np.asarray(price({"params": one.params, "extra": one.extra}, np.eye(6)))
-        )
+        found.append(np.asarray(price(states.params, states.extra)))
     mean = np.mean(found[15:], axis=0)
     print(exact.round(3), mean.round(3), (mean / np.maximum(exact, 1e-9) - 1).round(3))
-    np.testing.assert_allclose(mean, exact, rtol=0.12, atol=0.02)
+    np.testing.assert_allclose(mean, np.tile(exact, (3, 1)), rtol=0.06, atol=0.01)
 
 
 @pytest.mark.slow
