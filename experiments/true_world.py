@@ -23,12 +23,16 @@ _OUT = cli.define_path("out", None, "CSV (default: CHECKPOINT/true_world.csv).")
 
 cli.answer_help(__name__, __doc__)
 
+import dataclasses
+import hashlib
+import json
 from pathlib import Path
 
 from tqdm import tqdm
 
 from sas_jax import checkpoint
-from sas_jax.alignment.variants import planning_of
+from sas_jax import config as config_lib
+from sas_jax.alignment.variants import check_variants, planning_of
 from sas_jax.envs.tasks import get_task
 from sas_jax.files import atomic, results
 from sas_jax.files.lock import FolderLock
@@ -43,19 +47,27 @@ def main(argv):
         raise UserError("--checkpoint: expected a workdir of experiments.train")
     if _EPISODES.value < 1:
         raise UserError("--episodes: expected at least 1")
+    if planning_of(check_variants((_VARIANT.value,))) is None:
+        raise UserError(
+            f"--variant: {_VARIANT.value!r} does not plan; expected one such as plan"
+        )
     loaded = checkpoint.load(_CHECKPOINT.value)
     loaded = loaded._replace(config=settings_flag.apply(loaded.config, only="sas."))
-    if planning_of((_VARIANT.value,)) is None:
-        raise UserError(f"--variant: {_VARIANT.value!r} does not plan; such as plan")
     task = get_task(loaded.config.task)
     limit = min(task.cost_limits) if _LIMIT.value is None else _LIMIT.value
     out = Path(_OUT.value or f"{_CHECKPOINT.value}/true_world.csv")
     atomic.probe(out)
+    run = _run_of(loaded, limit)
     seeds = range(_FIRST.value, _FIRST.value + _EPISODES.value)
     parts = [("none", False), (_VARIANT.value, False), (_VARIANT.value, True)]
     lock = FolderLock(out.parent, f"a table {out.name}")
     try:
         rows = results.read_results(out) if out.exists() else []
+        if any(row.extra.get("run") != run for row in rows):
+            raise UserError(
+                f"{out}: has rows of another checkpoint, threshold, seed or --set; "
+                "expected another --out"
+            )
         bar = tqdm(total=len(parts) * len(seeds), unit="episode")
         for variant, is_true in parts:
             algo = loaded.config.algo + (true_world.TRUE_WORLD if is_true else "")
@@ -72,7 +84,7 @@ def main(argv):
                 train_seed=_TRAIN_SEED.value,
             )
             for row in played:
-                rows.append(row)
+                rows.append(dataclasses.replace(row, extra={"run": run}))
                 results.write_results(out, rows)
                 bar.update()
         bar.close()
@@ -81,6 +93,19 @@ def main(argv):
     for table in tables.summary_tables(rows):
         print(table.text())
     print(out)
+
+
+def _run_of(loaded, limit: float) -> str:
+    """12 hexadecimal digits of what decides a row, but for its layout and variant."""
+    decided = [
+        checkpoint.digest_of(loaded),
+        config_lib.to_dict(loaded.config.sas),
+        limit,
+        _SEED.value,
+        _TRAIN_SEED.value,
+    ]
+    text = json.dumps(decided, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 if __name__ == "__main__":

@@ -5,9 +5,12 @@ import dataclasses
 import pytest
 
 from sas_jax.errors import UserError
+from sas_jax.files import results
 from sas_jax.studies import true_world
+from sas_jax.training import fit as training_fit
 from tests.evaluation.test_watching import EXECUTE, STEPS, _checkpoint
-from tests.helpers import short_goal
+from tests.helpers import entry_points, short_goal
+from tests.helpers.model_fixtures import make_config, make_episodes
 
 LAYOUTS = range(500, 502)
 
@@ -55,3 +58,41 @@ def test_an_algorithm_without_a_world_model_is_refused(checkpoint):
     config = dataclasses.replace(checkpoint.config, algo="bc")
     with pytest.raises(UserError, match="does not plan; expected a sequence model"):
         play(checkpoint._replace(config=config), "none", is_true=False)
+
+
+def test_the_command_names_what_is_missing():
+    done = entry_points.run("true_world")
+    assert done.returncode == 2 and "--checkpoint: expected a workdir" in done.stderr
+    given = ("true_world", "--checkpoint=somewhere")
+    done = entry_points.run(*given, "--episodes=0")
+    assert done.returncode == 2 and "--episodes: expected at least 1" in done.stderr
+    done = entry_points.run(*given, "--variant=none")
+    assert done.returncode == 2 and "'none' does not plan" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_command_plays_goes_on_and_refuses_another_run(tmp_path):
+    """A table that has episodes is not played again, and takes no other run's rows."""
+    config = make_config(
+        decoder={"depth": 1, "context": 4},
+        train={"num_steps": 2, "chunk": 2, "checkpoint_every": 2, "warmup": 1},
+        model={"max_timestep": 1000},
+    )
+    training_fit.fit(config, make_episodes((40, 40), obs_dim=60), tmp_path / "model")
+    out = tmp_path / "rows.csv"
+    given = ["true_world", f"--checkpoint={tmp_path / 'model'}", f"--out={out}"]
+    plan = "num_candidates=3 num_reference=1 horizon=3 execute=3 push_steps=0".split()
+    given += [f"--set=sas.plan.{setting}" for setting in plan]
+    entry_points.succeeds(*given, "--episodes=1")
+    rows = results.read_results(out)
+    assert [(r.algo, r.variant) for r in rows] == [
+        ("dt", "none"),
+        ("dt", "plan"),
+        ("dt_true_world", "plan"),
+    ]
+    before = out.read_bytes()
+    entry_points.succeeds(*given, "--episodes=1")
+    assert out.read_bytes() == before
+    done = entry_points.run(*given, "--episodes=1", "--cost_limit=80")
+    assert done.returncode == 2 and "expected another --out" in done.stderr
+    assert out.read_bytes() == before
