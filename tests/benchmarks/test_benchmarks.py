@@ -193,8 +193,8 @@ variants = ["plan"]
 
 [[methods]]
 name = "few"
-settings = {small}
-acting = {{"sas.plan.num_candidates" = 4, "sas.plan.num_reference" = 2, "sas.plan.horizon" = 4, "sas.plan.execute" = 2}}
+settings = {model}
+acting = {plan}
 """
 
 
@@ -204,20 +204,20 @@ def test_plan_budget(tmp_path):
     from sas_jax.files import results
     from tests.helpers.report_samples import make_row
 
-    small = ", ".join(
-        f'"model.{name}" = {value}'
-        for name, value in {
-            "decoder.width": 32,
-            "decoder.depth": 1,
-            "decoder.context": 6,
-            "vae_hidden": [32],
-            "policy_hidden": [32],
-            "head_hidden": [32],
-            "latent_dim": 4,
-            "marginal_latent_dim": 4,
-        }.items()
+    def group(prefix, **values):
+        """An inline table of TOML."""
+        pairs = (f'"{prefix}.{k}" = {json.dumps(v)}' for k, v in values.items())
+        return "{" + ", ".join(pairs) + "}"
+
+    model = group(
+        "model",
+        **{"decoder.width": 32, "decoder.depth": 1, "decoder.context": 6},
+        **dict.fromkeys(("vae_hidden", "policy_hidden", "head_hidden"), [32]),
+        **dict.fromkeys(("latent_dim", "marginal_latent_dim"), 4),
     )
-    (tmp_path / "plan.toml").write_text(PLAN_BUDGET.format(small="{" + small + "}"))
+    plan = group("sas.plan", num_candidates=4, num_reference=2, horizon=4, execute=2)
+    text = PLAN_BUDGET.format(model=model, plan=plan)
+    (tmp_path / "plan.toml").write_text(text)
     rows = [
         make_row(algo="few", variant=v, episode_seed=i, cost=c + i, plan_idle=0.25)
         for v, c in (("none", 50.0), ("plan", 20.0))
