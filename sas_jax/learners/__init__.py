@@ -26,6 +26,7 @@ _MODULES = {
     "caps": "sas_jax.learners.caps",
     "o3srl": "sas_jax.learners.o3srl",
     "fisor": "sas_jax.learners.fisor",
+    "doc": "sas_jax.learners.doc",
     "td3_bc": "sas_jax.learners.td3",
     "prdc": "sas_jax.learners.td3",
     "cql": "sas_jax.learners.sac",

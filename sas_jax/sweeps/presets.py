@@ -46,6 +46,7 @@ _BRIEF: dict[str, dict[str, Any]] = {
     "bcq_lag": {"model.vae_hidden": [128, 128]},
     "bear_lag": {"model.vae_hidden": [128, 128]},
     "fisor": {"model.width": 128, "model.average_rate": 0.005},
+    "doc": {"train.batch_rows": 64},
 }
 
 
@@ -57,12 +58,13 @@ def brief(task: str, algo: str) -> dict[str, Any]:
     Returns:
       Nested values, as `learners.merge` takes them; `demo`'s for all other learners.
     """
-    if not hasattr(learners.get(algo).default_config(task).model, "actor_rate"):
+    has_actor = hasattr(learners.get(algo).default_config(task).model, "actor_rate")
+    if not has_actor and algo not in _BRIEF:
         return demo(task, algo)
     return {
         **demo(task, algo),
+        **({"model.actor_rate": 3e-4} if has_actor else {}),
         "model.hidden": [128, 128],
-        "model.actor_rate": 3e-4,
         "train.num_steps": 10_000,
         "train.batch_rows": 128,
         **_BRIEF.get(algo, {}),

@@ -20,7 +20,7 @@ from tests.learners.test_bc import small_task, values_of
 
 LENGTHS = (8,) * 6 + (14, 14)
 SAFE = ("cpq", "coptidice", "bcq_lag", "bear_lag", "caps", "o3srl", "fisor")
-ALGOS = (*SAFE, "cql", "sac_n", "td3_bc", "prdc")
+ALGOS = (*SAFE, "cql", "sac_n", "td3_bc", "prdc", "doc")
 TRAIN = {
     "num_steps": 8,
     "batch_rows": 16,
@@ -33,6 +33,7 @@ TRAIN = {
 }
 SMALL = {"hidden": (8,), "vae_hidden": (8,), "num_draws": 3, "num_candidates": 3}
 SMALL |= {"width": 8, "blocks": 1, "critics": 3, "candidates": 20}
+SMALL |= {"latent_dim": 2, "future": 4, "negatives": 3}
 
 
 def make_config(algo, task="PointGoal1", **train):
@@ -256,6 +257,12 @@ COUNTS = {
 }
 COUNTS |= {"bear_lag": COUNTS["cpq"], "cql": COUNTS["sac_n"]}
 COUNTS |= dict.fromkeys(("td3_bc", "prdc"), {"critic": CRITICS, "actor": mlp(5, 8, 2)})
+# A step with its place and the encoder; prior, policy, value. z with what it is told
+# from others by: two states and an action; then a reward and a state more.
+COUNTS["doc"] = {
+    "actor": mlp(14, 8, 8) + mlp(8, 8, 4) + mlp(5, 8, 4) + mlp(7, 8, 2) + mlp(7, 8, 1),
+    "contrast": mlp(14, 8, 1) + mlp(20, 8, 1),
+}
 
 
 @pytest.mark.parametrize("algo", ALGOS)

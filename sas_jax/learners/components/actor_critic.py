@@ -207,7 +207,8 @@ def make_learner(
     """
     train = config.train
 
-    own = {"actor": config.model.actor_rate} | dict(rates or {})
+    own = {"actor": getattr(config.model, "actor_rate", train.learning_rate)}
+    own |= dict(rates or {})
 
     def optimizers(names):
         every = {name: own.get(name, train.learning_rate) for name in names}
