@@ -21,6 +21,8 @@ COMMANDS = {
     "report": "a page of results, in Markdown and HTML",
     "plot": "tables and the return-cost figure of results",
     "follow_tokens": "how far a policy follows its return and cost tokens",
+    "true_world": "plans whose candidates are tried out in the real environment",
+    "foretell": "whether cost critics and state-wise prices foretell a cost",
     "search_targets": "which tokens to ask a policy for, by few real episodes, safely",
     "ceiling": "what perfect dynamics would predict of costs",
     "sensitivity": "which sensors a policy leans on, here and in changed worlds",

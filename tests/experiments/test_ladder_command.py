@@ -34,7 +34,7 @@ def test_rungs_write_rows_of_all_seeds(tmp_path):
 
 def test_bad_flags_are_one_line(tmp_path):
     for flag, said in (
-        ("--algos=sack", "unknown 'sack'; expected some of sac, sac_lag"),
+        ("--algos=sack", "unknown 'sack'; expected some of sac, stac"),
         ("--set=model.penalti=2", "did you mean"),
     ):
         done = run("ladder", "--algos=sac", flag, f"--out={tmp_path / 'l.csv'}")
