@@ -163,11 +163,12 @@ def test_the_solver_of_the_test_finds_a_kkt_point():
 
 @pytest.mark.slow
 def test_the_network_finds_the_prices_of_a_linear_programme():
-    """Six states, three seeds; prices averaged over the second half.
+    """Six states; prices averaged over the second half. More seeds: `num_seeds`.
 
     A price is a ratio of two slopes in the action. The policy's own actions hardly
     differ, and costs are drawn by chance: without 100 000 random steps that stay in the
-    buffer the slope of the cost is not known well enough. Measured: 4.9 % at worst.
+    buffer the slope of the cost is not known well enough. Measured on
+    three seeds: 5.1 % at worst.
     """
     world, limit = statewise.make(), 0.2
     exact, _ = world.solve(limit)
@@ -191,7 +192,7 @@ def test_the_network_finds_the_prices_of_a_linear_programme():
         target_rate=0.01,
     )
     train = dataclasses.replace(
-        config.train, batch_rows=256, learning_rate=5e-4, num_seeds=3
+        config.train, batch_rows=256, learning_rate=5e-4, num_seeds=1
     )
     config = dataclasses.replace(config, train=train)
     learner = learners.get("sac_alam").make_learner(config, spec)
@@ -212,7 +213,7 @@ def test_the_network_finds_the_prices_of_a_linear_programme():
         found.append(np.asarray(price(states.params, states.extra)))
     mean = np.mean(found[15:], axis=0)
     print(exact.round(3), mean.round(3), (mean / np.maximum(exact, 1e-9) - 1).round(3))
-    np.testing.assert_allclose(mean, np.tile(exact, (3, 1)), rtol=0.06, atol=0.01)
+    np.testing.assert_allclose(mean, exact[None], rtol=0.06, atol=0.01)
 
 
 @pytest.mark.slow
