@@ -60,9 +60,14 @@ def main(argv):
                 "case": cell.name,
                 "idle": idle,
                 "trajectory_steps_at_most": every["trajectory_steps"],
-                "trajectory_steps": _mixed(idle, references, every, "trajectory_steps"),
-                "milliseconds": idle * references["milliseconds"]["median"]
-                + (1 - idle) * every["milliseconds"]["median"],
+                "trajectory_steps": _mixed(
+                    idle, references["trajectory_steps"], every["trajectory_steps"]
+                ),
+                "milliseconds": _mixed(
+                    idle,
+                    references["milliseconds"]["median"],
+                    every["milliseconds"]["median"],
+                ),
                 "slowest_milliseconds": every["slowest_milliseconds"]["median"],
                 "layouts": len(own),
                 **_against(own, plain, "return"),
@@ -83,8 +88,9 @@ def _rows_of(rows, name, variant):
     return own
 
 
-def _mixed(idle: float, references: dict, every: dict, field: str) -> float:
-    return idle * references[field] + (1 - idle) * every[field]
+def _mixed(idle: float, references: float, every: float) -> float:
+    """The mean over plans, a share `idle` of which are of references alone."""
+    return idle * references + (1 - idle) * every
 
 
 def _against(own, plain, metric: str) -> dict[str, dict]:

@@ -365,24 +365,26 @@ def _drift(ended: dict[str, np.ndarray], index: int, length: int) -> dict[str, A
         "num_realigned": int(ended.get("num_realigned", 0)),
         "num_gated": int(ended.get("num_gated", 0)),
     }
-    if ended.get("num_plans", 0) > 0:
-        found |= {
-            name: float(ended[name])
-            for name in (
-                "plan_own",
-                "plan_out",
-                "plan_idle",
-                "plan_expected",
-                "plan_realised",
-                "plan_error",
-            )
-        }
-        found["num_plans"] = int(ended["num_plans"])
-        found["plan_fallback"] = float(ended["plan_fallback"]) / max(length, 1)
+    found |= of_plans(ended, length)
     if "drift" in ended:
         found |= {
             "drift": float(ended["drift"]),
             "drift_outside": float(ended["drift_outside"][index]),
             "drift_alarm": int(ended["drift_alarm"]),
         }
+    return found
+
+
+def of_plans(ended: dict[str, np.ndarray], length: int) -> dict[str, Any]:
+    """Columns about the plans of an episode of `length` steps; none without plans.
+
+    ended: the policy's diagnostics of that episode, at its end.
+    """
+    if not ended.get("num_plans", 0):
+        return {}
+    shares = ("plan_own", "plan_out", "plan_idle")
+    names = (*shares, "plan_expected", "plan_realised", "plan_error")
+    found: dict[str, Any] = {name: float(ended[name]) for name in names}
+    found["num_plans"] = int(ended["num_plans"])
+    found["plan_fallback"] = float(ended["plan_fallback"]) / max(length, 1)
     return found

@@ -27,7 +27,7 @@ takes candidates' values from z of the recorded future; here both are as in the 
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -239,9 +239,9 @@ def make_learner(config: ExperimentConfig, spec: DataSpec) -> Learner:
 
         for _ in range(model.contrast_steps):
             groups.descend("contrast", contrast_loss)
-        found: dict[str, Any] = {}
 
-        def actor_loss(params):
+        def terms(params):
+            """The loss, and what there is to show of it."""
             q, p, z, others = drawn(params)
             acted = apply(params, Networks.act, see(obs), z)
             cloned = jnp.square(acted - batch.action[:, 0])
@@ -251,14 +251,14 @@ def make_learner(config: ExperimentConfig, spec: DataSpec) -> Learner:
             luck = information(critics, "outcome", z, others)
             luck -= information(critics, "choice", z, others)
             divergence = jnp.mean(q.divergence(p))
-            found.update(luck=luck, divergence=divergence, value_error=missed.mean())
+            shown = {"luck": luck, "divergence": divergence}
+            shown["value_error"] = jnp.mean(missed)
             loss = jnp.mean(jnp.sum(cloned, axis=-1)) + jnp.mean(missed)
             loss += model.prior_weight * divergence
-            return loss + model.energy_weight * jnp.maximum(luck, 0.0)
+            return loss + model.energy_weight * jnp.maximum(luck, 0.0), shown
 
-        actor_loss(groups["actor"])  # what there is to show, of before the step
-        shown = dict(found)
-        groups.descend("actor", actor_loss)
+        _, shown = terms(groups["actor"])
+        groups.descend("actor", lambda params: terms(params)[0])
         return {}, shown
 
     rates = {"contrast": model.contrast_rate}

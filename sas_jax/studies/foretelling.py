@@ -37,12 +37,15 @@ class Foretold(NamedTuple):
 
 
 def soon(cost: np.ndarray, horizon: int) -> np.ndarray:
-    """Whether one of the next `horizon` steps costs, `[T]` -> `[T - horizon + 1]` bool.
+    """Whether one of the next `horizon` steps costs.
 
-    The step itself counts. The last ones are left out: nobody knows what followed.
+    `[..., T]` -> `[..., T - horizon + 1]` bool. The step itself counts. The last ones
+    are left out: nobody knows what followed.
     """
-    total = np.cumsum(np.concatenate([[0], np.asarray(cost) > 0]))
-    return total[horizon:] - total[: len(total) - horizon] > 0
+    is_costly = np.asarray(cost) > 0
+    room = [(0, 0)] * (is_costly.ndim - 1)
+    total = np.cumsum(np.pad(is_costly, [*room, (1, 0)]), axis=-1)
+    return total[..., horizon:] - total[..., : total.shape[-1] - horizon] > 0
 
 
 def signals_of(path: str, spec: DataSpec) -> dict[str, Callable[..., Any]]:

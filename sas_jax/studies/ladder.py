@@ -21,6 +21,7 @@ from sas_jax.learners import sac_alam
 from sas_jax.online import chunk as chunk_lib
 from sas_jax.online import fit as online_fit
 from sas_jax.stats.ranks import auc
+from sas_jax.studies.foretelling import soon
 from sas_jax.types import TrainState
 
 TASK, PROBES, HORIZONS = "point_mass", 256, (20, 50)
@@ -227,5 +228,4 @@ def costs_within(cost: np.ndarray, horizon: int) -> np.ndarray:
     The step that the state's own action makes counts. The last states are left out:
     nobody knows what would have followed.
     """
-    total = np.cumsum(np.pad(cost.astype(int), ((0, 0), (1, 0))), axis=1)
-    return (total[:, horizon:] - total[:, :-horizon])[:, :-1] > 0
+    return soon(cost, horizon)[:, :-1]

@@ -11,7 +11,6 @@ where gremlins are about to turn, and the very draws of chance that are to come.
 is a bound from below, not a method.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -26,7 +25,7 @@ from sas_jax.checkpoint import Checkpoint
 from sas_jax.data.spec import DataSpec
 from sas_jax.envs.branching.env import BranchingEnv
 from sas_jax.errors import UserError
-from sas_jax.evaluation.evaluate import task_of
+from sas_jax.evaluation.evaluate import of_plans, task_of
 from sas_jax.files.results import EpisodeResult
 from sas_jax.learners import sequence
 from sas_jax.policies.teacher_forcing import at_present
@@ -164,6 +163,7 @@ def episodes(
                     break
                 now = _time_step(made.obs, made.reward, made.cost, is_first=False)
             told = jax.device_get(policy.diagnostics(carry))
+            told = {name: x[0] for name, x in told.items()}
             value, cost = total.tolist()
             yield EpisodeResult(
                 task=task.name,
@@ -178,22 +178,10 @@ def episodes(
                 failed=cost > 0,
                 normalized_return=float(references.normalized_return(value)),
                 normalized_cost=float(task.normalized_cost(cost, cost_limit)),
-                **_of_plans(told, present.time_step),
+                **of_plans(told, present.time_step),
             )
 
 
 def _time_step(obs, reward, cost, *, is_first: bool) -> TimeStep:
     rewards, costs = np.float32([reward]), np.float32([cost])
     return TimeStep(np.float32(obs)[None], rewards, costs, np.array([is_first]))
-
-
-def _of_plans(told: dict[str, np.ndarray], length: int) -> dict[str, Any]:
-    """Columns about plans; none where there were none."""
-    if not told["num_plans"][0]:
-        return {}
-    names = ("plan_own", "plan_out", "plan_idle", "plan_expected", "plan_realised")
-    found = {name: float(told[name][0]) for name in names}
-    fallback = float(told["plan_fallback"][0]) / max(length, 1)
-    error = float(told.get("plan_error", [math.nan])[0])
-    known = {"num_plans": int(told["num_plans"][0]), "plan_error": error}
-    return found | known | {"plan_fallback": fallback}
