@@ -35,11 +35,12 @@ def main(argv):
         raise UserError("--critics and --data: expected both")
     atomic.probe(_OUT.value)
     held_out, spec = foretelling.held_out_part(
-        data_flag.load(), _HELD_OUT.value, _SEED.value, _CRITICS.value
+        data_flag.load(), _HELD_OUT.value, _SEED.value
     )
+    # All are read, and refused, before the first is asked.
+    asked = [(path, foretelling.signals_of(path, spec)) for path in _CRITICS.value]
     rows = []
-    for path in _CRITICS.value:
-        signals = foretelling.signals_of(path, spec)
+    for path, signals in asked:
         for found in foretelling.foretell(signals, held_out):
             auc = found.auc
             rows.append(

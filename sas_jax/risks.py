@@ -65,7 +65,13 @@ def load(path: str | os.PathLike, spec: DataSpec) -> Critic | LearntRisk:
     path = as_path(path)
     if not is_checkpoint(path):
         return load_critic(path, spec)
-    loaded = checkpoint.load(path)
+    return of_checkpoint(checkpoint.load(path), spec, path)
+
+
+def of_checkpoint(
+    loaded: checkpoint.Checkpoint, spec: DataSpec, path: str | os.PathLike
+) -> LearntRisk:
+    """As `load`, of a checkpoint that has been read. path: where, for messages."""
     algorithm, own = learners.get(loaded.config.algo), loaded.spec
     make: Callable | None = algorithm.make_risk
     if make is None:

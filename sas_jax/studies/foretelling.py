@@ -51,26 +51,37 @@ def soon(cost: np.ndarray, horizon: int) -> np.ndarray:
 def signals_of(path: str, spec: DataSpec) -> dict[str, Callable[..., Any]]:
     """Name -> (observations `[B, O]` as recorded, actions `[B, A]`) -> `[B]`.
 
-    path: see `risks.load`. spec: how a policy would standardise what it sees.
+    path: see `risks.load`. spec: of the episodes that are not held out; a policy of
+    these would standardise what it sees by it.
     "risk" is what a gate is told; "price" lambda(s), where states have prices.
+
+    Raises:
+      UserError: see `risks.load`; a checkpoint that was trained on other recorded
+        episodes, so that what is held out here may have been seen.
     """
-    found = {}
-    risk = risks.load(path, spec)
-    found["risk"] = jax.jit(
-        lambda obs, action: risk.risk(spec.standardised(obs), action)
-    )
-    if not isinstance(risk, risks.LearntRisk):
-        return found
+    if not risks.is_checkpoint(path):
+        return {"risk": _risk_of(risks.load(path, spec), spec)}
     loaded = checkpoint.load(path)
-    if sac_alam.LADDER.get(loaded.config.algo, ("none",))[0] != "state":
-        return found
-    signal = sac_alam.make_signals(loaded.config, loaded.spec)["multiplier"]
-    state = jax.tree.map(lambda x: x[0], loaded.state)
-    variables = learners.get(loaded.config.algo).variables_of(state)
-    found["price"] = jax.jit(
-        lambda obs, action: signal(variables, loaded.spec.standardised(obs))
-    )
+    algorithm = learners.get(loaded.config.algo)
+    learnt_online = algorithm.make_explorer is not None  # it has seen no recording
+    if not learnt_online and loaded.spec.fingerprint != spec.fingerprint:
+        raise UserError(
+            f"critic {path!r}: trained on other episodes than those left here; "
+            "expected its own share held out, by its own seed, or what is held out may "
+            "have been seen"
+        )
+    found = {"risk": _risk_of(risks.of_checkpoint(loaded, spec, path), spec)}
+    if sac_alam.LADDER.get(loaded.config.algo, ("none",))[0] == "state":
+        signal = sac_alam.make_signals(loaded.config, loaded.spec)["multiplier"]
+        variables = algorithm.variables_of(jax.tree.map(lambda x: x[0], loaded.state))
+        found["price"] = jax.jit(
+            lambda obs, action: signal(variables, loaded.spec.standardised(obs))
+        )
     return found
+
+
+def _risk_of(risk: Any, spec: DataSpec) -> Callable[..., Any]:
+    return jax.jit(lambda obs, action: risk.risk(spec.standardised(obs), action))
 
 
 def foretell(
@@ -125,27 +136,11 @@ def _asked(signal, name: str, episodes: Episodes) -> np.ndarray:
 
 
 def held_out_part(
-    episodes: Episodes, fraction: float, seed: int, paths: Sequence[str]
+    episodes: Episodes, fraction: float, seed: int
 ) -> tuple[Episodes, DataSpec]:
     """The held-out episodes, and a spec of the others.
 
-    fraction, seed: of the split, as in `TrainConfig`. paths: of risks.
-
-    Raises:
-      UserError: a checkpoint that was trained on another part of this file, so that
-        what is held out here may have been seen.
+    fraction, seed: of the split, as in `TrainConfig`.
     """
     training, held_out = episodes.split(fraction, seed=seed)
-    for path in paths:
-        if not risks.is_checkpoint(path):
-            continue
-        loaded = checkpoint.load(path)
-        if learners.get(loaded.config.algo).make_explorer is not None:
-            continue  # learnt online: it has seen no recording
-        if loaded.spec.fingerprint != training.fingerprint():
-            raise UserError(
-                f"critic {path!r}: trained on other episodes than those left here by "
-                f"held_out {fraction:g}, seed {seed}; expected its own split, or what "
-                "is held out may have been seen"
-            )
     return held_out, from_episodes(training)

@@ -82,7 +82,7 @@ def test_wrong_requests_are_named(toy):
 def test_copies_end_with_their_owner(toy):
     toy.reset(0)
     toy.branch(2)
-    worker = toy._process.pid
+    worker = toy._process.popen.pid
     copies = children(worker)
     assert len(copies) == 2
     toy.branch(1)

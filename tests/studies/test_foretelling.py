@@ -1,5 +1,7 @@
 """Who foretells a cost: closed cases, refusals, and a learner from end to end."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -55,15 +57,16 @@ def test_a_learner_is_asked_about_what_it_has_not_seen(tmp_path):
     episodes = make_episodes(LENGTHS)
     config = make_config("cpq", num_steps=2, num_seeds=1, checkpoint_every=2)
     training_fit.fit(config, episodes, tmp_path / "cpq")
-    split, paths = (config.train.held_out, config.train.seed), [str(tmp_path / "cpq")]
-    held_out, spec = foretelling.held_out_part(episodes, *split, paths)
-    signals = foretelling.signals_of(paths[0], spec)
+    split, path = (config.train.held_out, config.train.seed), str(tmp_path / "cpq")
+    held_out, spec = foretelling.held_out_part(episodes, *split)
+    signals = foretelling.signals_of(path, spec)
     assert set(signals) == {"risk"}
     assert signals["risk"](held_out.observations, held_out.actions).shape == (
         held_out.num_steps,
     )
+    _, other = foretelling.held_out_part(episodes, split[0], split[1] + 1)
     with pytest.raises(UserError, match="trained on other episodes than those left"):
-        foretelling.held_out_part(episodes, split[0], split[1] + 1, paths)
+        foretelling.signals_of(path, other)
 
 
 @pytest.mark.slow
@@ -78,8 +81,8 @@ def test_prices_are_asked_where_states_have_them(tmp_path):
     price = np.asarray(signals["price"](obs, action))
     assert price.shape == (60,) and (price >= 0).all() and np.ptp(price) > 0
     # Nothing is held out of what learnt while it acted.
-    recorded = make_episodes((30, 30))
-    foretelling.held_out_part(recorded, 0.5, 0, [str(workdir)])
+    recorded = dataclasses.replace(SPEC, fingerprint="of a recording")
+    assert set(foretelling.signals_of(str(workdir), recorded)) == {"risk", "price"}
 
 
 def test_the_command_names_what_is_missing(tmp_path):

@@ -6,11 +6,8 @@ state is, the real episode never notices, and a copy that is given the real acti
 the same observations to the last bit.
 """
 
-import json
-import os
-import subprocess
 import sys
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +16,7 @@ from sas_jax.envs import imports, tasks
 from sas_jax.envs.branching import worker
 from sas_jax.envs.interface import check_action, check_seed
 from sas_jax.envs.make import python_of, registration
+from sas_jax.envs.vector.process import Process
 from sas_jax.errors import UserError
 
 _PATIENCE_SECONDS = 10.0
@@ -54,22 +52,16 @@ class BranchingEnv:
           UserError: an unknown task, or one whose suite cannot run here.
         """
         self.task = tasks.get_task(task_name)
-        self._pipe, theirs = Pipe()
         config = {
             "task": self.task.name,
-            "pipe": theirs.fileno(),
             "registered": registration(self.task),
             "imports": imports.MODULES,
             "path": [folder for folder in sys.path if folder],
         }
         python = python_of(self.task) or sys.executable
-        self._process = subprocess.Popen(
-            [python, worker.__file__, json.dumps(config)],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"},
-        )
-        theirs.close()
+        self._process = Process(python, worker.__file__, config)
+        self._commands = Connection(self._process.commands, readable=False)
+        self._replies = Connection(self._process.replies, writable=False)
         self._num_branches = 0
         try:
             self._ask("start")
@@ -116,34 +108,22 @@ class BranchingEnv:
                 "copies; expected one each"
             )
         checked = [check_action(action, self.task) for action in actions]
-        return Stepped(*map(np.stack, zip(*self._ask("try", checked), strict=True)))
+        return Stepped(*map(np.stack, zip(*self._ask("attempt", checked), strict=True)))
 
     def close(self) -> None:
         """Ends the process and its copies."""
-        self._pipe.close()
-        try:
-            self._process.wait(_PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._commands.close()
+        self._replies.close()
+        self._process.wait(_PATIENCE_SECONDS)
 
     def _ask(self, what: str, value: Any = None) -> Any:
         try:
-            return ask(self._pipe, what, value)
+            self._commands.send((what, value))
+            is_good, answer = self._replies.recv()
         except (EOFError, OSError):
             raise UserError(
                 f"the process of {self.task.name} has ended; its stderr says why"
             ) from None
-
-
-def ask(pipe: Connection, what: str, value: Any = None) -> Any:
-    """Sends a request and returns what it was answered.
-
-    Raises:
-      UserError: the other side says that it failed. EOFError, OSError: it is gone.
-    """
-    pipe.send((what, value))
-    is_good, answer = pipe.recv()
-    if not is_good:
-        raise UserError(answer)
-    return answer
+        if not is_good:
+            raise UserError(answer)
+        return answer

@@ -59,8 +59,9 @@ def stepped(env, action) -> tuple:
 class Worker:
     """The real environment and its copies, driven by requests."""
 
-    def __init__(self, env, pipe: Connection):
-        self._env, self._pipe, self._copies = env, pipe, []
+    def __init__(self, env, *pipes: Connection):
+        """pipes: to the parent, which copies must not hold open."""
+        self._env, self._pipes, self._copies = env, pipes, []
 
     def reset(self, seed):
         """The first observation of an episode; there are no copies of it yet."""
@@ -76,7 +77,7 @@ class Worker:
         self.end_copies()
         for _ in range(count):
             held = [copy.pipe for copy in self._copies]
-            self._copies.append(Copy(self._env, self._pipe, *held))
+            self._copies.append(Copy(self._env, *self._pipes, *held))
 
     def attempt(self, actions):
         """One step of every copy; they step at the same time."""
@@ -98,29 +99,33 @@ def serve(config: dict) -> None:
     """Answers requests; EOFError when the other end is closed.
 
     config: task, registered (see `make.registration`), imports (modules, see
-    `imports`), path (folders to import from besides), and pipe, a descriptor.
+    `imports`), path (folders to import from besides), and the descriptors commands and
+    replies.
     """
     from sas_jax.envs import imports
     from sas_jax.envs import make as makers
 
-    pipe, worker = Connection(config["pipe"]), None
+    commands = Connection(config["commands"], writable=False)
+    replies = Connection(config["replies"], readable=False)
+    worker = None
+
+    def start():
+        nonlocal worker
+        sys.path += [f for f in config["path"] if f not in sys.path]
+        imports.import_modules(config["imports"])
+        makers.register_in_worker(config["registered"])
+        worker = Worker(makers.make(config["task"]), commands, replies)
+
     try:
         while True:
-            what, value = pipe.recv()
+            what, value = commands.recv()
             try:
-                if what == "start":
-                    sys.path += [f for f in config["path"] if f not in sys.path]
-                    imports.import_modules(config["imports"])
-                    makers.register_in_worker(config["registered"])
-                    worker = Worker(makers.make(config["task"]), pipe)
-                    answer = None
-                else:
-                    call = {"try": worker.attempt}.get(what) or getattr(worker, what)
-                    answer = call() if value is None else call(value)
-                pipe.send((True, answer))
+                call = start if what == "start" else getattr(worker, what)
+                answer = True, call() if value is None else call(value)
             except Exception as error:  # told to the parent, whose user it concerns
                 text = " ".join(f"{type(error).__name__}: {error}".split())
-                pipe.send((False, text.removeprefix("UserError: ")))
+                answer = False, text.removeprefix("UserError: ")
+            replies.send(answer)
     finally:
         if worker is not None:
             worker.end_copies()
