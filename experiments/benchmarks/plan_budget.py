@@ -20,7 +20,8 @@ from experiments.benchmarks import common, model_cases, planning_timing
 from experiments.benchmarks.plan_budget_figure import plan_budget_figure
 from sas_jax.errors import UserError
 from sas_jax.files import results
-from sas_jax.stats.intervals import metric_interval, paired_difference
+from sas_jax.report.tables import interval_text
+from sas_jax.stats.intervals import Interval, metric_interval, paired_difference
 from sas_jax.sweeps import plan as plan_lib
 
 _PLAN = cli.define_path("plan", "experiments/plans/plan_budget.toml", "The sweep's.")
@@ -77,7 +78,8 @@ def main(argv):
     print(_table(found))
     settings = {"plan": Path(_PLAN.value).name, "repeats": _REPEATS.value}
     settings |= {"plans": _PLANS.value, "threads": _THREADS.value}
-    common.finish(_OUT.value, settings, "wall", {"rows": found})
+    plain_rows = [_plain(row) for row in found]
+    common.finish(_OUT.value, settings, "wall", {"rows": plain_rows})
     print(plan_budget_figure(Path(_OUT.value).with_suffix(".png"), found))
 
 
@@ -93,19 +95,23 @@ def _mixed(idle: float, references: float, every: float) -> float:
     return idle * references + (1 - idle) * every
 
 
-def _against(own, plain, metric: str) -> dict[str, dict]:
+def _against(own, plain, metric: str) -> dict[str, Interval]:
     """The mean, and its difference from the plain policy on the same layouts."""
     # The same checkpoint under another name: only how it plans differs.
     alike = [dataclasses.replace(row, algo=own[0].algo) for row in plain]
     paired = paired_difference([*own, *alike], "plan", "none", metric)
     return {
-        metric: _interval(metric_interval(own, metric)),
-        f"{metric}_minus_none": _interval(paired.difference),
+        metric: metric_interval(own, metric),
+        f"{metric}_minus_none": paired.difference,
     }
 
 
-def _interval(found) -> dict[str, float]:
-    return {"mean": found.mean, "low": found.low, "high": found.high}
+def _plain(row: dict) -> dict:
+    """The row as JSON has it."""
+    return {
+        name: dataclasses.asdict(value) if isinstance(value, Interval) else value
+        for name, value in row.items()
+    }
 
 
 def _table(found) -> str:
@@ -118,20 +124,14 @@ def _table(found) -> str:
             f"{row['trajectory_steps_at_most']:.0f}",
             f"{row['milliseconds']:.2f}",
             f"{row['slowest_milliseconds']:.1f}",
-            *(
-                _text(row[name], signed="minus" in name)
-                for name in ("return", "cost", "return_minus_none", "cost_minus_none")
-            ),
+            interval_text(row["return"], "return"),
+            interval_text(row["cost"], "cost"),
+            interval_text(row["return_minus_none"], "return", signed=True),
+            interval_text(row["cost_minus_none"], "cost", signed=True),
         ]
         for row in found
     ]
     return common.table(headers, cells)
-
-
-def _text(value: dict[str, float], *, signed: bool) -> str:
-    sign = "+" if signed else ""
-    mean, low, high = (f"{value[k]:{sign}.1f}" for k in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ def plan_budget_figure(
 def _draw(ax, rows, budget: str, metric: str) -> None:
     for i, row in enumerate(rows):
         value = row[metric]
-        mean = value["mean"]
-        arms = [[mean - value["low"]], [value["high"] - mean]]
+        mean = value.mean
+        arms = [[mean - value.low], [value.high - mean]]
         color = style.BLUE if i == 0 else style.ORANGE
         ax.errorbar(
             row[budget], mean, yerr=arms, color=color, marker="o", ms=4, capsize=2.5

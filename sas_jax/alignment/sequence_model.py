@@ -134,6 +134,27 @@ class SequenceModel(NamedTuple):
     check: Callable[[Any, int], None] | None = None
 
 
+def step_output(
+    state: Any, obs: jax.Array, action: jax.Array, reward: jax.Array, cost: jax.Array
+) -> StepOutput:
+    """The step that is made from a state; its `log_prob` is 0 until somebody says it.
+
+    obs: `[P, O]` the state's own, environment units. action: `[P, A]`. reward, cost:
+    `[P]`.
+    """
+    return StepOutput(
+        obs=obs,
+        action=action,
+        reward=reward,
+        cost=cost,
+        return_to_go=state.return_to_go,
+        cost_to_go=state.cost_to_go,
+        timestep=state.timestep,
+        log_density=state.log_density,
+        log_prob=jnp.zeros_like(cost),
+    )
+
+
 def window_beside(model: SequenceModel, steps: int) -> int:
     """Steps of the episode that the model sees beside a prompt of `steps` steps."""
     takes_room = model.prompt_window < model.context

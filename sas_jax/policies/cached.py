@@ -12,7 +12,13 @@ import jax
 import jax.numpy as jnp
 
 from sas_jax.alignment.config import DENSITIES, PROMPT_PLACES
-from sas_jax.alignment.sequence_model import ModelState, Observed, Prompt, SequenceModel
+from sas_jax.alignment.sequence_model import (
+    ModelState,
+    Observed,
+    Prompt,
+    SequenceModel,
+    step_output,
+)
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
 from sas_jax.gaussian import action_log_prob, normal_rows
@@ -356,17 +362,9 @@ class CachedPolicy:
         )
         cost = jax.nn.sigmoid(self._apply(variables, "cost_logit", obs))
         std, mean = jnp.asarray(spec.obs_std), jnp.asarray(spec.obs_mean)
-        output = StepOutput(
-            obs=state.obs * std[None] + mean[None],
-            action=action,
-            reward=state.return_to_go - return_to_go,
-            cost=cost,
-            return_to_go=state.return_to_go,
-            cost_to_go=state.cost_to_go,
-            timestep=state.timestep,
-            log_density=state.log_density,
-            log_prob=jnp.zeros_like(cost),
-        )
+        seen = state.obs * std[None] + mean[None]
+        reward = state.return_to_go - return_to_go
+        output = step_output(state, seen, action, reward, cost)
         after = after.replace(
             obs=obs,
             return_to_go=return_to_go,

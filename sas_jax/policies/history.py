@@ -15,7 +15,12 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from sas_jax.alignment.sequence_model import Observed, Prompt, SequenceModel
+from sas_jax.alignment.sequence_model import (
+    Observed,
+    Prompt,
+    SequenceModel,
+    step_output,
+)
 from sas_jax.errors import UserError
 from sas_jax.gaussian import action_log_prob, gaussian_log_prob, normal_rows
 from sas_jax.policies.foreign import look_at
@@ -343,17 +348,7 @@ class HistoryPolicy:
             variables, state.obs, action, obs
         )
         keys = jax.vmap(jax.random.fold_in)(keys, state.timestep)
-        output = StepOutput(
-            obs=state.obs,
-            action=action,
-            reward=reward,
-            cost=cost,
-            return_to_go=state.return_to_go,
-            cost_to_go=state.cost_to_go,
-            timestep=state.timestep,
-            log_density=state.log_density,
-            log_prob=jnp.zeros_like(reward),
-        )
+        output = step_output(state, state.obs, action, reward, cost)
         return output, dataclasses.replace(
             after,
             obs=obs,

@@ -118,8 +118,11 @@ def auc_between(scores: Sequence, labels: Sequence, **bootstrap) -> Interval:
     Returns:
       Its interval over episodes, NaN where only one class occurs.
     """
-    positives = [np.sort(s[np.asarray(y) > 0]) for s, y in _paired(scores, labels)]
-    negatives = [np.sort(s[np.asarray(y) <= 0]) for s, y in _paired(scores, labels)]
+    positives, negatives = [], []
+    for score, label in zip(scores, labels, strict=True):
+        score, is_positive = np.asarray(score, np.float64), np.asarray(label) > 0
+        positives.append(np.sort(score[is_positive]))
+        negatives.append(np.sort(score[~is_positive]))
     # wins[i, j]: pairs of a positive of i and a negative of j that the positive wins.
     wins = np.zeros((len(positives), len(negatives)))
     for i, j in np.ndindex(wins.shape):
@@ -136,8 +139,3 @@ def auc_between(scores: Sequence, labels: Sequence, **bootstrap) -> Interval:
 
     # The mean of an episode's own column is the share of draws that were it.
     return interval_of(statistic, np.eye(len(wins)), **bootstrap)
-
-
-def _paired(scores: Sequence, labels: Sequence):
-    for score, label in zip(scores, labels, strict=True):
-        yield np.asarray(score, np.float64), label

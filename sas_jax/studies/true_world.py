@@ -20,7 +20,7 @@ import numpy as np
 from jax.experimental import io_callback
 
 from sas_jax import learners
-from sas_jax.alignment.sequence_model import SequenceModel
+from sas_jax.alignment.sequence_model import SequenceModel, step_output
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.data.spec import DataSpec
 from sas_jax.envs.branching.env import BranchingEnv
@@ -29,7 +29,7 @@ from sas_jax.evaluation.evaluate import of_plans, task_of
 from sas_jax.files.results import EpisodeResult
 from sas_jax.learners import sequence
 from sas_jax.policies.teacher_forcing import at_present
-from sas_jax.types import Rows, StepOutput, TimeStep
+from sas_jax.types import Rows, TimeStep
 
 # What is added to an algorithm's name in a table of results.
 TRUE_WORLD = "_true_world"
@@ -77,18 +77,10 @@ def world_model(
         obs, reward, cost = io_callback(
             roll, sizes, state.timestep, action, ordered=True
         )
-        nothing = jnp.zeros_like(cost)
-        output = StepOutput(
-            obs=state.obs * std[None] + mean[None],
-            action=action,
-            reward=reward,
-            cost=cost,
-            return_to_go=state.return_to_go,
-            cost_to_go=state.cost_to_go,
-            timestep=state.timestep,
-            log_density=nothing,
-            log_prob=nothing,
-        )
+        seen = state.obs * std[None] + mean[None]
+        output = step_output(state, seen, action, reward, cost)
+        # The world says no density.
+        output = output.replace(log_density=jnp.zeros_like(cost))
         after = model.commit(variables, state, observed, action, prompt)
         after = at_present(
             after,
