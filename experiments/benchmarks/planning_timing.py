@@ -11,23 +11,32 @@ from sas_jax.learners import sequence
 from sas_jax.types import TimeStep
 
 
-def step_seconds(config, spec, variables, *, rows: int, variant: str, steps: int):
-    """Wall seconds of `steps` actions of `rows` rows, the first plan left out."""
+def make_round(config, spec, variables, *, rows: int, variant: str, steps: int):
+    """() -> wall seconds `[steps]` of actions of `rows` rows; compiled in the first.
+
+    The steps of a round's first plan are made and not timed.
+    """
     policy = sequence.make_policy(config, spec, variants=(variant,))
     key = jax.random.key(3)
-    carry = acting_timing.carry_of(config, spec, variables, policy, rows, key, False)
     zeros = np.zeros(rows, np.float32)
     now = TimeStep(model_cases.make_observations(spec, rows), zeros, zeros, zeros > 0)
     act = jax.jit(policy.act, donate_argnums=1)
     every = config.sas.plan.execute
-    seconds = []
-    for t in range(steps + every):
-        started = time.perf_counter()
-        action, carry = act(variables, carry, now, key)
-        np.asarray(action)
-        if t >= every:
-            seconds.append(time.perf_counter() - started)
-    return np.array(seconds)
+
+    def run() -> np.ndarray:
+        carry = acting_timing.carry_of(
+            config, spec, variables, policy, rows, key, False
+        )
+        seconds = []
+        for t in range(steps + every):
+            started = time.perf_counter()
+            action, carry = act(variables, carry, now, key)
+            np.asarray(action)
+            if t >= every:
+                seconds.append(time.perf_counter() - started)
+        return np.array(seconds)
+
+    return run
 
 
 def cases_of(config):
@@ -65,12 +74,10 @@ def measure(
         for name, (variant, settings, candidates) in cases_of(config).items():
             if name in skip:
                 continue
-            runs = [
-                step_seconds(
-                    settings, spec, variables, rows=rows, variant=variant, steps=steps
-                )
-                for _ in range(repeats)
-            ]
+            run = make_round(
+                settings, spec, variables, rows=rows, variant=variant, steps=steps
+            )
+            runs = [run() for _ in range(repeats)]
             means = [run.mean() for run in runs]
             slowest = [run.reshape(plans, -1).max(axis=1).mean() for run in runs]
             found.append(

@@ -1,8 +1,9 @@
 """A process with a price in every state, solved exactly, as an environment in JAX.
 
 Two actions a state. An action in [-1, 1] of the environment is a policy's probability
-of the second one, (1 + a) / 2: rewards, costs and successors are drawn by it. So every
-value is affine in the action, and a network that acts without noise can be optimal.
+of the second one, (1 + a) / 2: successors are drawn by it, rewards and costs are what is
+expected of it. So every value is affine in the action, and a network that acts without
+noise can be optimal.
 """
 
 import dataclasses
@@ -62,16 +63,14 @@ class StateWise:
 
         def step(state, action):
             place, key = state
-            keys = jax.random.split(key, 3)
+            draw, key = jax.random.split(key)
             second = 0.5 * (1.0 + action[0])
-            drawn = jax.random.bernoulli(keys[0], second).astype(int)
+            drawn = jax.random.bernoulli(draw, second).astype(int)
             mean_cost = (1 - second) * cost[place, 0] + second * cost[place, 1]
-            hit = jax.random.bernoulli(keys[1], mean_cost).astype(jnp.float32)
             paid = (1 - second) * reward[place, 0] + second * reward[place, 1]
             new = after[place, drawn]
-            return Step(
-                (new, keys[2]), jnp.eye(states)[new], paid, hit, jnp.bool_(False)
-            )
+            seen = jnp.eye(states)[new]
+            return Step((new, key), seen, paid, mean_cost, jnp.bool_(False))
 
         return JaxEnv(reset, step, states, 1, episode_steps)
 

@@ -162,14 +162,20 @@ def test_the_solver_of_the_test_finds_a_kkt_point():
 
 
 @pytest.mark.slow
-def test_the_network_finds_the_prices_of_a_linear_programme():
+def test_the_network_finds_the_prices_of_a_linear_programme(monkeypatch):
     """Six states; prices averaged over the second half. More seeds: `num_seeds`.
 
-    A price is a ratio of two slopes in the action. The policy's own actions hardly
-    differ, and costs are drawn by chance: without 100 000 random steps that stay in the
-    buffer the slope of the cost is not known well enough. Measured on
-    three seeds: 5.1 % at worst.
+    A price is a ratio of two slopes in the action, and the policy's own actions hardly
+    differ. So costs that are drawn by chance hide the slope of their probability, and
+    this test would be about them (docs/results/online.md). Here the critic is told the
+    probability itself; what is left is what the updates make of it.
     """
+
+    def of_probabilities(cost, discount, goes_on, after):
+        del discount, goes_on, after  # No later cost counts: cost_discount is 0.
+        return cost
+
+    monkeypatch.setattr(sac_alam.statewise, "hitting_target", of_probabilities)
     world, limit = statewise.make(), 0.2
     exact, _ = world.solve(limit)
     spec = dataclasses.replace(cmdp.make(count=6).spec(), action_dim=1)
@@ -180,8 +186,8 @@ def test_the_network_finds_the_prices_of_a_linear_programme():
         cost_discount=0.0,
         limit=limit,
         num_envs=32,
-        capacity=1_100_000,
-        start_steps=100_000,
+        capacity=700_000,
+        start_steps=20_000,
         price_after=1000,
         entropy_price=0.02,
         entropy_target=-2.0,
@@ -208,12 +214,14 @@ def test_the_network_finds_the_prices_of_a_linear_programme():
         return signal({"params": params, "extra": extra}, np.eye(6))
 
     found = []
-    for _ in range(30):
+    for _ in range(20):
         states, lived, _ = chunk(states, lived)
         found.append(np.asarray(price(states.params, states.extra)))
-    mean = np.mean(found[15:], axis=0)
-    print(exact.round(3), mean.round(3), (mean / np.maximum(exact, 1e-9) - 1).round(3))
-    np.testing.assert_allclose(mean, exact[None], rtol=0.06, atol=0.01)
+    mean = np.mean(found[10:], axis=0)
+    print(exact.round(3), mean.round(3))
+    np.testing.assert_allclose(
+        mean, np.broadcast_to(exact, mean.shape), rtol=0.05, atol=0.01
+    )
 
 
 @pytest.mark.slow

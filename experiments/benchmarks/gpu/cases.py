@@ -242,7 +242,7 @@ def measure_planning(
     _, config, _ = planning_timing.cases_of(in_mode(config, mode))[variant]
     every = config.sas.plan.execute
     with precision_of(mode):
-        seconds = planning_timing.step_seconds(
+        run = planning_timing.make_round(
             config,
             spec,
             model_cases.make_variables(config, spec),
@@ -250,6 +250,7 @@ def measure_planning(
             variant=variant,
             steps=plans * every,
         )
+        seconds = run()
     mean = float(seconds.mean())
     return {
         "robots": robots,
