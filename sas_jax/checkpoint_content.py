@@ -60,10 +60,14 @@ def deciding(config: ExperimentConfig) -> dict:
     """The settings that decide what is trained, as plain values.
 
     How many devices train it, and how a policy that is ready plans, is not among them.
+    A setting that came later is left out where it is off: what was trained before goes
+    by its old name.
     """
     known = json.loads(json.dumps(config_lib.to_dict(config)))
     del known["train"]["devices"]
     known.get("sas", {}).pop("plan", None)
+    if config.policy.cost_drop == 0:
+        known.get("policy", {}).pop("cost_drop", None)
     return known
 
 

@@ -165,12 +165,16 @@ class PolicyConfig:
       sight, `sas.prompt_steps` long, as a prompt is in acting (Prompt-DT, Xu et al.
       2022): in sight of every step of the row, and in the place of as many of the K
       steps, or beside them all where `sas.prompt_place` is "beside".
+    cost_drop: share of the training rows of a CDT whose costs to go are hidden, so that
+      it also learns what is done without a limit; the variant `guided` needs it
+      (classifier-free guidance; Ho and Salimans 2022).
     """
 
     entropy_target: float | None = None
     temperature: float = 0.1
     temperature_rate: float = 1e-4
     prompt_prob: float = 0.0
+    cost_drop: float = 0.0
 
     def __post_init__(self) -> None:
         rules = {
@@ -178,6 +182,7 @@ class PolicyConfig:
             "temperature": Number(above=0),
             "temperature_rate": Number(above=0),
             "prompt_prob": Number(least=0, most=1),
+            "cost_drop": Number(least=0, below=1),
         }
         check(self, "policy", rules)
 

@@ -13,7 +13,7 @@ from sas_jax.alignment.carry import ALIGNMENT, Carry, Setup, of_rows
 from sas_jax.alignment.diagnostics import empty_diagnostics
 from sas_jax.alignment.sequence_model import SequenceModel
 from sas_jax.alignment.tiles import Tiling, map_rows
-from sas_jax.alignment.variants import VARIANTS
+from sas_jax.alignment.variants import VARIANTS, guided_of
 from sas_jax.types import Key, Params, Rows, TimeStep
 
 
@@ -69,6 +69,7 @@ def initial_carry(setup: Setup, variables, rows: Rows, key: Key, obs_dim: int) -
         num_realigned=none if setup.config.realign_every else None,
         num_gated=none if has_gate else None,
         plan=plan,
+        free=state if guided_of(variants) else None,
         variants=variants,
     )
 

@@ -35,6 +35,8 @@ class Carry:
     unless some variant plans.
     kept: name -> `[B, ...]`, what is kept of the alignment at the start; None where
     nothing is, and in every narrowed carry.
+    free: the same episodes as somebody without a limit on cost has seen them; None
+    unless some variant is guided.
     """
 
     state: ModelState
@@ -48,6 +50,7 @@ class Carry:
     num_gated: jax.Array | None = None
     plan: Plan | None = None
     kept: dict[str, jax.Array] | None = None
+    free: ModelState | None = None
     variants: tuple[str, ...] = struct.field(pytree_node=False, default=())
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from sas_jax.alignment import drift as drift_lib
+from sas_jax.alignment import guidance
 from sas_jax.alignment import plan as plan_lib
 from sas_jax.alignment.algorithm1 import Alignment
 from sas_jax.alignment.asked import asked
@@ -199,7 +200,7 @@ def seen(setup: Setup, carry: Carry, ts: TimeStep) -> Carry:
 def mean_action(setup: Setup, variables, carry: Carry, ts: TimeStep) -> jax.Array:
     """The policy's own mean `[B, A]`, with its prompt; no plan, no gate, no noise."""
     carry = asked(setup, variables, seen(setup, carry, ts))
-    return setup.model.observe(variables, carry.state, carry.prompt).mean
+    return guidance.observed(setup, variables, carry)[0].mean
 
 
 def act(setup: Setup, variables, carry: Carry, ts: TimeStep, key: Key):
@@ -214,7 +215,7 @@ def act(setup: Setup, variables, carry: Carry, ts: TimeStep, key: Key):
         carry = realigned(setup, variables, carry, ts.obs, is_running)
     if carry.plan is not None:
         carry = planned(setup, variables, carry, ts, is_running)
-    observed = model.observe(variables, carry.state, carry.prompt)
+    observed, free = guidance.observed(setup, variables, carry)
     sample = observed.mean
     if setup.config.sample_actions:
         keys = keys_for(ACTIONS, carry.keys, carry.state.timestep)
@@ -228,6 +229,7 @@ def act(setup: Setup, variables, carry: Carry, ts: TimeStep, key: Key):
     if carry.plan is not None:
         sample, carry = executed(setup, carry, sample, is_running)
     action = jnp.clip(sample, -1.0, 1.0)
+    carry = guidance.committed(setup, variables, carry, free, action)
     given = (variables, carry.state, observed, action, carry.prompt)
     if carry.drift is None:
         return action, carry.replace(state=model.commit(*given))
@@ -321,4 +323,6 @@ def narrow(setup: Setup, carry: Carry, variant: int) -> Carry:
         carry = carry.replace(num_gated=None)
     if VARIANTS[name].plan is None:
         carry = carry.replace(plan=None)
+    if VARIANTS[name].guidance == 1.0:
+        carry = carry.replace(free=None)
     return carry

@@ -5,7 +5,8 @@ A variant is how an episode gets its prompt and how its actions are chosen. `nul
 with the window that a pinned prompt leaves: what L steps of memory are worth. `quiet`
 is `none` with the action noise that unpushed plans have, and `plan_rand` executes any
 plan as it comes: what the choice among plans is worth. `cprtg` asks for a return that
-is learnt from the budget that is left; `plan_cprtg` plans as well.
+is learnt from the budget that is left; `plan_cprtg` plans as well. `guided` exaggerates
+what the limit on cost changes (classifier-free guidance; `guidance`).
 """
 
 from collections.abc import Callable
@@ -27,6 +28,8 @@ class Variant(NamedTuple):
     values: what a cost critic says is still to come after the last imagined step counts
       as a plan's cost (`choosing`).
     asks: the return that it asks for is learnt from the budget that is left (`asked`).
+    guidance: w, how much of what the limit on cost changes in the policy's mean is
+      done; 1 is the policy as it is (`guidance`).
     """
 
     first: str | None = None
@@ -36,6 +39,7 @@ class Variant(NamedTuple):
     action_scale: float = 1.0
     values: bool = False
     asks: bool = False
+    guidance: float = 1.0
 
     @property
     def has_prompt(self) -> bool:
@@ -53,6 +57,7 @@ class Variant(NamedTuple):
         return (
             self.is_gated
             or self.asks
+            or self.guidance != 1.0
             or any(
                 name and RULES[name].sees_limit
                 for name in (self.first, self.second, self.plan)
@@ -87,6 +92,7 @@ VARIANTS: dict[str, Variant] = {
     "quiet": Variant(action_scale=0.44),
     "cprtg": Variant(asks=True),
     "plan_cprtg": Variant(plan="budget", asks=True),
+    "guided": Variant(guidance=2.0),
 }
 
 
@@ -94,8 +100,8 @@ def add_variant(name: str, variant: Variant) -> None:
     """Makes a variant known under `name`.
 
     Raises:
-      UserError: the name is taken, a rule is not in `rules.RULES`, or a second loop
-        would have no first prompt.
+      UserError: the name is taken, a rule is not in `rules.RULES`, a second loop
+        would have no first prompt, or a guided one has prompts or plans.
     """
     if name in VARIANTS:
         raise UserError(f"variant {name!r}: there is one of that name already")
@@ -107,6 +113,8 @@ def add_variant(name: str, variant: Variant) -> None:
             )
     if variant.second is not None and variant.first is None:
         raise UserError(f"variant {name!r}: a second rule; expected a first one too")
+    if variant.guidance != 1.0 and (variant.plan or variant.has_prompt):
+        raise UserError(f"variant {name!r}: guidance; expected no prompt and no plan")
     VARIANTS[name] = variant
 
 
@@ -140,6 +148,11 @@ def valuing_of(variants: tuple[str, ...]) -> str | None:
 def asking_of(variants: tuple[str, ...]) -> str | None:
     """The first variant that needs a model of the return to ask for, or None."""
     return _first(variants, lambda v: v.asks)
+
+
+def guided_of(variants: tuple[str, ...]) -> str | None:
+    """The first variant that exaggerates what a limit changes, or None."""
+    return _first(variants, lambda v: v.guidance != 1.0)
 
 
 def planning_of(variants: tuple[str, ...]) -> str | None:

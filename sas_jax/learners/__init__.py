@@ -31,6 +31,7 @@ _MODULES = {
     "prdc": "sas_jax.learners.td3",
     "cql": "sas_jax.learners.sac",
     "sac_n": "sas_jax.learners.sac",
+    "ape_v": "sas_jax.learners.ape_v",
     # Online: they act while they learn, and are trained by `online.fit`.
     "sac": "sas_jax.learners.sac_alam",
     "stac": "sas_jax.learners.sac_alam",

@@ -19,7 +19,7 @@ from sas_jax.alignment.gate import RiskModel
 from sas_jax.alignment.return_model import ReturnModel
 from sas_jax.alignment.sequence_model import SequenceModel
 from sas_jax.alignment.tiles import Tiling
-from sas_jax.alignment.variants import VARIANTS, check_variants
+from sas_jax.alignment.variants import VARIANTS, check_variants, guided_of
 from sas_jax.asking import network as asking_network
 from sas_jax.data import device_rows
 from sas_jax.data.augment import AugmentConfig
@@ -34,6 +34,7 @@ from sas_jax.learners import accumulate
 from sas_jax.learners.algorithm import Algorithm
 from sas_jax.learners.optimizer import make_optimizer
 from sas_jax.models import losses, temperature
+from sas_jax.models.targets import NO_LIMIT
 from sas_jax.models.transformer import DecoderConfig
 from sas_jax.models.world_model import WorldModel, WorldModelConfig
 from sas_jax.policies import cached
@@ -89,6 +90,11 @@ def cdt_config(task: str) -> ExperimentConfig:
 
 def check(config: ExperimentConfig) -> None:
     """Raises UserError for settings that do not fit one another."""
+    if config.policy.cost_drop > 0 and not config.has_cost_token:
+        raise UserError(
+            f"policy.cost_drop: {config.policy.cost_drop}; expected 0, as algo "
+            f"{config.algo!r} sees no cost to go"
+        )
     context = config.model.decoder.context
     room = context - config.sas.prompt_steps
     takes_room = config.sas.prompt_place != "beside"
@@ -118,6 +124,24 @@ def to_device(
         return device_rows.to_device(episodes, spec)
     data = device_rows.to_device(episodes, spec, config.data, config.train.seed)
     return data.replace(prompting=config.prompting())
+
+
+def without_limits(batch: Batch, key: Key, share: float) -> Batch:
+    """The batch, a share of its rows with no limit on their cost (`NO_LIMIT`).
+
+    Args:
+      key: whose stream 1 is consumed; the rows themselves are drawn with the key's own.
+    """
+    if share == 0:
+        return batch
+    rows = batch.is_valid.shape[0]
+    is_hidden = jax.random.bernoulli(jax.random.fold_in(key, 1), share, (rows, 1))
+    prompt = batch.prompt
+    if prompt is not None:
+        hidden = jnp.where(is_hidden, NO_LIMIT, prompt.cost_to_go)
+        prompt = prompt.replace(cost_to_go=hidden)
+    hidden = jnp.where(is_hidden, NO_LIMIT, batch.cost_to_go)
+    return batch.replace(cost_to_go=hidden, prompt=prompt)
 
 
 def _init_params(model: WorldModel, key: Key):
@@ -228,8 +252,18 @@ def make_policy(
 
     Warns:
       UnseenPromptWarning: prompted variants of a policy that sees no prompt.
+
+    Raises:
+      UserError: as `alignment.policy.make_policy`; a guided variant of a policy that
+        knows nothing but limits.
     """
     _warn_unseen(config, variants)
+    guided = guided_of(variants)
+    if guided is not None and config.policy.cost_drop == 0:
+        raise UserError(
+            f"variants: {guided} needs a policy that knows what is done without a "
+            "limit; expected a CDT trained with policy.cost_drop above 0"
+        )
     policy = aligned_policy.make_policy(
         make_sequence_model(config, spec),
         config.sas,
@@ -272,13 +306,14 @@ def make_learner(config: ExperimentConfig, spec: DataSpec) -> Learner:
 
     def sample(data: DeviceData, key: Key, state: TrainState) -> Batch:
         del state
-        return device_rows.sample(
+        batch = device_rows.sample(
             data,
             key,
             batch_rows=train.batch_rows,
             row_length=train.row_length,
             prompting=data.prompting,
         )
+        return without_limits(batch, key, config.policy.cost_drop)
 
     def update(state: TrainState, batch: Batch):
         # The loss's stream: the batch itself was drawn with fold_in(key, 2 * step).

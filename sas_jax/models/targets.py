@@ -12,6 +12,19 @@ import jax.numpy as jnp
 # short of piles up in its last steps: uncut, the policy is asked for what no data show.
 LEAST_LEFT = 0.05
 MOST_PER_STEP = 2.0
+# The cost-to-go of somebody who has no limit, and what the networks read in its place:
+# no limit's own value, as those that there are do not lie below 0.
+NO_LIMIT = jnp.inf
+_READ_WITHOUT_LIMIT = -1.0
+
+
+def read_cost(cost_to_go: jax.Array) -> jax.Array:
+    """A cost-to-go, scaled, as networks read it, elementwise.
+
+    Below 0, a limit already exceeded, it is none: the data have no other.
+    """
+    is_limited = cost_to_go < NO_LIMIT
+    return jnp.where(is_limited, jnp.maximum(cost_to_go, 0.0), _READ_WITHOUT_LIMIT)
 
 
 def policy_targets(
@@ -21,17 +34,17 @@ def policy_targets(
 
     Args:
       return_to_go: `[...]`, scaled by the data's largest return.
-      cost_to_go: `[...]`, scaled alike; below 0, a limit exceeded, is none. None
-        leaves costs out.
+      cost_to_go: `[...]`, scaled alike, see `read_cost`. None leaves costs out.
       timestep: `[...]`, of an episode of `longest` steps.
     """
     left = jnp.maximum(1.0 - timestep / longest, 1.0 / longest)
     targets = [left, return_to_go, _per_step(return_to_go, left)]
     if cost_to_go is not None:
-        cost_to_go = jnp.maximum(cost_to_go, 0.0)
-        targets += [cost_to_go, _per_step(cost_to_go, left)]
+        known = read_cost(cost_to_go)
+        targets += [known, _per_step(known, left)]
         # What matters is whether little is left or nothing.
-        targets.append(jnp.log1p(50.0 * cost_to_go) / 4.0)
+        little = jnp.log1p(50.0 * jnp.maximum(known, 0.0)) / 4.0
+        targets.append(jnp.where(known < 0.0, known, little))
     return jnp.stack(targets, axis=-1)
 
 

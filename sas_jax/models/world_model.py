@@ -22,7 +22,7 @@ from sas_jax.gaussian import action_log_prob
 from sas_jax.models import lidar
 from sas_jax.models.config import WorldModelConfig
 from sas_jax.models.networks import MLP, NoisyOr
-from sas_jax.models.targets import policy_targets
+from sas_jax.models.targets import policy_targets, read_cost
 from sas_jax.models.transformer import Decoder, Dropout, Memory
 from sas_jax.models.transition import TransitionDecoder
 from sas_jax.models.vae import GaussianVAE, total_log_std
@@ -128,9 +128,9 @@ class WorldModel(nn.Module):
     ):
         """obs `[..., O]`, the rest `[...]` -> `[..., n, D]`, the state token last.
 
-        A cost-to-go below 0, a limit already exceeded, is none: the data have no other.
+        Of the cost-to-go see `targets.read_cost`.
         """
-        cost_to_go = jnp.maximum(cost_to_go, 0.0)
+        cost_to_go = read_cost(cost_to_go)
         tokens = [self.embed_return(return_to_go[..., None])]
         if self.has_cost_token:
             tokens.append(self.embed_cost(cost_to_go[..., None]))

@@ -1,9 +1,9 @@
 """A process with a price in every state, solved exactly, as an environment in JAX.
 
 Two actions a state. An action in [-1, 1] of the environment is a policy's probability
-of the second one, (1 + a) / 2: successors are drawn by it, rewards and costs are what is
-expected of it. So every value is affine in the action, and a network that acts without
-noise can be optimal.
+of the second one, (1 + a) / 2: successors are drawn by it, rewards and costs are what
+is expected of it. So every value is affine in the action, and a network that acts
+without noise can be optimal.
 """
 
 import dataclasses

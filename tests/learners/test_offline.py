@@ -20,7 +20,7 @@ from tests.learners.test_bc import small_task, values_of
 
 LENGTHS = (8,) * 6 + (14, 14)
 SAFE = ("cpq", "coptidice", "bcq_lag", "bear_lag", "caps", "o3srl", "fisor")
-ALGOS = (*SAFE, "cql", "sac_n", "td3_bc", "prdc", "doc")
+ALGOS = (*SAFE, "cql", "sac_n", "ape_v", "td3_bc", "prdc", "doc")
 TRAIN = {
     "num_steps": 8,
     "batch_rows": 16,
@@ -33,7 +33,7 @@ TRAIN = {
 }
 SMALL = {"hidden": (8,), "vae_hidden": (8,), "num_draws": 3, "num_candidates": 3}
 SMALL |= {"width": 8, "blocks": 1, "critics": 3, "candidates": 20}
-SMALL |= {"latent_dim": 2, "future": 4, "negatives": 3}
+SMALL |= {"members": 2, "latent_dim": 2, "future": 4, "negatives": 3}
 
 
 def make_config(algo, task="PointGoal1", **train):
@@ -204,6 +204,8 @@ def test_a_lane_that_fails_is_named_and_the_others_go_on(whole_run, tmp_path):
         ("prdc", "model.candidates=-1", "model.candidates must be >= 0"),
         ("td3_bc", "model.greed=0", "model.greed must be > 0"),
         ("sac_n", "model.critics=0", "model.critics must be >= 1"),
+        ("ape_v", "model.members=0", "model.members must be >= 1"),
+        ("ape_v", "model.forgetting=2", "model.forgetting must lie in [0, 1]"),
         ("cql", "model.alpha=-1", "model.alpha must be >= 0"),
         ("cpq", "model.discount=1", "model.discount must lie in (0, 1)"),
     ],
@@ -255,6 +257,8 @@ COUNTS = {
     },
     "sac_n": {"critic": 3 * mlp(7, 8, 1), "actor": ACTOR, "entropy": 1},
 }
+# Two members of three critics; all see the belief.
+COUNTS["ape_v"] = {"critic": 6 * mlp(9, 8, 1), "actor": mlp(7, 8, 4), "entropy": 1}
 COUNTS |= {"bear_lag": COUNTS["cpq"], "cql": COUNTS["sac_n"]}
 COUNTS |= dict.fromkeys(("td3_bc", "prdc"), {"critic": CRITICS, "actor": mlp(5, 8, 2)})
 # A step with its place and the encoder; prior, policy, value. z with what it is told

@@ -41,3 +41,10 @@ def test_a_policy_with_a_budget_reads_it_too_and_an_exceeded_one_is_none():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     np.testing.assert_array_equal(targets_at(50, 0.5, -0.25)[3:], 0.0)
     assert targets_at(99, 0.5, 0.9)[4] == MOST_PER_STEP
+
+
+def test_no_limit_is_told_from_every_limit():
+    """Its three numbers are -1, -1 over what is left, cut, and -1; none has a slope."""
+    found = targets_at(50, 0.5, np.inf)
+    np.testing.assert_allclose(found, [0.5, 0.5, 1.0, -1.0, -2.0, -1.0])
+    assert (np.stack([targets_at(50, 0.5, c) for c in (-3, 0, 0.4)])[:, 3:] >= 0).all()
