@@ -44,6 +44,9 @@ _CRITIC = cli.define_path(
 _ASKING = cli.define_path(
     "asking", None, "File of experiments.asking, for cprtg variants."
 )
+_SUPPORT = cli.define_path(
+    "support", None, "File of experiments.support, for plan_supported."
+)
 _SHIFT = flags.DEFINE_string(
     "shift", "", "A changed world, e.g. actuator:0.8,delay:1 (see envs/shift.py)."
 )
@@ -94,7 +97,12 @@ def main(argv):
     for flag, plain in ((_WORKERS, None), (_DEVICES, 1)):
         if _ON_DEVICE.value is not None and flag.value != plain:
             raise UserError(f"--{flag.name}: expected none beside --on_device")
-    given = risks.companions(loaded.spec, critic=_CRITIC.value, asking=_ASKING.value)
+    given = risks.companions(
+        loaded.spec,
+        critic=_CRITIC.value,
+        asking=_ASKING.value,
+        support=_SUPPORT.value,
+    )
     task = get_task(loaded.config.task)
     out = ResultsFile(
         _OUT.value or os.path.join(_CHECKPOINT.value, "results.csv"),
@@ -103,10 +111,11 @@ def main(argv):
             config,
             critic_file=_CRITIC.value,
             asking_file=_ASKING.value,
+            support_file=_SUPPORT.value,
             on_device=_ON_DEVICE.value,
         ),
         shlex.join(["python", "-m", "experiments.evaluate", *sys.argv[1:]]),
-        optional=("critic", "asking"),
+        optional=("critic", "asking", "support"),
     )
     work, errors = work_of(loaded.config, config, out.rows), []
 

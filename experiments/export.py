@@ -19,6 +19,7 @@ _CRITIC = cli.define_path(
     "critic", None, "File of experiments.critic, or a checkpoint with a cost critic."
 )
 _ASKING = cli.define_path("asking", None, "File of experiments.asking, if needed.")
+_SUPPORT = cli.define_path("support", None, "File of experiments.support, if needed.")
 _PLATFORMS = flags.DEFINE_list("platforms", None, "E.g. cpu,cuda (default: this one).")
 _OUT = cli.define_path("out", None, "File (default: CHECKPOINT/policy.zip).")
 
@@ -39,6 +40,7 @@ def main(argv):
         train_seed=_TRAIN_SEED.value,
         critic=_CRITIC.value,
         asking=_ASKING.value,
+        support=_SUPPORT.value,
     )
     path = exporting.export_policy(
         loaded,

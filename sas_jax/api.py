@@ -8,7 +8,7 @@ import jax
 
 from sas_jax import checkpoint, learners, risks
 from sas_jax.alignment import simulator
-from sas_jax.alignment.variants import asking_of, critic_of
+from sas_jax.alignment.variants import asking_of, critic_of, supported_of
 from sas_jax.data.spec import DataSpec
 from sas_jax.envs.tasks import TASKS
 from sas_jax.errors import UserError
@@ -40,6 +40,7 @@ def load_policy(
     cost_limit: float | None = None,
     critic: str | Path | None = None,
     asking: str | Path | None = None,
+    support: str | Path | None = None,
 ) -> LoadedPolicy:
     """Loads a checkpoint's policy under the given variants.
 
@@ -53,6 +54,7 @@ def load_policy(
       critic: for the variants that need a cost critic: a file of experiments.critic, or
         a checkpoint of an algorithm with one (`risks`).
       asking: file of experiments.asking, for those that learnt which return to ask for.
+      support: file of experiments.support, for those whose plans keep to the data.
 
     Raises:
       UserError: see `checkpoint.load`; an unknown variant, training seed or threshold.
@@ -77,8 +79,15 @@ def load_policy(
             f"variants: {asker} learnt which return to ask for; expected asking=, a "
             "file of experiments.asking"
         )
+    if support is None and (kept := supported_of(variants)):
+        raise UserError(
+            f"variants: {kept} keeps to the data; expected support=, a file of "
+            "experiments.support"
+        )
     variables = algorithm.variables_of(jax.tree.map(lambda x: x[lane], loaded.state))
-    variables |= risks.companions(loaded.spec, critic=critic, asking=asking)
+    variables |= risks.companions(
+        loaded.spec, critic=critic, asking=asking, support=support
+    )
     return LoadedPolicy(
         policy=algorithm.make_policy(loaded.config, loaded.spec, variants=variants),
         variables=variables,
@@ -112,6 +121,7 @@ class AlignedPolicy(simulator.AlignedPolicy):
         train_seed: int = 0,
         critic: str | Path | None = None,
         asking: str | Path | None = None,
+        support: str | Path | None = None,
     ) -> "AlignedPolicy":
         """A trained policy of any algorithm here, ready for a simulator's loop.
 
@@ -126,6 +136,7 @@ class AlignedPolicy(simulator.AlignedPolicy):
           train_seed: index of the training seed.
           critic: file of experiments.critic, for the variants that need one.
           asking: file of experiments.asking, likewise.
+          support: file of experiments.support, likewise.
 
         Raises:
           UserError: see `load_policy`; a target that is not finite.
@@ -138,6 +149,7 @@ class AlignedPolicy(simulator.AlignedPolicy):
             cost_limit=cost_limit if _is_by_threshold(workdir, step) else None,
             critic=critic,
             asking=asking,
+            support=support,
         )
         targets = targets_of(loaded, target_return, cost_limit)
         simulator.check_finite(target_return=targets[0], cost_limit=targets[1])

@@ -16,6 +16,7 @@ COMMANDS = {
     "card": "measure a world-model card",
     "critic": "fit the cost critic of a checkpoint",
     "asking": "fit which return to ask for under a budget",
+    "support": "fit where the data are, for plans that keep to them",
     "evaluate": "run a checkpoint's policy under variants and thresholds",
     "sweep": "tasks x methods x training seeds: trained, evaluated, one table",
     "report": "a page of results, in Markdown and HTML",

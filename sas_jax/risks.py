@@ -21,6 +21,7 @@ from sas_jax.critic.network import Critic
 from sas_jax.data.spec import DataSpec
 from sas_jax.errors import UserError
 from sas_jax.files.places import as_path, fetched
+from sas_jax.support.file import load_support
 
 
 @flax.struct.dataclass
@@ -105,16 +106,20 @@ def companions(
     *,
     critic: str | os.PathLike | None = None,
     asking: str | os.PathLike | None = None,
+    support: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
     """What variants find in the variables besides, by name, of the files given.
 
-    critic: see `load`. asking: of experiments.asking. Raises UserError as they do.
+    critic: see `load`. asking: of experiments.asking. support: of experiments.support.
+    Raises UserError as they do.
     """
     found: dict[str, Any] = {}
     if critic is not None:
         found["critic"] = load(critic, spec)
     if asking is not None:
         found["asking"] = load_asking(asking, spec)
+    if support is not None:
+        found["support"] = load_support(support, spec)
     return found
 
 

@@ -93,6 +93,7 @@ class Setup:
     plan_model: SequenceModel | None = None
     keeps_candidates: bool = False
     return_model: ReturnModel | None = None
+    support_model: RiskModel | None = None
 
     @property
     def num_limits(self) -> int:

@@ -15,12 +15,14 @@ A horizon that ends in front of a hazard does not see it. By variant, a cost cri
 what is still to come after the last step, and that counts as cost (`counted`).
 
 By setting, candidates whose energy rises above that of undisturbed ones are out before
-costs are compared (`support`, SAS's Lyapunov condition).
+costs are compared (`support`, SAS's Lyapunov condition); by variant, those that leave
+the data as a support model knows them (`Kept`).
 
 Rows of a batch are out of phase at will: those that are due are gathered into
 sub-blocks of one size, so no shape ever changes.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -48,6 +50,29 @@ class Due(NamedTuple):
     keys: Key
     num_steps: jax.Array
     budget: jax.Array
+
+
+class Kept(NamedTuple):
+    """What plans are kept to.
+
+    score: as `RiskModel.risk`, how far a step lies off the data. level: `[B]` of the
+    rows, how far that may be.
+    """
+
+    score: Callable[[Any, jax.Array, jax.Array], jax.Array]
+    level: jax.Array
+
+
+class Imagined(NamedTuple):
+    """Candidates of R rows: outputs `[R, n, T]`.
+
+    value: `[R, n]` cost that is still to come; peak: `[R, n]` furthest off the data;
+    None where nobody asks.
+    """
+
+    outputs: StepOutput
+    value: jax.Array | None
+    peak: jax.Array | None
 
 
 def allowed(due: Due, config: PlanConfig) -> jax.Array:
@@ -110,10 +135,14 @@ def choose(
     outputs: StepOutput,
     due: Due,
     sas: SASConfig,
+    off: tuple[jax.Array, jax.Array] | None = None,
 ) -> tuple[lyapunov.Selection, jax.Array]:
     """A rule's choice among one row's candidates `[N, T]`, and `[N]` which were in.
 
     Steps after the episode's end bring neither reward nor cost.
+
+    Args:
+      off: `[N]` how far off the data each goes, and `[]` how far it may; see `Kept`.
     """
     horizon, count = sas.plan.horizon, sas.plan.num_candidates
     inside = jnp.arange(horizon)[None, :] < due.num_steps
@@ -122,6 +151,8 @@ def choose(
     is_reference = jnp.arange(count) < sas.plan.num_reference
     energies, counts, is_in = support.by_energy(outputs.log_density, is_reference, sas)
     is_in &= is_finite(outputs)
+    if off is not None:
+        is_in &= support.by_score(*off, is_reference)
     seen = Candidates(
         energies=energies,
         reward=jnp.where(is_in[:, None], reward, 0.0),
@@ -148,6 +179,7 @@ def replan(
     rule: str,
     config: SASConfig,
     risk_model: RiskModel | None = None,
+    kept: Kept | None = None,
 ) -> Plan:
     """New plans for the rows that are due; the others keep theirs.
 
@@ -157,10 +189,18 @@ def replan(
     Args:
       state, prompt, plan: `[B]` rows. is_due: `[B]` bool. rule: of all the rows.
       risk_model: whose value counts after the last step; None: nothing does.
+      kept: what they are kept to; None: nothing.
     """
 
+    def asked(function, name, obs, action):
+        """`[R, n, ...]` of a function of single steps."""
+        shape = obs.shape[:-1]
+        obs, action = (x.reshape(-1, x.shape[-1]) for x in (obs, action))
+        found = function(variables, model.standardise(obs), action)
+        expect_shape(name, name, found, obs.shape[0])
+        return found.reshape(shape)
+
     def imagined(index, which):
-        """Outputs `[R, n, T]`, and `[R, n]` cost that is still to come, or None."""
         outputs = imagine(
             model,
             variables,
@@ -171,23 +211,21 @@ def replan(
             config.plan,
             which,
         )
-        if risk_model is None:
-            return outputs, None
-        rows_and_candidates = outputs.cost.shape[:2]
-        obs, action = (
-            x[:, :, -1].reshape(-1, x.shape[-1]) for x in (outputs.obs, outputs.action)
-        )
-        assert risk_model.value is not None  # looked at when the policy was made
-        value = risk_model.value(variables, model.standardise(obs), action)
-        expect_shape("risk_model.value", "value", value, obs.shape[0])
-        return outputs, value.reshape(rows_and_candidates)
+        steps, value, peak = (outputs.obs, outputs.action), None, None
+        if risk_model is not None:
+            assert risk_model.value is not None  # looked at when the policy was made
+            last = (x[:, :, -1] for x in steps)
+            value = asked(risk_model.value, "risk_model.value", *last)
+        if kept is not None:
+            peak = asked(kept.score, "support_model.risk", *steps).max(axis=2)
+        return Imagined(outputs, value, peak)
 
     def own(index, is_real, held):
         del held
         return imagined(index, references(config.plan)), is_real
 
     def chosen(index, is_real, plan):
-        outputs, value = jax.tree.map(
+        outputs, value, peak = jax.tree.map(
             lambda *x: jnp.concatenate(x, axis=1),
             rows_at(known, index),
             imagined(index, others(config.plan)),
@@ -195,9 +233,10 @@ def replan(
         judged = counted(outputs, value)
         due = rows_at(rows, index)
         rule_keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(due.keys)
+        off = None if kept is None else (peak, kept.level[index])
         found, is_in = jax.vmap(
-            lambda key, outputs, due: choose(rule, key, outputs, due, config)
-        )(rule_keys, judged, due)
+            lambda key, outputs, due, off: choose(rule, key, outputs, due, config, off)
+        )(rule_keys, judged, due, off)
         new = _taken(rows_at(plan, index), outputs, found, is_in)
         here = jnp.arange(index.shape[0])
         is_idle = may_act[index] | _saves_little(
@@ -213,7 +252,7 @@ def replan(
         jax.eval_shape(lambda: imagined(every, references(config.plan))),
     )
     known = work_off(own, is_due, empty)
-    own_costs = jax.vmap(own_cost)(counted(*known), rows)
+    own_costs = jax.vmap(own_cost)(counted(known.outputs, known.value), rows)
     may_act = is_due & fits(rule, own_costs, rows, config.plan)
     # Pictures show all candidates, of plans too that nobody needs.
     needed = is_due if plan.seen is not None else is_due & ~may_act

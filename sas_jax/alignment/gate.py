@@ -20,7 +20,7 @@ from sas_jax.types import Params, StepOutput
 
 
 class RiskModel(NamedTuple):
-    """What a cost critic must offer; pure functions.
+    """What a cost critic must offer, or a support model; pure functions.
 
     risk: (variables, obs `[..., O]` as the sequence model standardises it,
       action `[..., A]`) -> `[...]` risk of the step, no unit, the higher the worse.

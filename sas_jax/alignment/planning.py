@@ -71,9 +71,18 @@ def planned(
                 rule=VARIANTS[name].plan,
                 config=setup.config,
                 risk_model=setup.risk_model if VARIANTS[name].values else None,
+                kept=_kept_to(setup, variables, carry, name, here),
             )
         parts.append(part)
     return carry.replace(plan=jax.tree.map(lambda *x: jnp.concatenate(x), *parts))
+
+
+def _kept_to(setup: Setup, variables, carry: Carry, name: str, here: slice):
+    """What the plans of a variant's rows are kept to, or None."""
+    if not VARIANTS[name].is_supported:
+        return None
+    model = setup.support_model
+    return choosing.Kept(model.risk, model.level(variables, carry.cost_limit[here]))
 
 
 def executed(

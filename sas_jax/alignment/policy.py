@@ -44,6 +44,7 @@ from sas_jax.alignment.variants import (
     check_variants,
     critic_of,
     planning_of,
+    supported_of,
     valuing_of,
 )
 from sas_jax.errors import UserError
@@ -61,8 +62,16 @@ def _check_size(carry: Carry, ts: TimeStep) -> None:
         )
 
 
-def _check_parts(model, config, variants, risk_model, plan_model, return_model) -> None:
+def _check_parts(
+    model, config, variants, risk_model, plan_model, return_model, support_model
+) -> None:
     """Raises UserError where a variant or setting needs what was not given."""
+    supported = supported_of(variants)
+    if supported is not None and support_model is None:
+        raise UserError(
+            f"variants: {supported} needs a support model (experiments.support); none "
+            "was given"
+        )
     critical = critic_of(variants)
     if critical is not None and risk_model is None:
         raise UserError(
@@ -112,6 +121,7 @@ def make_policy(
     plan_model: SequenceModel | None = None,
     keeps_candidates: bool = False,
     return_model: ReturnModel | None = None,
+    support_model: RiskModel | None = None,
 ) -> Policy:
     """Builds the policy of a sequence model under some variants.
 
@@ -135,6 +145,8 @@ def make_policy(
         data's states; None means `model`.
       keeps_candidates: plans keep what they were chosen from, for pictures.
       return_model: of the variants that learnt which return to ask for.
+      support_model: whose risk is how far a step lies off the data, of the variants
+        whose plans keep to them.
 
     Raises:
       UserError: an unknown variant, or one that lacks the model it needs; drift of a
@@ -142,7 +154,8 @@ def make_policy(
     """
     variants = check_variants(variants)
     plan_model = model if plan_model is None else plan_model
-    _check_parts(model, config, variants, risk_model, plan_model, return_model)
+    given = risk_model, plan_model, return_model, support_model
+    _check_parts(model, config, variants, *given)
     critical = critic_of(variants)
     setup = Setup(
         model=checked(model),
@@ -160,6 +173,7 @@ def make_policy(
         plan_model=checked(plan_model) if planning_of(variants) else None,
         keeps_candidates=keeps_candidates,
         return_model=None if asking_of(variants) is None else return_model,
+        support_model=None if supported_of(variants) is None else support_model,
     )
 
     def sized(function):

@@ -1,8 +1,9 @@
 """Which candidates of a plan stay where the data are, and may be believed.
 
-The condition is relative: a candidate is out when it leaves the data further than the
-references do, the candidates that follow the policy. So a row that is outside
-already may go on, or back.
+By SAS's energies (`by_energy`), or by a score of states and actions that was fitted
+beside the model (`by_score`). Both are relative: a candidate is out when it leaves the
+data further than the references do, the candidates that follow the policy. So a row
+that is outside already may go on, or back.
 """
 
 import jax
@@ -42,3 +43,16 @@ def by_energy(
     peaks, _ = lyapunov.peaks(energies, counts, is_fine)
     level = jnp.max(jnp.where(is_reference & is_fine, peaks, -jnp.inf))
     return energies, counts, is_fine & (is_reference | (peaks <= level + margin))
+
+
+def by_score(peak: jax.Array, level: jax.Array, is_reference: jax.Array) -> jax.Array:
+    """`[N]` bool: which of one row's candidates are never further off than they may be.
+
+    That is `level`, or as far as a reference goes. What is not a number is out.
+
+    Args:
+      peak: `[N]` the largest score of each candidate's steps. level: `[]`.
+    """
+    known = jnp.where(jnp.isnan(peak), jnp.inf, peak)
+    worst = jnp.max(jnp.where(is_reference & jnp.isfinite(peak), peak, -jnp.inf))
+    return known <= jnp.maximum(level, worst)

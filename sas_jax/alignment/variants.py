@@ -28,6 +28,7 @@ class Variant(NamedTuple):
     values: what a cost critic says is still to come after the last imagined step counts
       as a plan's cost (`choosing`).
     asks: the return that it asks for is learnt from the budget that is left (`asked`).
+    is_supported: plans keep to the data as a support model knows them (`support`).
     guidance: w, how much of what the limit on cost changes in the policy's mean is
       done; 1 is the policy as it is (`guidance`).
     """
@@ -39,6 +40,7 @@ class Variant(NamedTuple):
     action_scale: float = 1.0
     values: bool = False
     asks: bool = False
+    is_supported: bool = False
     guidance: float = 1.0
 
     @property
@@ -86,6 +88,7 @@ VARIANTS: dict[str, Variant] = {
     "gate_critic": Variant(first="risk", second="risk", is_gated=True),
     "plan": Variant(plan="budget"),
     "plan_value": Variant(plan="budget", values=True),
+    "plan_supported": Variant(plan="budget", is_supported=True),
     "plan_weighted": Variant(plan="weighted"),
     "plan_rand": Variant(plan="any"),
     "plan_sas": Variant(first="min", second="v", plan="budget"),
@@ -148,6 +151,11 @@ def valuing_of(variants: tuple[str, ...]) -> str | None:
 def asking_of(variants: tuple[str, ...]) -> str | None:
     """The first variant that needs a model of the return to ask for, or None."""
     return _first(variants, lambda v: v.asks)
+
+
+def supported_of(variants: tuple[str, ...]) -> str | None:
+    """The first variant that needs a support model, or None."""
+    return _first(variants, lambda v: v.is_supported)
 
 
 def guided_of(variants: tuple[str, ...]) -> str | None:

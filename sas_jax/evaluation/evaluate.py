@@ -12,7 +12,12 @@ import jax
 import numpy as np
 
 from sas_jax import learners
-from sas_jax.alignment.variants import VARIANTS, asking_of, critic_of
+from sas_jax.alignment.variants import (
+    VARIANTS,
+    asking_of,
+    critic_of,
+    supported_of,
+)
 from sas_jax.asking.network import Asking
 from sas_jax.card.verdict import warn_poor, warn_short_sight
 from sas_jax.checkpoint import Checkpoint
@@ -28,6 +33,7 @@ from sas_jax.evaluation.work import Pass, key_of, keys_of, work_of
 from sas_jax.files.results import EpisodeResult
 from sas_jax.jax_envs import named
 from sas_jax.risks import LearntRisk
+from sas_jax.support.model import Support
 from sas_jax.types import Policy
 
 
@@ -79,6 +85,7 @@ def evaluate(
     *,
     critic: Critic | LearntRisk | None = None,
     asking: Asking | None = None,
+    support: Support | None = None,
     done: Sequence[EpisodeResult] = (),
     on_step: Callable[[int], None] | None = None,
     on_rows: Callable[[list[EpisodeResult]], None] | None = None,
@@ -96,6 +103,7 @@ def evaluate(
       loaded: checkpoint. config: what to run.
       critic: cost critic of the variants that need one, made for the checkpoint.
       asking: of those that learnt which return to ask for, likewise.
+      support: of those whose plans keep to the data, likewise.
       done: rows that are there already, of the same checkpoint, settings and critic;
         what they say is not run again.
       on_step: called with the number of environment steps just made.
@@ -129,7 +137,10 @@ def evaluate(
             f"variants: {user} needs a model of the return to ask for "
             "(experiments.asking)"
         )
-    extra = {"critic": critic, "asking": asking}
+    user = supported_of(config.variants)
+    if support is None and user is not None:
+        raise UserError(f"variants: {user} needs a support model (experiments.support)")
+    extra = {"critic": critic, "asking": asking, "support": support}
     extra = {name: part for name, part in extra.items() if part is not None}
     if any(v in VARIANTS and VARIANTS[v].has_prompt for v in config.variants):
         warn_poor(loaded.card)

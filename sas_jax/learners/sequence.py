@@ -201,6 +201,14 @@ def make_risk_model() -> RiskModel:
     )
 
 
+def make_support_model() -> RiskModel:
+    """How far off the data a step lies, of the model in `variables["support"]`."""
+    return RiskModel(
+        risk=lambda variables, obs, action: variables["support"].score(obs, action),
+        level=lambda variables, limit: jnp.full_like(limit, variables["support"].level),
+    )
+
+
 def make_return_model() -> ReturnModel:
     """The return to ask for, of the network in `variables["asking"]`."""
     return ReturnModel(
@@ -246,7 +254,8 @@ def make_policy(
     """The aligned policy under the configuration's settings; see `alignment.policy`.
 
     Variants that need a cost critic find it in `variables["critic"]`, those that learnt
-    which return to ask for in `variables["asking"]` (`asking.network.Asking`). Its
+    which return to ask for in `variables["asking"]` (`asking.network.Asking`), those
+    that keep to the data in `variables["support"]` (`support.model.Support`). Its
     `initial_carry` is that of `types.Policy`, and it has an `align_episode` besides.
     plan_model: the model that plans are imagined with; None means `make_plan_model`'s.
 
@@ -279,6 +288,7 @@ def make_policy(
         plan_model=plan_model or make_plan_model(config, spec),
         keeps_candidates=keeps_candidates,
         return_model=make_return_model(),
+        support_model=make_support_model(),
     )
     start = functools.partial(policy.initial_carry, obs_dim=spec.obs_dim)
     return policy._replace(initial_carry=start)

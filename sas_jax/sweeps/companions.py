@@ -1,6 +1,7 @@
 """What some variants need beside a cell's checkpoint: fitted once, kept in its folder.
 
-A cost critic (`critic`), and a model of the return to ask for (`asking`).
+A cost critic (`critic`), a model of the return to ask for (`asking`), and one of where
+the data are (`support`).
 """
 
 from collections.abc import Callable
@@ -15,12 +16,16 @@ from sas_jax.critic import file as critic_file
 from sas_jax.critic.fit import fit_critic
 from sas_jax.data.episodes import Episodes
 from sas_jax.errors import UserError
+from sas_jax.support import file as support_file
+from sas_jax.support.fit import fit_support
+from sas_jax.support.model import SupportConfig
 from sas_jax.sweeps.cells import Cell
 
 # Names of `evaluate`'s arguments -> how that is fitted, written and read.
 _FITTED = {
     "critic": (fit_critic, critic_file.save_critic, critic_file.load_critic),
     "asking": (fit_asking, asking_file.save_asking, asking_file.load_asking),
+    "support": (fit_support, support_file.save_support, support_file.load_support),
 }
 
 
@@ -46,6 +51,8 @@ def fitted(
         needed["critic"] = cell.critic
     if cell.needs_asking:
         needed["asking"] = AskingConfig()
+    if cell.needs_support:
+        needed["support"] = SupportConfig()
     found, episodes = {}, None
     for name, config in needed.items():
         fit, save, read = _FITTED[name]

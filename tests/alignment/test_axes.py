@@ -13,11 +13,12 @@ from sas_jax.types import Rows, TimeStep
 from tests.helpers.model_fixtures import make_config, make_spec, make_variables
 
 # Those that need a cost critic: tests/alignment/test_gate.py; a model of the return to
-# ask for: tests/alignment/test_asked.py; guidance: tests/alignment/test_guidance.py.
+# ask for: tests/alignment/test_asked.py; guidance: tests/alignment/test_guidance.py; a
+# support model: tests/alignment/test_supported.py.
 VARIANTS = tuple(
     v
     for v, what in variants_lib.VARIANTS.items()
-    if not (what.needs_critic or what.asks or what.guidance != 1)
+    if not (what.needs_critic or what.asks or what.is_supported or what.guidance != 1)
 )
 PROMPTED = np.array([variants_lib.VARIANTS[v].has_prompt for v in VARIANTS])
 STEPS = 5

@@ -24,7 +24,7 @@ LEVELS = (
     {"stats", "models"},
     {"data", "alignment"},
     {"critic", "policies", "jax_envs"},
-    {"asking"},
+    {"asking", "support"},
     {"experiment"},
     {"learners"},
     {"checkpoint_content"},
