@@ -32,6 +32,8 @@ _FIRST_SEED = flags.DEFINE_integer("first_seed", 1_000_000, "Seed of the first l
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the agents' draws.")
 _TRAIN_SEED = flags.DEFINE_integer("train_seed", 0, "Index of the training seed.")
 _WORKERS = flags.DEFINE_integer("workers", None, "Environment processes (all cores).")
+_ENGINE = flags.DEFINE_string("engine", "local", "Where workers run: local or ray.")
+_CLUSTER = flags.DEFINE_string("cluster", "", "Ray's address, e.g. auto.")
 _DEVICES = flags.DEFINE_integer(
     "devices", 1, "Blocks of 32 at a time (0: all devices)."
 )
@@ -91,10 +93,12 @@ def main(argv):
         train_seed=_TRAIN_SEED.value,
         num_workers=_WORKERS.value,
         devices=_DEVICES.value,
+        engine=_ENGINE.value,
+        cluster=_CLUSTER.value,
         shift=_SHIFT.value,
     )
     algorithm.check_variants(config.variants)
-    for flag, plain in ((_WORKERS, None), (_DEVICES, 1)):
+    for flag, plain in ((_WORKERS, None), (_DEVICES, 1), (_ENGINE, "local")):
         if _ON_DEVICE.value is not None and flag.value != plain:
             raise UserError(f"--{flag.name}: expected none beside --on_device")
     given = risks.companions(

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from sas_jax.config import SEEDS, Number, check
+from sas_jax.config import SEEDS, Choice, Number, check
 from sas_jax.envs import shift as shifts
 from sas_jax.errors import UserError
 from sas_jax.evaluation.targets import check_cost_limits, check_target_returns
@@ -17,6 +17,7 @@ class EvaluationConfig:
     num_episodes: layouts per variant, seeds first_seed, first_seed + 1, ...
     seed: base of every random draw of the agents. train_seed: index of the checkpoint's
       training seed. num_workers: environment processes; None means one a core.
+    engine, cluster: where those are, see `VectorEnv`; rows are the same.
     shift: a changed world to run in, such as ``"actuator:0.8,delay:1"``, on the same
       layouts; see `envs.shift`. Noise is a share of the training data's deviations.
     """
@@ -30,6 +31,8 @@ class EvaluationConfig:
     train_seed: int = 0
     num_workers: int | None = None
     devices: int = 1
+    engine: str = "local"
+    cluster: str = ""
     shift: str = ""
 
     def __post_init__(self) -> None:
@@ -48,6 +51,7 @@ class EvaluationConfig:
             "num_episodes": Number(least=1, whole=True),
             "num_workers": Number(least=1, whole=True, optional=True),
             "devices": Number(least=0, whole=True),
+            "engine": Choice(("local", "ray")),
             "first_seed": seed,
             "seed": seed,
             "train_seed": Number(least=0, whole=True),

@@ -230,6 +230,8 @@ def _in_workers(
         num_workers=config.num_workers,
         shift=shifts.parse(config.shift).world,
         obs_std=loaded.spec.obs_spread,
+        engine=config.engine,
+        cluster=config.cluster,
     ) as envs:
         for first in range(0, len(seeds), size):
             yield runner.run(envs, seeds[first : first + size], *calls)

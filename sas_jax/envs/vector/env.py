@@ -7,6 +7,7 @@ environment mixes the two, and last costs get lost).
 """
 
 import dataclasses
+import functools
 import json
 import os
 import weakref
@@ -59,6 +60,8 @@ class VectorEnv:
         lean: bool = True,
         shift: "str | shifts.Shift | None" = None,
         obs_std: np.ndarray | None = None,
+        engine: str = "local",
+        cluster: str = "",
     ) -> None:
         """Starts the workers.
 
@@ -68,10 +71,13 @@ class VectorEnv:
             (gymnasium tasks).
         lean: use the fast simulation path where there is one.
         shift, obs_std: a changed world; see `envs.make.make`.
+        engine: where the workers are: ``"local"``, processes of this machine, or
+            ``"ray"``, actors of a Ray cluster, wherever it puts them (extra ``ray``);
+            results are the same. cluster: its address, see `cluster.join`.
 
         Raises:
-          UserError: unknown task, fewer than one slot or worker, a shift that makes no
-            sense, or workers that cannot start.
+          UserError: unknown task or engine, fewer than one slot or worker, a shift that
+            makes no sense, or workers that cannot start.
         """
         self.task = tasks.get_task(task)
         self.shift = shifts.parse(shift)
@@ -81,6 +87,7 @@ class VectorEnv:
             num_workers = len(os.sched_getaffinity(0))
         self.num_workers = min(_positive(num_workers, "num_workers"), self.num_envs)
         python = python or python_of(self.task)
+        make_pool = _pool_of(engine, cluster, python)
         self.obs_dim = self.task.obs_dim
         self.action_dim = self.task.action_dim
         batch = self.num_envs
@@ -92,7 +99,7 @@ class VectorEnv:
         self._actions = np.zeros((batch, self.task.episode_steps, self.action_dim))
         self._lengths = np.zeros(batch, np.int64)
         self._live = np.zeros(batch, bool)
-        self._pool = pool.WorkerPool(
+        self._pool = make_pool(
             self.task.name,
             self._slots,
             num_envs=batch,
@@ -262,6 +269,21 @@ class VectorEnv:
             terminated=slots.terminated.copy(),
             pose=slots.poses.copy(),
         )
+
+
+def _pool_of(engine: str, cluster: str, python: str | None):
+    """What makes the pool of an engine."""
+    if engine == "local":
+        return pool.WorkerPool
+    if engine != "ray":
+        raise UserError(f"engine {engine!r}: expected local or ray")
+    if python is not None:
+        raise UserError(
+            "python: expected none with engine ray, whose nodes have theirs"
+        )
+    from sas_jax.envs.vector import ray_pool
+
+    return functools.partial(ray_pool.RayPool, address=cluster)
 
 
 def _positive(value: Any, name: str) -> int:

@@ -16,9 +16,9 @@ import numpy as np
 from sas_jax.errors import UserError
 
 # One thread each: parallelism comes from the number of workers.
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # Workers are many and share a machine: an environment in JAX must not take a card.
-_NO_ACCELERATOR = {"JAX_PLATFORMS": "cpu"}
+NO_ACCELERATOR = {"JAX_PLATFORMS": "cpu"}
 _LOOK_SECONDS = 1.0
 
 
@@ -57,7 +57,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else None,
                 pass_fds=inherited,
-                env=os.environ | dict.fromkeys(_THREADS, "1") | _NO_ACCELERATOR,
+                env=os.environ | dict.fromkeys(ONE_THREAD, "1") | NO_ACCELERATOR,
             )
         except OSError as error:
             self.popen = None

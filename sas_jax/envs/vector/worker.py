@@ -86,6 +86,44 @@ class Worker:
         shared.poses[slot] = self._envs[slot].pose()
 
 
+def started(config: dict, slots) -> Worker:
+    """The worker of a configuration (see `serve`) on `SharedSlots`."""
+    from sas_jax.envs import imports
+    from sas_jax.envs import make as makers
+    from sas_jax.envs import shift as shifts
+
+    making = config["making"] | {"shift": shifts.Shift(**config["making"]["shift"])}
+    sys.path += [folder for folder in config["path"] if folder not in sys.path]
+    imports.import_modules(config["imports"])
+    makers.register_in_worker(config["registered"])
+    return Worker(
+        lambda: makers.make(config["task"], **making),
+        config["slots"],
+        slots,
+        config["index"],
+    )
+
+
+def done(worker: Worker, kind: bytes, payload: bytes) -> bytes:
+    """The answer to a request, once it is done."""
+    from sas_jax.envs.vector import shared
+
+    if kind == shared.RESET:
+        result = worker.reset()
+    elif kind == shared.STEP:
+        result = worker.step()
+    elif kind == shared.REPLAY:
+        result = worker.replay(payload)
+    else:
+        result = worker.layout(int(payload))
+    return json.dumps(result).encode()
+
+
+def told(error: Exception) -> str:
+    """An error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def serve(config: dict) -> None:
     """Answers messages; EOFError when the parent has closed its end.
 
@@ -94,9 +132,6 @@ def serve(config: dict) -> None:
     `imports`), path (folders to import from besides), the descriptors commands, replies
     and memory, and the parent's process id.
     """
-    from sas_jax.envs import imports
-    from sas_jax.envs import make as makers
-    from sas_jax.envs import shift as shifts
     from sas_jax.envs.vector import shared
 
     commands, replies = config["commands"], config["replies"]
@@ -110,42 +145,24 @@ def serve(config: dict) -> None:
 
     def answer(action):
         try:
-            result = action()
-            shared.send(replies, shared.OK, json.dumps(result).encode())
+            shared.send(replies, shared.OK, action())
         except BrokenPipeError:
             raise SystemExit(0) from None
         except Exception as error:  # reported to the parent, whose user it concerns
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            shared.send(replies, shared.FAILED, text.encode())
+            shared.send(replies, shared.FAILED, told(error).encode())
 
     worker = None
 
     def start():
         nonlocal worker
-        making = config["making"]
-        making["shift"] = shifts.Shift(**making["shift"])
-        sys.path += [folder for folder in config["path"] if folder not in sys.path]
-        imports.import_modules(config["imports"])
-        makers.register_in_worker(config["registered"])
-        worker = Worker(
-            lambda: makers.make(config["task"], **making),
-            config["slots"],
-            slots,
-            config["index"],
-        )
+        worker = started(config, slots)
+        return b""
 
     shared.exit_with(config["parent"])
     answer(start)
     while True:
         kind, payload = shared.receive(commands)
-        if kind == shared.RESET:
-            answer(worker.reset)
-        elif kind == shared.STEP:
-            answer(worker.step)
-        elif kind == shared.REPLAY:
-            answer(lambda payload=payload: worker.replay(payload))
-        elif kind == shared.LAYOUT:
-            answer(lambda payload=payload: worker.layout(int(payload)))
+        answer(lambda kind=kind, payload=payload: done(worker, kind, payload))
 
 
 def main() -> None:

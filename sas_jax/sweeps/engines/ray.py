@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from sas_jax.errors import UserError
+from sas_jax.envs.vector import cluster
 from sas_jax.sweeps import run_cell
 from sas_jax.sweeps.engines.engine import Ended, Resources
 from sas_jax.sweeps.run_cell import Job
@@ -28,10 +28,8 @@ def run(
     Raises:
       UserError: Ray is not installed, or there is no such cluster.
     """
-    ray = _imported()
-    is_ours = not ray.is_initialized()
-    if is_ours:
-        _join(ray, resources.address)
+    ray = cluster.imported()
+    is_ours = cluster.join(ray, resources.address)
     cores = resources.cores or 1
     declare = ray.remote(
         num_cpus=cores,
@@ -59,25 +57,6 @@ def run(
             ray.cancel(reference, force=True)
         if is_ours:
             ray.shutdown()
-
-
-def _imported() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError(
-            "engine ray: Ray is not installed; expected the extra: pip install '.[ray]'"
-        ) from error
-    return ray
-
-
-def _join(ray: Any, address: str) -> None:
-    """Joins a cluster, or starts Ray here."""
-    try:
-        ray.init(address=address or None, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"engine ray: cannot join {address!r} ({reason})") from error
 
 
 def _answer(ray: Any, reference: Any) -> str:
