@@ -70,7 +70,7 @@ from sas_jax import learners
 from sas_jax.files.results_parquet import write_parquet
 from sas_jax.sweeps import engines, pages
 from sas_jax.sweeps import plan as plan_lib
-from sas_jax.sweeps.estimate import Rates
+from sas_jax.sweeps.estimate import Rates, built_in
 from sas_jax.sweeps.sweep import Sweep
 from sas_jax.sweeps.table import read_records
 
@@ -144,7 +144,7 @@ def main(argv):
     records = list(sweep.table.records.values())
     if _RATES.value:
         records += read_records(_RATES.value)[0].values()
-    rates = Rates(records)
+    rates = Rates(records, built_in())
     sweep.look()
     if _DRY.value:
         print(pages.plan_table(sweep, rates, resources, _ENGINE.value).text())

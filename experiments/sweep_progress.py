@@ -8,7 +8,7 @@ from tqdm import tqdm
 from experiments.progress import left
 from sas_jax.sweeps import status
 from sas_jax.sweeps.engines import Resources
-from sas_jax.sweeps.estimate import Rates, estimate
+from sas_jax.sweeps.estimate import Rates, built_in, estimate
 from sas_jax.sweeps.pages import places_at_a_time
 from sas_jax.sweeps.sweep import Standing, Sweep
 
@@ -54,7 +54,7 @@ class Bar:
             self._say(f"failed: {where}{standing.error}")
         else:
             self._bar.update(1)
-            self._rates = Rates(self._sweep.table.records.values())
+            self._rates = Rates(self._sweep.table.records.values(), built_in())
 
     def tick(self) -> None:
         """Looks how far the cells are."""

@@ -1,49 +1,120 @@
 """How long a plan takes, from rates that were measured.
 
 A table's own cells are the best measure: what their stages took stands beside the
-rows. Where a table knows nothing yet, rates of one machine stand in.
+rows. Where a table knows nothing yet, rates of one machine stand in (`built_in`).
 """
 
+import functools
+import json
 from collections.abc import Iterable, Mapping
+from importlib import resources
 from typing import Any, NamedTuple
 
+from sas_jax import config as config_lib
 from sas_jax.envs.tasks import get_task
 from sas_jax.evaluation.work import work_of
 from sas_jax.files.results import EpisodeResult
 from sas_jax.sweeps.cells import RECORD, Cell
 
+# What of a model's settings says how large it is.
+_SIZES = ("hidden", "width", "depth", "heads", "context", "critics", "members")
+_SIZES += ("candidates", "draws", "blocks")
+
+
+class BuiltIn(NamedTuple):
+    """machine: in words. rates: kin (see `Rates`) -> seconds a unit."""
+
+    machine: str
+    rates: Mapping[tuple[str, ...], float]
+
+
+@functools.cache
+def built_in() -> BuiltIn:
+    """The rates that come with the package (experiments.benchmarks.sweep_rates)."""
+    text = resources.files("sas_jax.sweeps").joinpath("rates.json").read_text()
+    known = json.loads(text)
+    return BuiltIn(known["machine"], {tuple(k): v for k, v in known["rates"]})
+
 
 class Rates:
-    """Seconds a unit: an episode, a training step, a layout under all variants."""
+    """Seconds a unit: an episode that is recorded, a training step, an episode that is
+    evaluated. Known by kin, from the most alike to the least.
 
-    def __init__(self, records: Iterable[Mapping[str, Any]]):
-        """records: of a `SweepTable`."""
+    borrowed: whether a rate was another machine's.
+    """
+
+    def __init__(
+        self, records: Iterable[Mapping[str, Any]], others: BuiltIn | None = None
+    ):
+        """records: of a `SweepTable`. others: where those have nothing alike."""
         self._known: dict[tuple, list[float]] = {}
+        self._others, self.borrowed = others, False
         for record in records:
-            task, name, _ = record["place"]
-            algo = record["description"]["experiment"]["algo"]
-            for stage, found in record.get("measured", {}).items():
-                if found["count"] > 0:
-                    note = found.get("note", "")
-                    # From the nearest kin to the farthest.
-                    for kin in _kin(task, name, algo, stage, note):
-                        self._known.setdefault(kin, []).append(
-                            found["seconds"] / found["count"]
-                        )
+            for kin, rate in rates_of(record):
+                self._known.setdefault(kin, []).append(rate)
+
+    @property
+    def machine(self) -> str:
+        """Whose rates are borrowed."""
+        return self._others.machine if self._others else ""
 
     def of(self, cell: Cell, stage: str, note: str = "") -> float | None:
         """Seconds a unit of a stage, None where nothing like it was measured."""
-        for kin in _kin(cell.task, cell.name, cell.config.algo, stage, note):
-            if kin in self._known:
-                return sum(self._known[kin]) / len(self._known[kin])
+        size = size_of(json.loads(json.dumps(config_lib.to_dict(cell.config))))
+        kin = _kin(cell.task, cell.name, cell.config.algo, size, stage, note)
+        for each in kin:
+            if each in self._known:
+                return sum(self._known[each]) / len(self._known[each])
+        for each in kin:
+            if self._others and each in self._others.rates:
+                self.borrowed = True
+                return self._others.rates[each]
         return None
 
 
-def _kin(task: str, name: str, algo: str, stage: str, note: str) -> list[tuple]:
+def rates_of(record: Mapping[str, Any]) -> list[tuple[tuple[str, ...], float]]:
+    """Kin and rate of all that a cell has measured."""
+    task, name, _ = record["place"]
+    experiment = record["description"]["experiment"]
+    size, found = size_of(experiment), []
+    for stage, measured in record.get("measured", {}).items():
+        note, count = measured.get("note", ""), measured["count"]
+        if stage == "evaluate":
+            # Tables of before have layouts alone.
+            count = measured.get("episodes", count * len(note.split(",")))
+        if count > 0:
+            rate = measured["seconds"] / count
+            for kin in _kin(task, name, experiment["algo"], size, stage, note):
+                found.append((kin, rate))
+    return found
+
+
+def size_of(experiment: Mapping[str, Any]) -> str:
+    """What says how much work a training step is, of an experiment's plain values."""
+
+    def sizes(values, prefix=""):
+        for name, value in sorted(values.items()):
+            if isinstance(value, Mapping):
+                yield from sizes(value, f"{prefix}{name}.")
+            elif any(word in name for word in _SIZES):
+                yield f"{prefix}{name}={value}"
+
+    train = experiment["train"]
+    lanes = train["num_seeds"] * max(len(train["cost_limits"]), 1)
+    rows = f"{train['batch_rows']}x{train['row_length']}x{lanes}"
+    return " ".join([rows, *sizes(experiment["model"])])
+
+
+def _kin(
+    task: str, name: str, algo: str, size: str, stage: str, note: str
+) -> list[tuple[str, ...]]:
     """Under which names a rate is kept, the most alike first."""
     if stage == "collect":
         return [(stage, task), (stage,)]
-    return [(stage, name, task, note), (stage, name, note), (stage, algo, note)]
+    named = [(stage, name, task, size, note), (stage, name, size, note)]
+    alike = [(stage, algo, size, note)]
+    # Episodes of other variants, which take longer or not as long.
+    return named + alike + ([(stage, algo, size)] if stage == "evaluate" else [])
 
 
 class Estimate(NamedTuple):
@@ -79,13 +150,13 @@ def estimate(
     if not has_model:
         steps = cell.config.train.num_steps
         seconds["train"] = _times(rates.of(cell, "train"), steps)
-    layouts = 0
+    episodes = 0
     for config in cell.evaluations():
-        for _, seeds in work_of(cell.acts_with, config, done):
-            layouts += len(seeds)
-    if layouts:
+        for part, seeds in work_of(cell.acts_with, config, done):
+            episodes += part.num_groups * len(seeds)
+    if episodes:
         note = ",".join(cell.evaluation.variants)
-        seconds["evaluate"] = _times(rates.of(cell, "evaluate", note), layouts)
+        seconds["evaluate"] = _times(rates.of(cell, "evaluate", note), episodes)
     return Estimate(seconds, len(cell.keys()) - len(done))
 
 

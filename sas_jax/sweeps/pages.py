@@ -72,7 +72,8 @@ def plan_table(sweep: Sweep, rates: Rates, resources: Resources, engine: str) ->
         f"Plan: {len(lines)} cells into {sweep.table.path}",
         header,
         tuple(lines),
-        _notes(sweep, engine, places_at_a_time(resources), total, is_known, steps),
+        _notes(sweep, engine, places_at_a_time(resources), total, is_known, steps)
+        + _borrowed(rates),
     )
 
 
@@ -95,6 +96,16 @@ def _notes(
         notes.append("no rates are measured yet; --rates=TABLE.json takes another's")
     notes += [f"failed: {s.error}" for s in sweep.standings if s.state == "failed"]
     return tuple(notes)
+
+
+def _borrowed(rates: Rates) -> tuple[str, ...]:
+    """Whose rates were taken where nothing alike was measured."""
+    if not rates.borrowed:
+        return ()
+    return (
+        f"what was not measured here goes by {rates.machine}; --rates=TABLE.json takes "
+        "another table's",
+    )
 
 
 def write(sweep: Sweep, command: str) -> Path:

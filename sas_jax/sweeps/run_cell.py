@@ -136,7 +136,8 @@ def _run(job: Job, found: dict[str, Any]) -> None:
         def keep(rows: list[EpisodeResult]) -> None:
             write_results(folder / ROWS, _marked(rows, job, digest))
 
-        with clock.lap("evaluate", layouts, note=",".join(config.variants)):
+        note = ",".join(config.variants)
+        with clock.lap("evaluate", layouts, note=note, episodes=runs):
             # Rows that are there already come back with the new ones.
             evaluate(
                 loaded,
@@ -169,19 +170,31 @@ class _Clock:
         self._measured = measured
 
     @contextlib.contextmanager
-    def lap(self, stage: str, count: int, note: str = "") -> Iterator[None]:
-        """Times a stage that does `count` units; nothing is kept of one that fails."""
+    def lap(
+        self, stage: str, count: int, note: str = "", episodes: int = 0
+    ) -> Iterator[None]:
+        """Times a stage that does `count` units; nothing is kept of one that fails.
+
+        episodes: that an evaluation has run for its layouts.
+        """
         started = time.monotonic()
         yield
-        self.add(stage, time.monotonic() - started, count, note)
+        self.add(stage, time.monotonic() - started, count, note, episodes)
 
-    def add(self, stage: str, seconds: float, count: int, note: str = "") -> None:
+    def add(
+        self, stage: str, seconds: float, count: int, note: str = "", episodes: int = 0
+    ) -> None:
         """Counts seconds into a stage."""
         old = self._measured.get(stage, {"seconds": 0.0, "count": 0})
-        self._measured[stage] = {
+        found: dict[str, Any] = {
             "seconds": round(old["seconds"] + seconds, 3),
             "count": old["count"] + count,
-        } | ({"note": note} if note else {})
+        }
+        if note:
+            found["note"] = note
+        if episodes:
+            found["episodes"] = old.get("episodes", 0) + episodes
+        self._measured[stage] = found
 
 
 def _model(
