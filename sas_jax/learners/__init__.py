@@ -41,6 +41,7 @@ _MODULES = {
     "fac_penalty": "sas_jax.learners.sac_alam",
     "fac_regression": "sas_jax.learners.sac_alam",
     "sac_alam": "sas_jax.learners.sac_alam",
+    "dcrl": "sas_jax.learners.dcrl",
 }
 _registered: dict[str, Algorithm] = {}
 

@@ -12,7 +12,7 @@ def test_rungs_write_rows_of_all_seeds(tmp_path):
     out = tmp_path / "new" / "ladder.csv"
     said = succeeds(
         "ladder",
-        "--algos=sac,sac_alam",
+        "--algos=sac,sac_alam,dcrl",
         "--seeds=2",
         "--updates=40",
         "--chunk=20",
@@ -21,13 +21,13 @@ def test_rungs_write_rows_of_all_seeds(tmp_path):
         "--set=model.capacity=1000",
         f"--out={out}",
     )
-    assert f"4 rows in {out}" in said
+    assert f"6 rows in {out}" in said
     rows = list(csv.DictReader(out.open()))
     seeds = [(row["algo"], row["seed"]) for row in rows]
-    assert seeds == [(a, s) for a in ("sac", "sac_alam") for s in "01"]
+    assert seeds == [(a, s) for a in ("sac", "sac_alam", "dcrl") for s in "01"]
     # What prices foretell is told where states have prices of their own.
-    assert all(0 <= float(row["auc_multiplier_20"]) <= 1 for row in rows[2:])
-    assert not any(row["auc_multiplier_20"] for row in rows[:2])
+    assert all(0 <= float(row["auc_multiplier_20"]) <= 1 for row in rows[2:4])
+    assert not any(row["auc_multiplier_20"] for row in rows[:2] + rows[4:])
     returns = {row["late_return"] for row in rows if row["algo"] == "sac"}
     assert len(returns) == 2, "two seeds lived the same life"
 
