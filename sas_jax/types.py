@@ -7,6 +7,7 @@ length in steps, `K` context in steps, `L` prompt length in steps, `O` observati
 steps of a data set, `R` rows of any table, `U` lanes of a training.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,6 +21,9 @@ Key = jax.Array
 Params = Any
 Metrics = dict[str, jax.Array]
 
+# The cost-to-go of somebody who has no limit.
+NO_LIMIT = math.inf
+
 
 @struct.dataclass
 class Trajectory:
@@ -30,7 +34,8 @@ class Trajectory:
     reward: `[..., T]` reward of the step.
     cost: `[..., T]` cost of the step; a probability where it is predicted.
     return_to_go: `[..., T]` the return token the step was conditioned on.
-    cost_to_go: `[..., T]` the cost token; ignored by models without cost tokens.
+    cost_to_go: `[..., T]` the cost token, or `NO_LIMIT`; ignored by models without cost
+      tokens.
     timestep: `[..., T]` int32, absolute within the episode, from 0.
     is_valid: `[..., T]` bool, False on padding.
     """

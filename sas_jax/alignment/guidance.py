@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from sas_jax.alignment.carry import Carry, Setup, of_rows
 from sas_jax.alignment.sequence_model import Observed
 from sas_jax.alignment.variants import VARIANTS
-from sas_jax.models.targets import NO_LIMIT
+from sas_jax.types import NO_LIMIT
 
 
 def observed(

@@ -34,11 +34,10 @@ from sas_jax.learners import accumulate
 from sas_jax.learners.algorithm import Algorithm
 from sas_jax.learners.optimizer import make_optimizer
 from sas_jax.models import losses, temperature
-from sas_jax.models.targets import NO_LIMIT
 from sas_jax.models.transformer import DecoderConfig
 from sas_jax.models.world_model import WorldModel, WorldModelConfig
 from sas_jax.policies import cached
-from sas_jax.types import Batch, Key, Learner, TrainState
+from sas_jax.types import NO_LIMIT, Batch, Key, Learner, TrainState
 
 # Degree of the polynomial through the Pareto frontier in OSRL's settings of the tasks
 # where it is not 1.

@@ -7,14 +7,14 @@ Targets that only pass through the transformer are lost beside the state
 import jax
 import jax.numpy as jnp
 
+from sas_jax.types import NO_LIMIT
+
 # Share of an episode below which a target per remaining step grows no further, and how
 # often the mean rate of the data's largest episode it is at most. What an episode fell
 # short of piles up in its last steps: uncut, the policy is asked for what no data show.
 LEAST_LEFT = 0.05
 MOST_PER_STEP = 2.0
-# The cost-to-go of somebody who has no limit, and what the networks read in its place:
-# no limit's own value, as those that there are do not lie below 0.
-NO_LIMIT = jnp.inf
+# What networks read in the place of `NO_LIMIT`: a value that no limit has.
 _READ_WITHOUT_LIMIT = -1.0
 
 

@@ -110,6 +110,7 @@ REFUSED = {
             "temperature": (0.0, *SIZES),
             "temperature_rate": (0.0, *SIZES),
             "prompt_prob": (-0.1, 1.5, NAN),
+            "cost_drop": (-0.1, 1.0, NAN),
         },
     ),
     "critic": (
