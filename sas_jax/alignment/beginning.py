@@ -70,6 +70,7 @@ def initial_carry(setup: Setup, variables, rows: Rows, key: Key, obs_dim: int) -
         num_gated=none if has_gate else None,
         plan=plan,
         free=state if guided_of(variants) else None,
+        recalled=setup.recall.start(count) if setup.recall else None,
         variants=variants,
     )
 

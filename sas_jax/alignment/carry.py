@@ -36,7 +36,8 @@ class Carry:
     kept: name -> `[B, ...]`, what is kept of the alignment at the start; None where
     nothing is, and in every narrowed carry.
     free: the same episodes as somebody without a limit on cost has seen them; None
-    unless some variant is guided.
+    unless some variant is guided. recalled: what the rows remember beside the model's
+    memory; None unless some variant recalls (`recall`).
     """
 
     state: ModelState
@@ -51,6 +52,7 @@ class Carry:
     plan: Plan | None = None
     kept: dict[str, jax.Array] | None = None
     free: ModelState | None = None
+    recalled: Any = None
     variants: tuple[str, ...] = struct.field(pytree_node=False, default=())
 
 
@@ -94,6 +96,7 @@ class Setup:
     keeps_candidates: bool = False
     return_model: ReturnModel | None = None
     support_model: RiskModel | None = None
+    recall: Any = None
 
     @property
     def num_limits(self) -> int:

@@ -180,6 +180,7 @@ def replan(
     config: SASConfig,
     risk_model: RiskModel | None = None,
     kept: Kept | None = None,
+    recalled: tuple[Callable, Any] | None = None,
 ) -> Plan:
     """New plans for the rows that are due; the others keep theirs.
 
@@ -190,6 +191,7 @@ def replan(
       state, prompt, plan: `[B]` rows. is_due: `[B]` bool. rule: of all the rows.
       risk_model: whose value counts after the last step; None: nothing does.
       kept: what they are kept to; None: nothing.
+      recalled: `Recall.cost`, and the rows' memories; None: there are none.
     """
 
     def asked(function, name, obs, action):
@@ -211,6 +213,11 @@ def replan(
             config.plan,
             which,
         )
+        if recalled is not None:
+            cost_of, memory = recalled
+            cost = cost_of(variables, rows_at(memory, index), outputs.obs, outputs.cost)
+            expect_shape("recall.cost", "cost", cost, *outputs.cost.shape)
+            outputs = outputs.replace(cost=cost)
         steps, value, peak = (outputs.obs, outputs.action), None, None
         if risk_model is not None:
             assert risk_model.value is not None  # looked at when the policy was made

@@ -72,6 +72,7 @@ def planned(
                 config=setup.config,
                 risk_model=setup.risk_model if VARIANTS[name].values else None,
                 kept=_kept_to(setup, variables, carry, name, here),
+                recalled=_recalled(setup, carry, name, here),
             )
         parts.append(part)
     return carry.replace(plan=jax.tree.map(lambda *x: jnp.concatenate(x), *parts))
@@ -83,6 +84,13 @@ def _kept_to(setup: Setup, variables, carry: Carry, name: str, here: slice):
         return None
     model = setup.support_model
     return choosing.Kept(model.risk, model.level(variables, carry.cost_limit[here]))
+
+
+def _recalled(setup: Setup, carry: Carry, name: str, here: slice):
+    """What a variant's rows remember, and what costs by it; None where nothing does."""
+    if not VARIANTS[name].recalls:
+        return None
+    return setup.recall.cost, rows_at(carry.recalled, here)
 
 
 def executed(

@@ -35,6 +35,7 @@ from sas_jax.alignment.diagnostics import Diagnostics
 from sas_jax.alignment.gate import RiskModel, pass_gate
 from sas_jax.alignment.in_flight import realigned
 from sas_jax.alignment.planning import executed, planned
+from sas_jax.alignment.recall import Recall, remembered
 from sas_jax.alignment.return_model import ReturnModel
 from sas_jax.alignment.sequence_model import SequenceModel, checked
 from sas_jax.alignment.tiles import Tiling
@@ -44,6 +45,7 @@ from sas_jax.alignment.variants import (
     check_variants,
     critic_of,
     planning_of,
+    recalling_of,
     supported_of,
     valuing_of,
 )
@@ -63,9 +65,21 @@ def _check_size(carry: Carry, ts: TimeStep) -> None:
 
 
 def _check_parts(
-    model, config, variants, risk_model, plan_model, return_model, support_model
+    model,
+    config,
+    variants,
+    risk_model,
+    plan_model,
+    return_model,
+    support_model,
+    recall,
 ) -> None:
     """Raises UserError where a variant or setting needs what was not given."""
+    recalling = recalling_of(variants)
+    if recalling is not None and recall is None:
+        raise UserError(
+            f"variants: {recalling} needs a memory beside the model's; none was given"
+        )
     supported = supported_of(variants)
     if supported is not None and support_model is None:
         raise UserError(
@@ -122,6 +136,7 @@ def make_policy(
     keeps_candidates: bool = False,
     return_model: ReturnModel | None = None,
     support_model: RiskModel | None = None,
+    recall: Recall | None = None,
 ) -> Policy:
     """Builds the policy of a sequence model under some variants.
 
@@ -147,6 +162,7 @@ def make_policy(
       return_model: of the variants that learnt which return to ask for.
       support_model: whose risk is how far a step lies off the data, of the variants
         whose plans keep to them.
+      recall: memory of the variants whose plans count what the whole episode has seen.
 
     Raises:
       UserError: an unknown variant, or one that lacks the model it needs; drift of a
@@ -154,7 +170,7 @@ def make_policy(
     """
     variants = check_variants(variants)
     plan_model = model if plan_model is None else plan_model
-    given = risk_model, plan_model, return_model, support_model
+    given = risk_model, plan_model, return_model, support_model, recall
     _check_parts(model, config, variants, *given)
     critical = critic_of(variants)
     setup = Setup(
@@ -174,6 +190,7 @@ def make_policy(
         keeps_candidates=keeps_candidates,
         return_model=None if asking_of(variants) is None else return_model,
         support_model=None if supported_of(variants) is None else support_model,
+        recall=None if recalling_of(variants) is None else recall,
     )
 
     def sized(function):
@@ -222,6 +239,7 @@ def act(setup: Setup, variables, carry: Carry, ts: TimeStep, key: Key):
     del key
     model = setup.model
     carry = asked(setup, variables, seen(setup, carry, ts))
+    carry = remembered(setup, carry, ts.obs, ts.is_first)
     is_running = ts.is_running
     if is_running is None:
         is_running = jnp.ones_like(ts.is_first)
@@ -337,6 +355,8 @@ def narrow(setup: Setup, carry: Carry, variant: int) -> Carry:
         carry = carry.replace(num_gated=None)
     if VARIANTS[name].plan is None:
         carry = carry.replace(plan=None)
+    if not VARIANTS[name].recalls:
+        carry = carry.replace(recalled=None)
     if VARIANTS[name].guidance == 1.0:
         carry = carry.replace(free=None)
     return carry

@@ -29,6 +29,7 @@ class Variant(NamedTuple):
       as a plan's cost (`choosing`).
     asks: the return that it asks for is learnt from the budget that is left (`asked`).
     is_supported: plans keep to the data as a support model knows them (`support`).
+    recalls: in the cost of its plans counts what the whole episode has seen (`recall`).
     guidance: w, how much of what the limit on cost changes in the policy's mean is
       done; 1 is the policy as it is (`guidance`).
     """
@@ -41,6 +42,7 @@ class Variant(NamedTuple):
     values: bool = False
     asks: bool = False
     is_supported: bool = False
+    recalls: bool = False
     guidance: float = 1.0
 
     @property
@@ -89,6 +91,7 @@ VARIANTS: dict[str, Variant] = {
     "plan": Variant(plan="budget"),
     "plan_value": Variant(plan="budget", values=True),
     "plan_supported": Variant(plan="budget", is_supported=True),
+    "plan_recall": Variant(plan="budget", recalls=True),
     "plan_weighted": Variant(plan="weighted"),
     "plan_rand": Variant(plan="any"),
     "plan_sas": Variant(first="min", second="v", plan="budget"),
@@ -156,6 +159,11 @@ def asking_of(variants: tuple[str, ...]) -> str | None:
 def supported_of(variants: tuple[str, ...]) -> str | None:
     """The first variant that needs a support model, or None."""
     return _first(variants, lambda v: v.is_supported)
+
+
+def recalling_of(variants: tuple[str, ...]) -> str | None:
+    """The first variant that needs a memory beside the model's, or None."""
+    return _first(variants, lambda v: v.recalls)
 
 
 def guided_of(variants: tuple[str, ...]) -> str | None:

@@ -16,10 +16,16 @@ from sas_jax.alignment import policy as aligned_policy
 from sas_jax.alignment.algorithm1 import Alignment
 from sas_jax.alignment.carry import Policy
 from sas_jax.alignment.gate import RiskModel
+from sas_jax.alignment.recall import Recall
 from sas_jax.alignment.return_model import ReturnModel
 from sas_jax.alignment.sequence_model import SequenceModel
 from sas_jax.alignment.tiles import Tiling
-from sas_jax.alignment.variants import VARIANTS, check_variants, guided_of
+from sas_jax.alignment.variants import (
+    VARIANTS,
+    check_variants,
+    guided_of,
+    recalling_of,
+)
 from sas_jax.asking import network as asking_network
 from sas_jax.data import device_rows
 from sas_jax.data.augment import AugmentConfig
@@ -36,7 +42,7 @@ from sas_jax.learners.optimizer import make_optimizer
 from sas_jax.models import losses, temperature
 from sas_jax.models.transformer import DecoderConfig
 from sas_jax.models.world_model import WorldModel, WorldModelConfig
-from sas_jax.policies import cached
+from sas_jax.policies import cached, map_memory
 from sas_jax.types import NO_LIMIT, Batch, Key, Learner, TrainState
 
 # Degree of the polynomial through the Pareto frontier in OSRL's settings of the tasks
@@ -208,6 +214,21 @@ def make_support_model() -> RiskModel:
     )
 
 
+def make_recall(config: ExperimentConfig, spec: DataSpec) -> Recall:
+    """A map of what an episode has seen, judged by the model's own cost head.
+
+    Raises:
+      UserError: a task without the sensors that it takes.
+    """
+    model = make_model(config, spec)
+
+    def cost_of(variables, states):
+        params = {"params": variables["params"]}
+        return jax.nn.sigmoid(model.apply(params, states, method="cost_logit"))
+
+    return map_memory.make(get_task(config.task), spec.standardised, cost_of)
+
+
 def make_return_model() -> ReturnModel:
     """The return to ask for, of the network in `variables["asking"]`."""
     return ReturnModel(
@@ -288,6 +309,7 @@ def make_policy(
         keeps_candidates=keeps_candidates,
         return_model=make_return_model(),
         support_model=make_support_model(),
+        recall=make_recall(config, spec) if recalling_of(variants) else None,
     )
     start = functools.partial(policy.initial_carry, obs_dim=spec.obs_dim)
     return policy._replace(initial_carry=start)

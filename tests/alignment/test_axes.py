@@ -14,7 +14,8 @@ from tests.helpers.model_fixtures import make_config, make_spec, make_variables
 
 # Those that need a cost critic: tests/alignment/test_gate.py; a model of the return to
 # ask for: tests/alignment/test_asked.py; guidance: tests/alignment/test_guidance.py; a
-# support model: tests/alignment/test_supported.py.
+# support model: tests/alignment/test_supported.py; a memory of the episode:
+# tests/alignment/test_recall.py.
 VARIANTS = tuple(
     v
     for v, what in variants_lib.VARIANTS.items()

@@ -1,0 +1,131 @@
+"""The map of an episode: dead reckoning, what is noted, what it makes plans cost."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sas_jax.envs.tasks import get_task
+from sas_jax.errors import UserError
+from sas_jax.models import lidar
+from sas_jax.policies import map_memory
+
+TASK = get_task("PointGoal2")
+GROUPS = TASK.obs_groups
+SECONDS = 0.02
+
+
+def seen_from(place, heading, velocity=(0.0, 0.0), things=(), kind="hazards_lidar"):
+    """An observation `[O]`: north, velocity in the agent's frame, lone things."""
+    obs = np.zeros(TASK.obs_dim, np.float32)
+    obs[GROUPS["magnetometer"]] = [-0.5 * np.sin(heading), -0.5 * np.cos(heading), 0]
+    c, s = np.cos(heading), np.sin(heading)
+    x, y = velocity
+    obs[GROUPS["velocimeter"]] = [c * x + s * y, c * y - s * x, 0]
+    for thing in things:
+        away = np.asarray(thing) - place
+        angle = (np.arctan2(away[1], away[0]) - heading) % (2 * np.pi)
+        light = lidar.lone(jnp.float32(angle), jnp.float32(np.hypot(*away)), 16)
+        obs[GROUPS[kind]] = np.maximum(obs[GROUPS[kind]], light)
+    return obs
+
+
+def by_brightest(variables, states):
+    """A step costs where a hazard is nearer than 0.2 metres."""
+    del variables
+    near = states[..., GROUPS["hazards_lidar"]].max(axis=-1)
+    return (near > 1 - 0.2 / lidar.RANGE).astype(jnp.float32)
+
+
+RECALL = map_memory.make(TASK, lambda obs: obs, by_brightest)
+SEE, COST = jax.jit(RECALL.see), jax.jit(RECALL.cost)
+
+
+def walked(observations, memory=None, count=1):
+    memory = RECALL.start(count) if memory is None else memory
+    for step, obs in enumerate(observations):
+        rows = jnp.asarray(np.broadcast_to(obs, (count, TASK.obs_dim)))
+        memory = SEE(memory, rows, jnp.full(count, step == 0))
+    return memory
+
+
+def test_the_agent_knows_where_it_is_whichever_way_it_looks():
+    """Speeding up to the north-east while it turns: the trapezoids of its velocity."""
+    speeds = np.linspace(0.0, 2.0, 21)
+    steps = [
+        seen_from((0, 0), 0.3 * t, (0.6 * v, 0.8 * v)) for t, v in enumerate(speeds)
+    ]
+    memory = walked(steps)
+    way = SECONDS * 0.5 * (speeds[1:] + speeds[:-1]).sum()
+    np.testing.assert_allclose(memory.place[0], [0.6 * way, 0.8 * way], rtol=1e-4)
+    assert memory.step[0] == 21
+    # The next episode begins anew.
+    memory = SEE(memory, jnp.asarray(steps[:1]), jnp.array([True]))
+    np.testing.assert_array_equal(memory.place, 0.0)
+    assert (np.asarray(memory.points)[:, 1:] == map_memory._NOWHERE).all()
+
+
+@pytest.mark.parametrize("heading", [0.0, 1.0, -2.5])
+def test_a_lone_thing_is_noted_where_it_is(heading):
+    thing = np.array([0.7, -1.1])
+    memory = walked([seen_from((0, 0), heading, things=[thing])])
+    points = np.asarray(memory.points)[0, 0, 0]
+    (found,) = points[points[:, 0] < map_memory._NOWHERE]
+    np.testing.assert_allclose(found, thing, atol=1e-3)
+    # Vases have a lidar of their own; nothing was noted of them.
+    assert (np.asarray(memory.points)[0, :, 1] == map_memory._NOWHERE).all()
+
+
+def test_what_is_hidden_by_something_nearer_is_not_guessed():
+    """Two things in one direction: the nearer one's reading is all there is."""
+    both = [np.array([0.5, 0.1]), np.array([1.9, 0.2])]
+    memory = walked([seen_from((0, 0), 0.0, things=both)])
+    points = np.asarray(memory.points).reshape(-1, 2)
+    found = points[points[:, 0] < map_memory._NOWHERE]
+    for point in found:
+        assert min(np.hypot(*(point - thing)) for thing in both) < 0.02
+    assert len(found) <= 2
+
+
+def test_a_plan_pays_for_what_was_seen_and_is_hidden_now():
+    """A thing 1 m ahead was seen at the first step. Then all lidars go dark.
+
+    At 1 m/s a candidate that drives ahead is within 0.2 m from step 40 on; one that
+    stays is not. What the model itself says still counts.
+    """
+    thing, horizon = np.array([1.0, 0.0]), 50
+    memory = walked(
+        [seen_from((0, 0), 0.0, things=[thing])] + [seen_from((0, 0), 0.0)] * 3
+    )
+    ahead = np.stack([seen_from((0, 0), 0.0, (1.0, 0.0))] * horizon)
+    stays = np.stack([seen_from((0, 0), 0.0)] * horizon)
+    own = np.zeros((1, 2, horizon), np.float32)
+    own[0, 1, 7] = own[0, 1, -1] = 0.3
+    found = np.asarray(COST(None, memory, jnp.asarray([[ahead, stays]]), own))
+    # The state after step k is k + 1 steps ahead; the last one's is not known.
+    expected = np.where(np.arange(1, horizon + 1) * SECONDS > 0.8 + 1e-4, 1.0, 0.0)
+    expected[-1] = 0.0
+    np.testing.assert_array_equal(found[0, 0], expected)
+    np.testing.assert_array_equal(found[0, 1], own[0, 1])
+    # Without a memory of it nothing costs.
+    blank = walked([seen_from((0, 0), 0.0)] * 4)
+    found = COST(None, blank, jnp.asarray([[ahead, stays]]), own)
+    np.testing.assert_array_equal(found, own)
+
+
+def test_rows_do_not_know_of_each_other():
+    thing = np.array([1.0, 0.0])
+    one = jnp.asarray([seen_from((0, 0), 0.0, things=[thing])])
+    other = jnp.asarray([seen_from((0, 0), 2.0, (1.0, 0.0))])
+    rows = jnp.concatenate([one, other])
+    both = SEE(RECALL.start(2), rows, jnp.ones(2, bool))
+    both = SEE(both, rows[::-1], jnp.array([False, True]))
+    alone = SEE(RECALL.start(1), one, jnp.ones(1, bool))
+    alone = SEE(alone, other, jnp.zeros(1, bool))
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x[:1], y), both, alone)
+
+
+@pytest.mark.parametrize("name", ["Hopper", "PointCircle1"])
+def test_a_task_without_its_sensors_is_refused(name):
+    with pytest.raises(UserError, match=f"task {name}: no .* to make a map by"):
+        map_memory.make(get_task(name), lambda obs: obs, by_brightest)
