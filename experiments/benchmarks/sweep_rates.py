@@ -53,8 +53,10 @@ def _counted(record, rows):
     algorithm = learners.get(record["description"]["experiment"]["algo"])
     runs = {(row.variant, row.episode_seed, _seen(algorithm, row)) for row in rows}
     layouts = len({row.episode_seed for row in rows}) or 1
-    # Rows may be of more layouts than were timed.
-    episodes = round(len(runs) / layouts * found["count"])
+    # Layouts were counted once for variants that see thresholds and once for others;
+    # rows may be of more layouts than were timed.
+    parts = len({limit is None for _, _, limit in runs}) or 1
+    episodes = round(len(runs) / layouts * found["count"] / parts)
     measured = record["measured"] | {"evaluate": found | {"episodes": episodes}}
     return record | {"measured": measured}
 

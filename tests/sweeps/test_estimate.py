@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-import pytest
-
+from experiments.benchmarks import sweep_rates
+from sas_jax.files.results import read_results
 from sas_jax.sweeps import estimate
 from sas_jax.sweeps.estimate import BuiltIn, Rates
 from tests.helpers.sweep_cells import cells
@@ -62,7 +62,7 @@ def test_an_evaluation_is_told_by_its_episodes():
     assert left.seconds == {"evaluate": 32.0}
 
 
-def test_rates_are_borrowed_where_nothing_was_measured(monkeypatch):
+def test_rates_are_borrowed_where_nothing_was_measured():
     cell = cell_of()
     size = estimate.size_of(json.loads(json.dumps(cell.description()["experiment"])))
     others = BuiltIn("another machine", {("train", "dt", size, ""): 7.0})
@@ -87,21 +87,18 @@ def test_the_rates_that_come_with_the_package():
     assert left.total is not None and left.total > 60
 
 
-def test_the_file_is_what_its_command_writes(tmp_path):
-    """Episodes of tables of before are counted from their rows."""
-    from experiments.benchmarks import sweep_rates
-
-    results = Path(__file__).parents[2] / "experiments/results/cdt.json"
-    records = json.loads(results.read_text())["settings"]["cells"]
-    own = next(r for r in records.values() if r["place"] == ["PointCircle1", "cdt", 1])
-    from sas_jax.files.results import read_results
-
-    rows = [
-        row
-        for row in read_results(results.with_suffix(".csv"))
-        if (row.task, row.train_seed) == ("PointCircle1", 1)
-    ]
-    counted = sweep_rates._counted(own, rows)["measured"]["evaluate"]
-    # Two variants, 64 layouts, one threshold.
-    assert counted["episodes"] == 128
-    assert counted["seconds"] == pytest.approx(own["measured"]["evaluate"]["seconds"])
+def test_episodes_of_tables_of_before_are_counted_from_their_rows():
+    for table, place, episodes in (
+        # Two variants, 64 layouts, one threshold, which a CDT sees.
+        ("cdt", ["PointCircle1", "cdt", 1], 128),
+        # 32 layouts: three variants that do not see it, and plans at three thresholds.
+        ("evidence", ["CarGoal2", "dt", 0], 192),
+    ):
+        path = Path(__file__).parents[2] / f"experiments/results/{table}.json"
+        records = json.loads(path.read_text())["settings"]["cells"]
+        own = next(r for r in records.values() if r["place"] == place)
+        rows = read_results(path.with_suffix(".csv"))
+        mine = [r for r in rows if [r.task, r.algo, r.train_seed] == place]
+        counted = sweep_rates._counted(own, mine)["measured"]["evaluate"]
+        assert counted["episodes"] == episodes
+        assert counted["seconds"] == own["measured"]["evaluate"]["seconds"]
