@@ -27,8 +27,8 @@ from sas_jax.models import lidar
 
 # Lidars whose objects do not move by themselves.
 STANDING = ("hazards_lidar", "vases_lidar", "pillars_lidar")
-# Seconds of a step of these suites' tasks.
-_SECONDS = 0.02
+# Seconds of a step, by what a task's name begins with.
+_SECONDS = {"Point": 0.02, "Car": 0.04}
 # Steps from one note to the next.
 _EVERY = 5
 # Share of a bin by which a lone object's place may be uncertain.
@@ -67,12 +67,13 @@ def make(task: Task, standardise: Callable, cost_of: Callable) -> Recall:
       UserError: a task without the sensors that it takes.
     """
     groups = task.obs_groups
+    seconds = next((s for n, s in _SECONDS.items() if task.name.startswith(n)), None)
     standing = [name for name in STANDING if name in groups]
     lacking = [name for name in ("velocimeter", "magnetometer") if name not in groups]
-    if lacking or not standing:
+    if lacking or not standing or seconds is None:
         raise UserError(
             f"task {task.name}: no {lacking[0] if lacking else STANDING[0]} to make a "
-            "map by; expected a Goal, Button or Push task with standing objects"
+            f"map by; expected {' or '.join(_SECONDS)} in Goal, Button or Push"
         )
     rings = [groups[name] for name in standing]
     velocimeter, magnetometer = groups["velocimeter"], groups["magnetometer"]
@@ -99,7 +100,7 @@ def make(task: Task, standardise: Callable, cost_of: Callable) -> Recall:
         fresh = is_first[:, None]
         heading, velocity = motion(obs)
         before = jnp.where(fresh, velocity, memory.velocity)
-        place = memory.place + 0.5 * _SECONDS * (velocity + before)
+        place = memory.place + 0.5 * seconds * (velocity + before)
         place = jnp.where(fresh, 0.0, place)
         step = jnp.where(is_first, 0, memory.step)
         readings = jnp.stack([obs[:, ring] for ring in rings], axis=1)
@@ -113,7 +114,7 @@ def make(task: Task, standardise: Callable, cost_of: Callable) -> Recall:
     def cost(variables: Any, memory: Map, obs: jax.Array, own: jax.Array):
         heading, velocity = motion(obs)
         del heading
-        legs = 0.5 * _SECONDS * (velocity[:, :, 1:] + velocity[:, :, :-1])
+        legs = 0.5 * seconds * (velocity[:, :, 1:] + velocity[:, :, :-1])
         place = memory.place[:, None, None] + jnp.cumsum(legs, axis=2)
         after = obs[:, :, 1:]
         for index, ring in enumerate(rings):

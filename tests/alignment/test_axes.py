@@ -19,7 +19,13 @@ from tests.helpers.model_fixtures import make_config, make_spec, make_variables
 VARIANTS = tuple(
     v
     for v, what in variants_lib.VARIANTS.items()
-    if not (what.needs_critic or what.asks or what.is_supported or what.guidance != 1)
+    if not (
+        what.needs_critic
+        or what.asks
+        or what.is_supported
+        or what.recalls
+        or what.guidance != 1
+    )
 )
 PROMPTED = np.array([variants_lib.VARIANTS[v].has_prompt for v in VARIANTS])
 STEPS = 5

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sas_jax.envs.tasks import get_task
+from sas_jax.envs.vector.env import VectorEnv
 from sas_jax.errors import UserError
 from sas_jax.models import lidar
 from sas_jax.policies import map_memory
@@ -123,6 +124,26 @@ def test_rows_do_not_know_of_each_other():
     alone = SEE(RECALL.start(1), one, jnp.ones(1, bool))
     alone = SEE(alone, other, jnp.zeros(1, bool))
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x[:1], y), both, alone)
+
+
+@pytest.mark.parametrize("name", ["PointGoal1", "CarGoal1"])
+def test_dead_reckoning_is_the_simulators_own_way(name):
+    """200 steps of held actions: within two centimetres, whatever the body's step."""
+    task, rng = get_task(name), np.random.default_rng(0)
+    recall = map_memory.make(task, lambda obs: obs, by_brightest)
+    see, memory = jax.jit(recall.see), recall.start(1)
+    with VectorEnv(name, 1, num_workers=1) as envs:
+        batch = envs.reset([3])
+        first = batch.pose[0, :3]
+        memory = see(memory, batch.obs, jnp.ones(1, bool))
+        for step in range(200):
+            if step % 20 == 0:
+                action = rng.uniform(-1, 1, (1, 2))
+            batch = envs.step(action)
+            memory = see(memory, batch.obs, jnp.zeros(1, bool))
+    way = batch.pose[0, :2] - first[:2]
+    assert np.hypot(*way) > 0.2
+    np.testing.assert_allclose(memory.place[0], way, atol=0.02)
 
 
 @pytest.mark.parametrize("name", ["Hopper", "PointCircle1"])
