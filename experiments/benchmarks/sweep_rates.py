@@ -13,8 +13,6 @@ from pathlib import Path
 from absl import flags
 
 from experiments import cli
-from sas_jax import learners
-from sas_jax.alignment.variants import VARIANTS
 from sas_jax.errors import UserError
 from sas_jax.files import atomic, results
 from sas_jax.sweeps import estimate
@@ -36,36 +34,13 @@ def main(argv):
         for row in results.read_results(path):
             rows[row.extra.get(CELL)].append(row)
         for name, record in read_records(path.with_suffix(".json"))[0].items():
-            for kin, rate in estimate.rates_of(_counted(record, rows[name])):
+            for kin, rate in estimate.rates_of(estimate.counted(record, rows[name])):
                 found[kin].append(rate)
     rates = [[kin, round(sum(x) / len(x), 5)] for kin, x in sorted(found.items())]
     text = ",\n".join(json.dumps(x) for x in rates)
     machine = json.dumps(_MACHINE.value)
     atomic.write_text(_OUT.value, f'{{"machine": {machine}, "rates": [\n{text}\n]}}\n')
     print(f"{len(rates)} rates in {_OUT.value}")
-
-
-def _counted(record, rows):
-    """The record, with the number of episodes that its evaluation has run."""
-    found = record.get("measured", {}).get("evaluate")
-    if not found or "episodes" in found:
-        return record
-    algorithm = learners.get(record["description"]["experiment"]["algo"])
-    runs = {(row.variant, row.episode_seed, _seen(algorithm, row)) for row in rows}
-    layouts = len({row.episode_seed for row in rows}) or 1
-    # Layouts were counted once for variants that see thresholds and once for others;
-    # rows may be of more layouts than were timed.
-    parts = len({limit is None for _, _, limit in runs}) or 1
-    episodes = round(len(runs) / layouts * found["count"] / parts)
-    measured = record["measured"] | {"evaluate": found | {"episodes": episodes}}
-    return record | {"measured": measured}
-
-
-def _seen(algorithm, row) -> float | None:
-    """The threshold that an episode was run under; None where it made no difference."""
-    own = algorithm.sees_cost_limit or algorithm.by_threshold
-    variant = VARIANTS.get(row.variant)
-    return row.cost_limit if own or (variant and variant.sees_limit) else None
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ STONE, SLATE = "#A89F91", "#6C7A89"
 # Learnt return tokens: the same scheme's purple, and a brown.
 MAUVE, BROWN = "#AA4499", "#8C564B"
 FOREST = "#117733"  # plans with a value; Tol's, too
+# Plans on a map, plans behind a fence, guidance.
+PETROL, UMBER, LILAC = "#005F73", "#7F5539", "#B5A7D6"
 
 _VARIANT_COLORS = {
     "none": BLACK,
@@ -54,6 +56,9 @@ _VARIANT_COLORS = {
     "cprtg": MAUVE,
     "plan_cprtg": BROWN,
     "plan_value": FOREST,
+    "plan_recall": PETROL,
+    "plan_supported": UMBER,
+    "guided": LILAC,
 }
 _SPARE_COLORS = (GREEN, VERMILION, PURPLE, SKY, YELLOW, ORANGE)
 

@@ -6,11 +6,13 @@ rows. Where a table knows nothing yet, rates of one machine stand in (`built_in`
 
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
 
 from sas_jax import config as config_lib
+from sas_jax import learners
+from sas_jax.alignment.variants import VARIANTS
 from sas_jax.envs.tasks import get_task
 from sas_jax.evaluation.work import work_of
 from sas_jax.files.results import EpisodeResult
@@ -87,6 +89,34 @@ def rates_of(record: Mapping[str, Any]) -> list[tuple[tuple[str, ...], float]]:
             for kin in _kin(task, name, experiment["algo"], size, stage, note):
                 found.append((kin, rate))
     return found
+
+
+def counted(
+    record: Mapping[str, Any], rows: Sequence[EpisodeResult]
+) -> Mapping[str, Any]:
+    """A cell's record with the number of episodes that its evaluation has run.
+
+    rows: of the cell; tables of before tell it by them.
+    """
+    found = record.get("measured", {}).get("evaluate")
+    if not found or "episodes" in found:
+        return record
+    algorithm = learners.get(record["description"]["experiment"]["algo"])
+    own = algorithm.sees_cost_limit or algorithm.by_threshold
+
+    def seen(row: EpisodeResult) -> float | None:
+        """The threshold that an episode ran under; None where it is all the same."""
+        variant = VARIANTS.get(row.variant)
+        return row.cost_limit if own or (variant and variant.sees_limit) else None
+
+    runs = {(row.variant, row.episode_seed, seen(row)) for row in rows}
+    layouts = len({row.episode_seed for row in rows}) or 1
+    # Layouts were counted once for variants that see thresholds and once for others;
+    # rows may be of more layouts than were timed.
+    parts = len({limit is None for _, _, limit in runs}) or 1
+    episodes = round(len(runs) / layouts * found["count"] / parts)
+    measured = record["measured"] | {"evaluate": found | {"episodes": episodes}}
+    return {**record, "measured": measured}
 
 
 def size_of(experiment: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-from experiments.benchmarks import sweep_rates
 from sas_jax.files.results import read_results
 from sas_jax.sweeps import estimate
 from sas_jax.sweeps.estimate import BuiltIn, Rates
@@ -99,6 +98,6 @@ def test_episodes_of_tables_of_before_are_counted_from_their_rows():
         own = next(r for r in records.values() if r["place"] == place)
         rows = read_results(path.with_suffix(".csv"))
         mine = [r for r in rows if [r.task, r.algo, r.train_seed] == place]
-        counted = sweep_rates._counted(own, mine)["measured"]["evaluate"]
+        counted = estimate.counted(own, mine)["measured"]["evaluate"]
         assert counted["episodes"] == episodes
         assert counted["seconds"] == own["measured"]["evaluate"]["seconds"]

@@ -11,7 +11,7 @@ import functools
 import json
 import os
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -271,7 +271,9 @@ class VectorEnv:
         )
 
 
-def _pool_of(engine: str, cluster: str, python: str | None):
+def _pool_of(
+    engine: str, cluster: str, python: str | None
+) -> Callable[..., pool.WorkerPool]:
     """What makes the pool of an engine."""
     if engine == "local":
         return pool.WorkerPool
