@@ -75,16 +75,20 @@ def is_brightest(readings: jax.Array) -> jax.Array:
     return readings >= readings.max(axis=-1, keepdims=True) - _SAME
 
 
+def allowed_places(readings: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The least and the largest place `[..., bins]` that a bin's neighbours allow."""
+    before, own, after = wrapped(readings, 1)
+    own = jnp.maximum(own, _DARK)
+    return 1.0 - jnp.minimum(before / own, 1.0), jnp.minimum(after / own, 1.0)
+
+
 def objects_of(readings: jax.Array) -> Objects:
     """The object that each bin would hold if it were an object's own.
 
     Its neighbours allow an interval of places, a point for a lone object; the middle is
     taken. readings are in [0, 1].
     """
-    before, own, after = wrapped(readings, 1)
-    own = jnp.maximum(own, _DARK)
-    least = 1.0 - jnp.minimum(before / own, 1.0)
-    most = jnp.minimum(after / own, 1.0)
+    least, most = allowed_places(readings)
     return Objects(0.5 * (least + most), RANGE * (1.0 - readings))
 
 

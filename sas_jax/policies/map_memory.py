@@ -112,8 +112,7 @@ def make(task: Task, standardise: Callable, cost_of: Callable) -> Recall:
         return Map(place, velocity, step + 1, points)
 
     def cost(variables: Any, memory: Map, obs: jax.Array, own: jax.Array):
-        heading, velocity = motion(obs)
-        del heading
+        _, velocity = motion(obs)
         legs = 0.5 * seconds * (velocity[:, :, 1:] + velocity[:, :, :-1])
         place = memory.place[:, None, None] + jnp.cumsum(legs, axis=2)
         after = obs[:, :, 1:]
@@ -146,10 +145,8 @@ def objects_on_the_map(
     readings: `[B, G, bins]`. place: `[B, 2]` and heading `[B]` of the agent.
     """
     readings = jnp.clip(readings, 0.0, 1.0)
-    before, own, after = lidar.wrapped(readings, 1)
     objects = lidar.objects_of(readings)
-    least = 1.0 - jnp.minimum(before / jnp.maximum(own, 1e-3), 1.0)
-    most = jnp.minimum(after / jnp.maximum(own, 1e-3), 1.0)
+    least, most = lidar.allowed_places(readings)
     is_lone = lidar.is_own(readings) & (jnp.abs(most - least) <= _LONE)
     bins = readings.shape[-1]
     angle = (jnp.arange(bins)[None, None] + objects.place) * (2.0 * math.pi / bins)
