@@ -1,6 +1,5 @@
 """A memory beside the model's in the acting loop: when it sees, and what it changes."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ from sas_jax.alignment import policy as aligned_policy
 from sas_jax.alignment.config import PlanConfig, SASConfig
 from sas_jax.alignment.recall import Recall
 from sas_jax.errors import UserError
-from sas_jax.types import Rows, TimeStep
 from tests.helpers import product_policy
 
 CONFIG = SASConfig(
@@ -48,23 +46,9 @@ def make(variants, recall):
     )
 
 
-def played(variants, recall, steps=5, episodes=4):
-    policy, count = make(variants, recall), len(variants) * episodes
-    variables = product_policy.make_variables()
-    seeds = jnp.tile(jnp.arange(episodes, dtype=jnp.uint32), len(variants))
-    rows = Rows(jnp.full(count, 1.0), seeds)
-    key = jax.random.key(0)
-    carry = policy.initial_carry(variables, rows, key, obs_dim=product_policy.OBS)
-    act, found = jax.jit(policy.act), []
-    rng = np.random.default_rng(0)
-    for t in range(steps):
-        obs = jnp.asarray(rng.normal(size=(1, product_policy.OBS)), jnp.float32)
-        zeros = jnp.zeros(count)
-        obs = jnp.tile(obs, (count, 1))
-        ts = TimeStep(obs, zeros, zeros, jnp.full(count, t == 0))
-        action, carry = act(variables, carry, ts, key)
-        found.append(np.asarray(action))
-    return np.stack(found), carry, policy
+def played(variants, recall, steps=5):
+    policy = make(variants, recall)
+    return *product_policy.played(policy, variants, episodes=4, steps=steps), policy
 
 
 @pytest.mark.slow

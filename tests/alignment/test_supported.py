@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from sas_jax.alignment import support
 from sas_jax.alignment.config import PlanConfig, SASConfig
 from sas_jax.alignment.gate import RiskModel
 from sas_jax.errors import UserError
-from sas_jax.types import Rows, TimeStep
 from tests.helpers import product_policy
 
 
@@ -57,23 +55,11 @@ def make(variants, score, level):
     )
 
 
-def played(variants, score, level, steps=5, episodes=6):
-    """Actions `[steps, B, A]` and diagnostics of some episodes of each variant."""
-    policy, count = make(variants, score, level), len(variants) * episodes
-    variables = product_policy.make_variables()
-    seeds = jnp.tile(jnp.arange(episodes, dtype=jnp.uint32), len(variants))
-    rows = Rows(jnp.full(count, 1.0), seeds)
-    key = jax.random.key(0)
-    carry = policy.initial_carry(variables, rows, key, obs_dim=product_policy.OBS)
-    act, found = jax.jit(policy.act), []
-    rng = np.random.default_rng(0)
-    for t in range(steps):
-        obs = jnp.asarray(rng.normal(size=(1, product_policy.OBS)), jnp.float32)
-        zeros = jnp.zeros(count)
-        ts = TimeStep(jnp.tile(obs, (count, 1)), zeros, zeros, jnp.full(count, t == 0))
-        action, carry = act(variables, carry, ts, key)
-        found.append(np.asarray(action))
-    return np.stack(found), policy.diagnostics(carry)
+def played(variants, score, level):
+    """Actions `[steps, B, A]` and diagnostics of six episodes of each variant."""
+    policy = make(variants, score, level)
+    actions, carry = product_policy.played(policy, variants, episodes=6)
+    return actions, policy.diagnostics(carry)
 
 
 def first_action(obs, action):

@@ -6,13 +6,14 @@ equal bits need.
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from sas_jax.alignment import policy as aligned_policy
 from sas_jax.alignment.gate import RiskModel
 from sas_jax.policies.history import from_history_policy
-from sas_jax.types import Policy
+from sas_jax.types import Policy, Rows, TimeStep
 
 OBS, ACTIONS, WIDTH, LENGTH = 5, 2, 24, 2
 
@@ -89,3 +90,24 @@ def make_policy(config, variants, *, horizon, **settings):
         diagnostics=policy.diagnostics,
         narrow=policy.narrow,
     )
+
+
+def played(policy, variants, *, episodes, steps=5):
+    """Actions `[steps, B, A]` and the carry of some episodes of each variant.
+
+    All see the same random observations; nothing is earned and nothing costs. policy:
+    of `alignment.policy.make_policy`.
+    """
+    variables, count = make_variables(), len(variants) * episodes
+    seeds = jnp.tile(jnp.arange(episodes, dtype=jnp.uint32), len(variants))
+    rows = Rows(jnp.full(count, 1.0), seeds)
+    key = jax.random.key(0)
+    carry = policy.initial_carry(variables, rows, key, obs_dim=OBS)
+    act, found = jax.jit(policy.act), []
+    rng, zeros = np.random.default_rng(0), jnp.zeros(count)
+    for t in range(steps):
+        obs = jnp.asarray(rng.normal(size=(1, OBS)), jnp.float32)
+        ts = TimeStep(jnp.tile(obs, (count, 1)), zeros, zeros, jnp.full(count, t == 0))
+        action, carry = act(variables, carry, ts, key)
+        found.append(np.asarray(action))
+    return np.stack(found), carry
