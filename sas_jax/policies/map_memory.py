@@ -2,14 +2,17 @@
 
 Safety-Gymnasium's agents see their own velocity and the direction of north, without
 noise. So they know how they have moved, and a lone object's place is exact in a lidar
-(`models.lidar`). Every few steps what each lidar shows is noted on the map, from where
-it was seen. A lidar shows the nearest object of each direction only; the map keeps the
-others, and those out of reach.
+(`models.lidar`). Whether a lidar's object is alone can be told: its two neighbours
+share out its reading exactly. What stands alone is noted on the map. A lidar shows the
+nearest object of each direction only; the map keeps the others, and those out of reach.
+
+An object seen again replaces its own mark. A mark that ought to show in the lidar, and
+does not, is wiped: the object was pushed away, or the way was added up wrongly. So a
+map holds a few marks, however long the episode is.
 
 An imagined step costs what the model's own cost head makes of the state that it leads
-to, once the nearest noted object of each kind shows in its lidar. Only kinds that stay
-where they are are noted (`STANDING`); gremlins move. Whether a lidar's object is alone
-can be told: its two neighbours share out its reading exactly.
+to, once the nearest mark of each kind shows in its lidar. Only kinds that do not move
+by themselves are noted (`STANDING`); gremlins move.
 """
 
 import math
@@ -29,10 +32,16 @@ from sas_jax.models import lidar
 STANDING = ("hazards_lidar", "vases_lidar", "pillars_lidar")
 # Seconds of a step, by what a task's name begins with.
 _SECONDS = {"Point": 0.02, "Car": 0.04}
-# Steps from one note to the next.
-_EVERY = 5
+# Marks a lidar has room for; the tasks have ten objects of a kind at most.
+_MARKS = 32
+# Metres within which two sightings are of one object: most stand further apart.
+_SAME = 0.15
 # Share of a bin by which a lone object's place may be uncertain.
 _LONE = 0.02
+# A mark is wiped where the lidar reads this much less than it ought to: 15 cm.
+_MISSED = 0.05
+# Metres. The direction of what is nearer than this is anybody's guess.
+_BESIDE = 0.3
 
 
 @struct.dataclass
@@ -40,15 +49,13 @@ class Map:
     """Maps of B episodes.
 
     place: `[B, 2]` metres, of the agent, from where it began, axes fixed. velocity:
-    `[B, 2]` of the step before, along these axes. step: `[B]` int32 observations seen.
-    points: `[B, S, G, bins, 2]` places of what S notes have seen in G lidars, far away
-    where there was nothing.
+    `[B, 2]` of the step before, along these axes. marks: `[B, G, K, 2]` places of up to
+    K objects of G lidars, far away where there is none.
     """
 
     place: jax.Array
     velocity: jax.Array
-    step: jax.Array
-    points: jax.Array
+    marks: jax.Array
 
 
 # Metres, beyond every map.
@@ -77,8 +84,6 @@ def make(task: Task, standardise: Callable, cost_of: Callable) -> Recall:
         )
     rings = [groups[name] for name in standing]
     velocimeter, magnetometer = groups["velocimeter"], groups["magnetometer"]
-    bins = rings[0].stop - rings[0].start
-    notes = -(-task.episode_steps // _EVERY)
 
     def motion(obs):
         """Heading `[...]`, and velocity `[..., 2]` along the map's axes."""
@@ -88,28 +93,21 @@ def make(task: Task, standardise: Callable, cost_of: Callable) -> Recall:
 
     def start(count: int) -> Map:
         zeros = jnp.zeros((count, 2))
-        return Map(
-            place=zeros,
-            velocity=zeros,
-            step=jnp.zeros(count, jnp.int32),
-            points=jnp.full((count, notes, len(rings), bins, 2), _NOWHERE),
-        )
+        marks = jnp.full((count, len(rings), _MARKS, 2), _NOWHERE)
+        return Map(place=zeros, velocity=zeros, marks=marks)
 
     def see(memory: Map, obs: jax.Array, is_first: jax.Array) -> Map:
-        count = obs.shape[0]
         fresh = is_first[:, None]
         heading, velocity = motion(obs)
         before = jnp.where(fresh, velocity, memory.velocity)
         place = memory.place + 0.5 * seconds * (velocity + before)
         place = jnp.where(fresh, 0.0, place)
-        step = jnp.where(is_first, 0, memory.step)
         readings = jnp.stack([obs[:, ring] for ring in rings], axis=1)
-        seen = objects_on_the_map(readings, place, heading)
-        points = jnp.where(fresh[..., None, None, None], _NOWHERE, memory.points)
-        # A row that is not to note anything writes behind the end: nowhere.
-        slot = jnp.where(step % _EVERY == 0, step // _EVERY, notes)
-        points = points.at[jnp.arange(count), slot].set(seen, mode="drop")
-        return Map(place, velocity, step + 1, points)
+        readings = jnp.clip(readings, 0.0, 1.0)
+        marks = jnp.where(fresh[..., None, None], _NOWHERE, memory.marks)
+        marks = wiped(marks, readings, place, heading)
+        marks = marked(marks, objects_on_the_map(readings, place, heading))
+        return Map(place, velocity, marks)
 
     def cost(variables: Any, memory: Map, obs: jax.Array, own: jax.Array):
         _, velocity = motion(obs)
@@ -117,8 +115,7 @@ def make(task: Task, standardise: Callable, cost_of: Callable) -> Recall:
         place = memory.place[:, None, None] + jnp.cumsum(legs, axis=2)
         after = obs[:, :, 1:]
         for index, ring in enumerate(rings):
-            points = memory.points[:, :, index].reshape(obs.shape[0], -1, 2)
-            near = jnp.sqrt(nearest(place, points))
+            near = nearest(place, memory.marks[:, index])
             light = jnp.clip(1.0 - near / lidar.RANGE, 0.0, 1.0)[..., None]
             # Where in the ring it shows is all the same to the cost.
             first = slice(ring.start, ring.start + 1)
@@ -142,9 +139,8 @@ def objects_on_the_map(
 ) -> jax.Array:
     """Places `[B, G, bins, 2]` of lone objects; `_NOWHERE` for bins without one.
 
-    readings: `[B, G, bins]`. place: `[B, 2]` and heading `[B]` of the agent.
+    readings: `[B, G, bins]` in [0, 1]. place: `[B, 2]` and heading `[B]` of the agent.
     """
-    readings = jnp.clip(readings, 0.0, 1.0)
     objects = lidar.objects_of(readings)
     least, most = lidar.allowed_places(readings)
     is_lone = lidar.is_own(readings) & (jnp.abs(most - least) <= _LONE)
@@ -156,16 +152,50 @@ def objects_on_the_map(
     return jnp.where(is_lone[..., None], found, _NOWHERE)
 
 
-def nearest(place: jax.Array, points: jax.Array) -> jax.Array:
-    """Squared distance `[B, n, T]` of places to the nearest of some points.
+def wiped(
+    marks: jax.Array, readings: jax.Array, place: jax.Array, heading: jax.Array
+) -> jax.Array:
+    """Marks `[B, G, K, 2]` without those that the lidars contradict.
 
-    place: `[B, n, T, 2]`. points: `[B, K, 2]`. By differences: products would lose a
-    metre in a thousand.
+    readings, place, heading: as above. A mark's bin or one beside it would read no less
+    than what is there.
     """
+    bins = readings.shape[-1]
+    away = marks - place[:, None, None]
+    distance = jnp.sqrt(jnp.sum(jnp.square(away), axis=-1))
+    angle = jnp.arctan2(away[..., 1], away[..., 0]) - heading[:, None, None]
+    own = jnp.floor(angle * (bins / (2.0 * math.pi))).astype(jnp.int32) % bins
+    shown = jnp.take_along_axis(lidar.around(readings), own, axis=-1)
+    is_missed = shown < 1.0 - distance / lidar.RANGE - _MISSED
+    is_missed &= distance > _BESIDE
+    return jnp.where(is_missed[..., None], _NOWHERE, marks)
 
-    def of_step(place):
-        away = place[:, :, None] - points[:, None]
-        return jnp.min(jnp.sum(jnp.square(away), axis=-1), axis=-1)
 
-    # Step by step: all at once would not fit a core's cache.
-    return jnp.moveaxis(jax.lax.map(of_step, jnp.moveaxis(place, 2, 0)), 0, 2)
+def marked(marks: jax.Array, seen: jax.Array) -> jax.Array:
+    """Marks `[B, G, K, 2]` with what is seen `[B, G, bins, 2]`.
+
+    What stands by a mark moves it; anything else takes a free place while there is one.
+    """
+    is_seen, is_free = seen[..., 0] < _NOWHERE, marks[..., 0] >= _NOWHERE
+    away = jnp.square(seen[..., :, None, :] - marks[..., None, :, :]).sum(axis=-1)
+    closest = away.min(axis=-1, keepdims=True)
+    is_known = is_seen[..., None] & (closest < _SAME**2)
+    # At the edge of two bins an object is seen in both.
+    beside = jnp.square(seen - jnp.roll(seen, 1, axis=-2)).sum(axis=-1)
+    is_new = is_seen & ~is_known[..., 0] & (beside >= _SAME**2)
+    turn = jnp.cumsum(is_new, axis=-1)[..., :, None]
+    is_its_turn = turn == jnp.cumsum(is_free, axis=-1)[..., None, :]
+    takes = is_new[..., None] & is_free[..., None, :] & is_its_turn
+    pairs = jnp.where(is_known, away == closest, takes)
+    which = jnp.argmax(pairs, axis=-2)[..., None]
+    found = jnp.take_along_axis(seen, which, axis=-2)
+    return jnp.where(pairs.any(axis=-2)[..., None], found, marks)
+
+
+def nearest(place: jax.Array, marks: jax.Array) -> jax.Array:
+    """Distance `[B, n, T]` of places `[B, n, T, 2]` to the nearest of marks `[B, K, 2]`.
+
+    By differences: products would lose a metre in a thousand.
+    """
+    x, y = (place[..., i, None] - marks[:, None, None, :, i] for i in range(2))
+    return jnp.sqrt((x * x + y * y).min(axis=-1))

@@ -50,6 +50,12 @@ def walked(observations, memory=None, count=1):
     return memory
 
 
+def places(memory):
+    """`[M, 2]` all marks of the first row's map."""
+    marks = np.asarray(memory.marks)[0].reshape(-1, 2)
+    return marks[marks[:, 0] < map_memory._NOWHERE]
+
+
 def test_the_agent_knows_where_it_is_whichever_way_it_looks():
     """Speeding up to the north-east while it turns: the trapezoids of its velocity."""
     speeds = np.linspace(0.0, 2.0, 21)
@@ -59,45 +65,38 @@ def test_the_agent_knows_where_it_is_whichever_way_it_looks():
     memory = walked(steps)
     way = SECONDS * 0.5 * (speeds[1:] + speeds[:-1]).sum()
     np.testing.assert_allclose(memory.place[0], [0.6 * way, 0.8 * way], rtol=1e-4)
-    assert memory.step[0] == 21
     # The next episode begins anew.
     memory = SEE(memory, jnp.asarray(steps[:1]), jnp.array([True]))
     np.testing.assert_array_equal(memory.place, 0.0)
-    assert (np.asarray(memory.points)[:, 1:] == map_memory._NOWHERE).all()
+    assert not places(memory).size
 
 
 @pytest.mark.parametrize("heading", [0.0, 1.0, -2.5])
 def test_a_lone_thing_is_noted_where_it_is(heading):
     thing = np.array([0.7, -1.1])
     memory = walked([seen_from((0, 0), heading, things=[thing])])
-    points = np.asarray(memory.points)[0, 0, 0]
-    (found,) = points[points[:, 0] < map_memory._NOWHERE]
-    np.testing.assert_allclose(found, thing, atol=1e-3)
     # Vases have a lidar of their own; nothing was noted of them.
-    assert (np.asarray(memory.points)[0, :, 1] == map_memory._NOWHERE).all()
+    np.testing.assert_allclose(places(memory), [thing], atol=1e-3)
 
 
 def test_what_is_hidden_by_something_nearer_is_not_guessed():
     """Two things in one direction: the nearer one's reading is all there is."""
     both = [np.array([0.5, 0.1]), np.array([1.9, 0.2])]
     memory = walked([seen_from((0, 0), 0.0, things=both)])
-    points = np.asarray(memory.points).reshape(-1, 2)
-    found = points[points[:, 0] < map_memory._NOWHERE]
+    found = places(memory)
     for point in found:
         assert min(np.hypot(*(point - thing)) for thing in both) < 0.02
     assert len(found) <= 2
 
 
-def test_a_plan_pays_for_what_was_seen_and_is_hidden_now():
-    """A thing 1 m ahead was seen at the first step. Then all lidars go dark.
+def test_a_plan_pays_for_what_was_seen_and_the_model_does_not_imagine():
+    """A thing 1 m ahead was seen just now. In imagination all lidars are dark.
 
     At 1 m/s a candidate that drives ahead is within 0.2 m from step 40 on; one that
     stays is not. What the model itself says still counts.
     """
     thing, horizon = np.array([1.0, 0.0]), 50
-    memory = walked(
-        [seen_from((0, 0), 0.0, things=[thing])] + [seen_from((0, 0), 0.0)] * 3
-    )
+    memory = walked([seen_from((0, 0), 0.0, things=[thing])])
     ahead = np.stack([seen_from((0, 0), 0.0, (1.0, 0.0))] * horizon)
     stays = np.stack([seen_from((0, 0), 0.0)] * horizon)
     own = np.zeros((1, 2, horizon), np.float32)
@@ -112,6 +111,55 @@ def test_a_plan_pays_for_what_was_seen_and_is_hidden_now():
     blank = walked([seen_from((0, 0), 0.0)] * 4)
     found = COST(None, blank, jnp.asarray([[ahead, stays]]), own)
     np.testing.assert_array_equal(found, own)
+
+
+def seen_on_a_walk(things, steps=100, speed=1.0):
+    """The observations of a walk ahead along the first axis, at a constant speed."""
+    at = np.arange(steps)[:, None] * [SECONDS * speed, 0.0]
+    return [seen_from(place, 0.0, (speed, 0.0), things) for place in at]
+
+
+def test_an_object_seen_again_has_one_mark():
+    """Past two hazards: two marks, where they stand, however often they were seen."""
+    things = [np.array([0.7, 0.9]), np.array([1.1, -0.8])]
+    found = places(walked(seen_on_a_walk(things)))
+    assert len(found) == 2
+    order = np.argsort(found[:, 0])
+    np.testing.assert_allclose(found[order], things, atol=0.02)
+
+
+def test_what_is_hidden_later_stays_on_the_map():
+    """A hazard comes between the agent and the one that it saw before."""
+    far, near = np.array([2.0, 0.2]), np.array([1.0, 0.1])
+    memory = walked([seen_from((0, 0), 0.0, things=[far])])
+    memory = SEE(
+        memory, seen_from((0, 0), 0.0, things=[near, far])[None], jnp.zeros(1, bool)
+    )
+    found = places(memory)
+    assert np.min(np.hypot(*(found - far).T)) < 0.02
+
+
+@pytest.mark.parametrize("moved", [(0.9, 0.0), (0.0, 1.5), None])
+def test_a_mark_that_the_lidar_contradicts_is_wiped(moved):
+    """Pushed away, by more and by less than the sightings of one object may differ."""
+    thing = np.array([0.8, 0.0])
+    memory = walked([seen_from((0, 0), 0.0, things=[thing])])
+    now = [] if moved is None else [thing * 0 + moved]
+    later = seen_from((0, 0), 0.0, things=now)[None]
+    found = places(SEE(memory, later, jnp.zeros(1, bool)))
+    assert found.shape == (len(now), 2)
+    np.testing.assert_allclose(found, np.reshape(now, (-1, 2)), atol=1e-3)
+
+
+def test_a_full_map_keeps_what_it_has():
+    """More objects than there is room for, each out of sight when the next is seen."""
+    room = map_memory._MARKS
+    marks = jnp.full((1, 1, room, 2), map_memory._NOWHERE)
+    things = np.stack([np.arange(room + 3), np.zeros(room + 3)], axis=-1) * 0.5
+    for thing in things:
+        seen = jnp.full((1, 1, 16, 2), map_memory._NOWHERE).at[0, 0, 5].set(thing)
+        marks = map_memory.marked(marks, seen)
+    np.testing.assert_allclose(marks[0, 0], things[:room])
 
 
 def test_rows_do_not_know_of_each_other():
