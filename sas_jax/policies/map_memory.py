@@ -10,9 +10,11 @@ An object seen again replaces its own mark. A mark that ought to show in the lid
 does not, is wiped: the object was pushed away, or the way was added up wrongly. So a
 map holds a few marks, however long the episode is.
 
+Gremlins drive in circles, all of them alike: what is noted is the middle of the circle.
+Of the buttons, the one that is to be pressed is left out.
+
 An imagined step costs what the model's own cost head makes of the state that it leads
-to, once the nearest mark of each kind shows in its lidar. Only kinds that do not move
-by themselves are noted (`STANDING`); gremlins move.
+to, once the nearest mark of each kind shows in its lidar.
 """
 
 import math
@@ -28,10 +30,13 @@ from sas_jax.envs.tasks import Task
 from sas_jax.errors import UserError
 from sas_jax.models import lidar
 
-# Lidars whose objects do not move by themselves.
-STANDING = ("hazards_lidar", "vases_lidar", "pillars_lidar")
+# Lidars whose objects do not move by themselves, and one whose objects do.
+STANDING = ("hazards_lidar", "vases_lidar", "pillars_lidar", "buttons_lidar")
+CIRCLING = "gremlins_lidar"
 # Seconds of a step, by what a task's name begins with.
 _SECONDS = {"Point": 0.02, "Car": 0.04}
+# Metres and seconds: a gremlin's circle, a radian a second, and how far it lags behind.
+_CIRCLE, _LAG = 0.35, 0.1
 # Marks a lidar has room for; the tasks have ten objects of a kind at most.
 _MARKS = 32
 # Metres within which two sightings are of one object: most stand further apart.
@@ -49,17 +54,20 @@ class Map:
     """Maps of B episodes.
 
     place: `[B, 2]` metres, of the agent, from where it began, axes fixed. velocity:
-    `[B, 2]` of the step before, along these axes. marks: `[B, G, K, 2]` places of up to
-    K objects of G lidars, far away where there is none.
+    `[B, 2]` of the step before, along these axes. step: `[B]` int32 of the episode.
+    goal: `[B, 2]` its place. marks: `[B, G, K, 2]` places of up to K objects of G
+    lidars, far away where there is none; of what circles, the middles.
     """
 
     place: jax.Array
     velocity: jax.Array
+    step: jax.Array
+    goal: jax.Array
     marks: jax.Array
 
 
-# Metres, beyond every map.
-_NOWHERE = 1e3
+# Metres, beyond every map; what is further than the second number is not there.
+_NOWHERE, _FAR = 1e3, 5e2
 
 
 def make(task: Task, standardise: Callable, cost_of: Callable) -> Recall:
@@ -76,13 +84,16 @@ def make(task: Task, standardise: Callable, cost_of: Callable) -> Recall:
     groups = task.obs_groups
     seconds = next((s for n, s in _SECONDS.items() if task.name.startswith(n)), None)
     standing = [name for name in STANDING if name in groups]
+    names = [*standing, *[CIRCLING] * (CIRCLING in groups)]
     lacking = [name for name in ("velocimeter", "magnetometer") if name not in groups]
     if lacking or not standing or seconds is None:
         raise UserError(
             f"task {task.name}: no {lacking[0] if lacking else STANDING[0]} to make a "
             f"map by; expected {' or '.join(_SECONDS)} in Goal, Button or Push"
         )
-    rings = [groups[name] for name in standing]
+    rings = [groups[name] for name in names]
+    circles = jnp.array([name == CIRCLING for name in names])[None, :, None, None]
+    goal = groups.get("goal_lidar") if "buttons_lidar" in names else None
     velocimeter, magnetometer = groups["velocimeter"], groups["magnetometer"]
 
     def motion(obs):
@@ -91,10 +102,20 @@ def make(task: Task, standardise: Callable, cost_of: Callable) -> Recall:
         heading = jnp.arctan2(-north[..., 0], -north[..., 1])
         return heading, turned(obs[..., velocimeter][..., :2], heading)
 
+    def circling(step):
+        """Metres `[..., 2]` from the middles of circles, at a step of the episode."""
+        angle = step * seconds - _LAG
+        return _CIRCLE * jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
     def start(count: int) -> Map:
         zeros = jnp.zeros((count, 2))
-        marks = jnp.full((count, len(rings), _MARKS, 2), _NOWHERE)
-        return Map(place=zeros, velocity=zeros, marks=marks)
+        return Map(
+            place=zeros,
+            velocity=zeros,
+            step=jnp.zeros(count, jnp.int32),
+            goal=zeros + _NOWHERE,
+            marks=jnp.full((count, len(rings), _MARKS, 2), _NOWHERE),
+        )
 
     def see(memory: Map, obs: jax.Array, is_first: jax.Array) -> Map:
         fresh = is_first[:, None]
@@ -102,20 +123,32 @@ def make(task: Task, standardise: Callable, cost_of: Callable) -> Recall:
         before = jnp.where(fresh, velocity, memory.velocity)
         place = memory.place + 0.5 * seconds * (velocity + before)
         place = jnp.where(fresh, 0.0, place)
+        step = jnp.where(is_first, 0, memory.step + 1)
         readings = jnp.stack([obs[:, ring] for ring in rings], axis=1)
         readings = jnp.clip(readings, 0.0, 1.0)
-        marks = jnp.where(fresh[..., None, None], _NOWHERE, memory.marks)
+        moved = jnp.where(circles, circling(step)[:, None, None], 0.0)
+        marks = jnp.where(fresh[..., None, None], _NOWHERE, memory.marks) + moved
         marks = wiped(marks, readings, place, heading)
-        marks = marked(marks, objects_on_the_map(readings, place, heading))
-        return Map(place, velocity, marks)
+        marks = marked(marks, objects_on_the_map(readings, place, heading)) - moved
+        target = memory.goal
+        if goal is not None:
+            target = place + turned(lidar.place_of(obs[:, goal]), heading)
+        return Map(place, velocity, step, target, marks)
 
     def cost(variables: Any, memory: Map, obs: jax.Array, own: jax.Array):
         _, velocity = motion(obs)
         legs = 0.5 * seconds * (velocity[:, :, 1:] + velocity[:, :, :-1])
         place = memory.place[:, None, None] + jnp.cumsum(legs, axis=2)
+        steps = memory.step[:, None] + jnp.arange(1, obs.shape[2])[None]
         after = obs[:, :, 1:]
-        for index, ring in enumerate(rings):
-            near = nearest(place, memory.marks[:, index])
+        for index, (name, ring) in enumerate(zip(names, rings, strict=True)):
+            marks, here = memory.marks[:, index], place
+            if name == CIRCLING:
+                here = place - circling(steps)[:, None]
+            if name == "buttons_lidar":
+                away = jnp.square(marks - memory.goal[:, None]).sum(-1, keepdims=True)
+                marks = jnp.where(away < _SAME**2, _NOWHERE, marks)
+            near = nearest(here, marks)
             light = jnp.clip(1.0 - near / lidar.RANGE, 0.0, 1.0)[..., None]
             # Where in the ring it shows is all the same to the cost.
             first = slice(ring.start, ring.start + 1)
@@ -168,6 +201,8 @@ def wiped(
     shown = jnp.take_along_axis(lidar.around(readings), own, axis=-1)
     is_missed = shown < 1.0 - distance / lidar.RANGE - _MISSED
     is_missed &= distance > _BESIDE
+    # Buttons go dark for a while when one is pressed.
+    is_missed &= readings.max(axis=-1, keepdims=True) > 0.0
     return jnp.where(is_missed[..., None], _NOWHERE, marks)
 
 
@@ -176,7 +211,7 @@ def marked(marks: jax.Array, seen: jax.Array) -> jax.Array:
 
     What stands by a mark moves it; anything else takes a free place while there is one.
     """
-    is_seen, is_free = seen[..., 0] < _NOWHERE, marks[..., 0] >= _NOWHERE
+    is_seen, is_free = seen[..., 0] < _FAR, marks[..., 0] > _FAR
     away = jnp.square(seen[..., :, None, :] - marks[..., None, :, :]).sum(axis=-1)
     closest = away.min(axis=-1, keepdims=True)
     is_known = is_seen[..., None] & (closest < _SAME**2)
@@ -193,7 +228,7 @@ def marked(marks: jax.Array, seen: jax.Array) -> jax.Array:
 
 
 def nearest(place: jax.Array, marks: jax.Array) -> jax.Array:
-    """Distance `[B, n, T]` of places `[B, n, T, 2]` to the nearest of marks `[B, K, 2]`.
+    """Distance `[B, n, T]` of places `[B, n, T, 2]` to the nearest mark `[B, K, 2]`.
 
     By differences: products would lose a metre in a thousand.
     """

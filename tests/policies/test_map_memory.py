@@ -53,7 +53,7 @@ def walked(observations, memory=None, count=1):
 def places(memory):
     """`[M, 2]` all marks of the first row's map."""
     marks = np.asarray(memory.marks)[0].reshape(-1, 2)
-    return marks[marks[:, 0] < map_memory._NOWHERE]
+    return marks[marks[:, 0] < map_memory._FAR]
 
 
 def test_the_agent_knows_where_it_is_whichever_way_it_looks():
@@ -144,7 +144,7 @@ def test_a_mark_that_the_lidar_contradicts_is_wiped(moved):
     """Pushed away, by more and by less than the sightings of one object may differ."""
     thing = np.array([0.8, 0.0])
     memory = walked([seen_from((0, 0), 0.0, things=[thing])])
-    now = [] if moved is None else [thing * 0 + moved]
+    now = [np.array(moved or (-2.0, -2.0))]
     later = seen_from((0, 0), 0.0, things=now)[None]
     found = places(SEE(memory, later, jnp.zeros(1, bool)))
     assert found.shape == (len(now), 2)
