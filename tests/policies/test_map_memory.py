@@ -1,44 +1,55 @@
 """The map of an episode: dead reckoning, what is noted, what it makes plans cost."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sas_jax.envs.make import make as make_env
 from sas_jax.envs.tasks import get_task
 from sas_jax.envs.vector.env import VectorEnv
 from sas_jax.errors import UserError
 from sas_jax.models import lidar
 from sas_jax.policies import map_memory
 
-TASK = get_task("PointGoal2")
-GROUPS = TASK.obs_groups
+TASK, BUTTON = get_task("PointGoal2"), get_task("PointButton1")
 SECONDS = 0.02
 
 
-def seen_from(place, heading, velocity=(0.0, 0.0), things=(), kind="hazards_lidar"):
-    """An observation `[O]`: north, velocity in the agent's frame, lone things."""
-    obs = np.zeros(TASK.obs_dim, np.float32)
-    obs[GROUPS["magnetometer"]] = [-0.5 * np.sin(heading), -0.5 * np.cos(heading), 0]
+def seen_from(place, heading, velocity=(0.0, 0.0), things=(), task=TASK, **kinds):
+    """An observation `[O]`: north, velocity in the agent's frame, lone things.
+
+    things are hazards; kinds: of other lidars.
+    """
+    obs, groups = np.zeros(task.obs_dim, np.float32), task.obs_groups
+    obs[groups["magnetometer"]] = [-0.5 * np.sin(heading), -0.5 * np.cos(heading), 0]
     c, s = np.cos(heading), np.sin(heading)
     x, y = velocity
-    obs[GROUPS["velocimeter"]] = [c * x + s * y, c * y - s * x, 0]
-    for thing in things:
-        away = np.asarray(thing) - place
-        angle = (np.arctan2(away[1], away[0]) - heading) % (2 * np.pi)
-        light = lidar.lone(jnp.float32(angle), jnp.float32(np.hypot(*away)), 16)
-        obs[GROUPS[kind]] = np.maximum(obs[GROUPS[kind]], light)
+    obs[groups["velocimeter"]] = [c * x + s * y, c * y - s * x, 0]
+    for kind, places in {"hazards": things, **kinds}.items():
+        ring = groups[f"{kind}_lidar"]
+        for thing in places:
+            away = np.asarray(thing) - place
+            angle = (np.arctan2(away[1], away[0]) - heading) % (2 * np.pi)
+            light = lidar.lone(jnp.float32(angle), jnp.float32(np.hypot(*away)), 16)
+            obs[ring] = np.maximum(obs[ring], light)
     return obs
 
 
-def by_brightest(variables, states):
-    """A step costs where a hazard is nearer than 0.2 metres."""
-    del variables
-    near = states[..., GROUPS["hazards_lidar"]].max(axis=-1)
-    return (near > 1 - 0.2 / lidar.RANGE).astype(jnp.float32)
+def recalling(task, kind="hazards"):
+    """A map on which a step costs where one of a kind is nearer than 0.2 metres."""
+
+    def cost_of(variables, states):
+        del variables
+        near = states[..., task.obs_groups[f"{kind}_lidar"]].max(axis=-1)
+        return (near > 1 - 0.2 / lidar.RANGE).astype(jnp.float32)
+
+    return map_memory.make(task, lambda obs: obs, cost_of)
 
 
-RECALL = map_memory.make(TASK, lambda obs: obs, by_brightest)
+RECALL = recalling(TASK)
 SEE, COST = jax.jit(RECALL.see), jax.jit(RECALL.cost)
 
 
@@ -162,6 +173,89 @@ def test_a_full_map_keeps_what_it_has():
     np.testing.assert_allclose(marks[0, 0], things[:room])
 
 
+def standing(at, horizon=50):
+    """`[1, n, T, O]` candidates on Button that stand still, and begin with a jump."""
+    obs = np.zeros((1, len(at), horizon, BUTTON.obs_dim), np.float32)
+    for index, place in enumerate(at):
+        obs[0, index] = seen_from((0, 0), 0.0, task=BUTTON)
+        # The mean of this speed and of none brings them there in one step.
+        speed = 2.0 * np.asarray(place) / SECONDS
+        obs[0, index, 0] = seen_from((0, 0), 0.0, speed, task=BUTTON)
+    return jnp.asarray(obs)
+
+
+def test_the_wrong_button_costs_wherever_the_goal_has_been_before():
+    """Two buttons; whichever is the goal now is free, the other one is not."""
+    recall = recalling(BUTTON, "buttons")
+    buttons = [np.array([1.0, 0.0]), np.array([0.0, -1.5])]
+    memory, own = recall.start(1), jnp.zeros((1, 2, 50))
+    for step, goal in enumerate(buttons):
+        seen = {"task": BUTTON, "buttons": buttons, "goal": [goal]}
+        obs = jnp.asarray(seen_from((0, 0), 0.0, **seen))[None]
+        memory = jax.jit(recall.see)(memory, obs, jnp.full(1, step == 0))
+        found = jax.jit(recall.cost)(None, memory, standing(buttons), own)
+        expected = np.roll([0.0, 1.0], step)
+        np.testing.assert_array_equal(found[0, :, :-1].mean(axis=1), expected)
+
+
+def test_a_gremlin_is_expected_where_its_circle_takes_it():
+    """Seen at 2 s; a second later it is a radian further on, 34 centimetres."""
+    recall = recalling(BUTTON, "gremlins")
+    middle, start = np.array([0.2, 0.3]), 100
+
+    def at(step):
+        angle = step * SECONDS - map_memory._LAG
+        return middle + map_memory._CIRCLE * np.array([np.sin(angle), np.cos(angle)])
+
+    memory = recall.start(1)
+    for step in range(start + 1):
+        seen = {"gremlins": [at(step)]} if step == start else {}
+        obs = jnp.asarray(seen_from((0, 0), 0.0, task=BUTTON, **seen))[None]
+        memory = jax.jit(recall.see)(memory, obs, jnp.full(1, step == 0))
+    # One candidate waits on the circle a second ahead, one on its other side.
+    there = at(start + 49)
+    waits = standing([there, 2 * middle - there])
+    found = jax.jit(recall.cost)(None, memory, waits, jnp.zeros((1, 2, 50)))
+    steps = np.flatnonzero(np.asarray(found)[0, 0])
+    reached = [
+        step for step in range(49) if np.hypot(*(at(start + step + 1) - there)) < 0.2
+    ]
+    assert set(reached) == set(steps)
+    assert 48 in steps and 0 not in steps
+    assert not np.asarray(found)[0, 1].any()
+
+
+@pytest.mark.parametrize("name", ["PointButton1", "CarButton2"])
+def test_marks_are_where_the_simulators_objects_are(name):
+    """Whatever stands or circles, on 150 steps of held actions, to five centimetres."""
+    task, rng = get_task(name), np.random.default_rng(1)
+    recall = recalling(task)
+    see, memory = jax.jit(recall.see), recall.start(1)
+    env = make_env(name)
+    obs = env.reset(5)
+    suite = env.unwrapped.task
+    model, data = suite.model, suite.data
+    names = [model.body(i).name for i in range(model.nbody)]
+    first = data.body("agent").xpos[:2].copy()
+    memory = see(memory, jnp.float32(obs)[None], jnp.ones(1, bool))
+    for step in range(150):
+        if step % 20 == 0:
+            action = rng.uniform(-1, 1, 2)
+        obs = env.step(action)[0]
+        memory = see(memory, jnp.float32(obs)[None], jnp.zeros(1, bool))
+    angle = data.time - map_memory._LAG
+    circle = map_memory._CIRCLE * np.array([np.sin(angle), np.cos(angle)])
+    kinds = {"hazards": "", "buttons": "", "gremlins": "obj"}
+    for (kind, suffix), marks in zip(kinds.items(), memory.marks[0], strict=True):
+        bodies = map(re.compile(rf"{kind[:-1]}\d+{suffix}").fullmatch, names)
+        true = [data.body(found.string).xpos[:2] for found in bodies if found]
+        true = np.array(true) - first
+        true = true - circle if kind == "gremlins" else true
+        marks = np.asarray(marks)[np.asarray(marks)[:, 0] < map_memory._FAR]
+        away = np.hypot(*np.moveaxis(marks[:, None] - true, -1, 0))
+        assert len(marks) and away.min(axis=1).max() < 0.05
+
+
 def test_rows_do_not_know_of_each_other():
     thing = np.array([1.0, 0.0])
     one = jnp.asarray([seen_from((0, 0), 0.0, things=[thing])])
@@ -178,7 +272,7 @@ def test_rows_do_not_know_of_each_other():
 def test_dead_reckoning_is_the_simulators_own_way(name):
     """200 steps of held actions: within two centimetres, whatever the body's step."""
     task, rng = get_task(name), np.random.default_rng(0)
-    recall = map_memory.make(task, lambda obs: obs, by_brightest)
+    recall = recalling(task)
     see, memory = jax.jit(recall.see), recall.start(1)
     with VectorEnv(name, 1, num_workers=1) as envs:
         batch = envs.reset([3])
@@ -197,4 +291,4 @@ def test_dead_reckoning_is_the_simulators_own_way(name):
 @pytest.mark.parametrize("name", ["Hopper", "PointCircle1"])
 def test_a_task_without_its_sensors_is_refused(name):
     with pytest.raises(UserError, match=f"task {name}: no .* to make a map by"):
-        map_memory.make(get_task(name), lambda obs: obs, by_brightest)
+        recalling(get_task(name))
