@@ -20,11 +20,13 @@ _TASK = flags.DEFINE_string("task", "PointGoal1", "Task to run.")
 _OUT = cli.define_path("out", "runs/demo", "Folder of the run.", is_local=True)
 _EPISODES = flags.DEFINE_integer("episodes", 300, "Behaviour episodes to record.")
 _STEPS = flags.DEFINE_integer("steps", 3000, "Training steps.")
-_LAYOUTS = flags.DEFINE_integer("layouts", 64, "Layouts per variant to evaluate.")
+_LAYOUTS = flags.DEFINE_integer("layouts", 48, "Layouts per variant to evaluate.")
 _LIMITS = flags.DEFINE_list(
     "cost_limits", None, "Cost thresholds (default: the task's strictest)."
 )
-_VARIANTS = flags.DEFINE_list("variants", ["none", "sas", "plan"], "What to compare.")
+_VARIANTS = flags.DEFINE_list(
+    "variants", None, "What to compare (default: none,sas,plan, plan_recall if it can)."
+)
 _SEED = cli.define_seed("seed", 0, "Seed of data, training and evaluation.")
 
 cli.answer_help(__name__, __doc__)
@@ -32,9 +34,10 @@ cli.answer_help(__name__, __doc__)
 from experiments.demo import page as demo_page
 from experiments.demo import stages
 from sas_jax import learners
-from sas_jax.envs.tasks import get_task
+from sas_jax.envs.tasks import Task, get_task
 from sas_jax.evaluation.evaluate import EvaluationConfig
 from sas_jax.experiment import ExperimentConfig
+from sas_jax.policies import map_memory
 from sas_jax.report import tables
 from sas_jax.sweeps import presets
 
@@ -46,6 +49,14 @@ def demo_config(task: str, steps: int, seed: int) -> ExperimentConfig:
     return settings_flag.apply(learners.merge(config, train))
 
 
+def compared(task: Task) -> tuple[str, ...]:
+    """The variants of the flag, or those that the task has a use for."""
+    if _VARIANTS.value is not None:
+        return tuple(_VARIANTS.value)
+    recalls = () if map_memory.lacking(task) else ("plan_recall",)
+    return ("none", "sas", "plan", *recalls)
+
+
 def main(argv):
     """Runs all stages and prints the tables and where the report lies."""
     del argv
@@ -54,9 +65,10 @@ def main(argv):
     if _EPISODES.value < 2 or _STEPS.value < 1:
         raise UserError("--episodes: expected >= 2, and --steps >= 1")
     config = demo_config(task.name, _STEPS.value, _SEED.value)
-    learners.get(config.algo).check_variants(tuple(_VARIANTS.value))
+    variants = compared(task)
+    learners.get(config.algo).check_variants(variants)
     evaluation = EvaluationConfig(
-        variants=tuple(_VARIANTS.value),
+        variants=variants,
         cost_limits=cli.parse_limits(_LIMITS.value, task.cost_limits[:1]),
         num_episodes=_LAYOUTS.value,
         seed=_SEED.value,

@@ -60,7 +60,8 @@ def telling_layouts(run: Evaluation, left: str, right: str) -> dict[str, int]:
 
 def shown_variant(variants: tuple[str, ...]) -> str:
     """What the pictures show beside the first variant: plans, else SAS."""
-    return next((v for v in ("plan", "sas") if v in variants), variants[-1])
+    told = ("plan_recall", "plan", "sas")
+    return next((v for v in told if v in variants), variants[-1])
 
 
 def watched_path(

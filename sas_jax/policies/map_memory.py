@@ -70,6 +70,21 @@ class Map:
 _NOWHERE, _FAR = 1e3, 5e2
 
 
+def lacking(task: Task) -> str | None:
+    """What a task lacks for a map of its episodes; None where it can have one."""
+    groups = task.obs_groups
+    sensors = [name for name in ("velocimeter", "magnetometer") if name not in groups]
+    if sensors:
+        return sensors[0]
+    if not any(name in groups for name in STANDING):
+        return STANDING[0]
+    return None if _seconds(task) else "known time step"
+
+
+def _seconds(task: Task) -> float | None:
+    return next((s for n, s in _SECONDS.items() if task.name.startswith(n)), None)
+
+
 def make(task: Task, standardise: Callable, cost_of: Callable) -> Recall:
     """The memory of a task's episodes.
 
@@ -81,16 +96,13 @@ def make(task: Task, standardise: Callable, cost_of: Callable) -> Recall:
     Raises:
       UserError: a task without the sensors that it takes.
     """
-    groups = task.obs_groups
-    seconds = next((s for n, s in _SECONDS.items() if task.name.startswith(n)), None)
-    standing = [name for name in STANDING if name in groups]
-    names = [*standing, *[CIRCLING] * (CIRCLING in groups)]
-    lacking = [name for name in ("velocimeter", "magnetometer") if name not in groups]
-    if lacking or not standing or seconds is None:
+    if missing := lacking(task):
         raise UserError(
-            f"task {task.name}: no {lacking[0] if lacking else STANDING[0]} to make a "
-            f"map by; expected {' or '.join(_SECONDS)} in Goal, Button or Push"
+            f"task {task.name}: no {missing} to make a map by; expected "
+            f"{' or '.join(_SECONDS)} in Goal, Button or Push"
         )
+    groups, seconds = task.obs_groups, _seconds(task)
+    names = [name for name in (*STANDING, CIRCLING) if name in groups]
     rings = [groups[name] for name in names]
     circles = jnp.array([name == CIRCLING for name in names])[None, :, None, None]
     goal = groups.get("goal_lidar") if "buttons_lidar" in names else None
