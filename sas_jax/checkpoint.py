@@ -199,6 +199,10 @@ class Writer:
             self._lock.release()
 
 
+# Orbax's words for an array that is not the one asked for.
+_OTHER_SHAPE = "not compatible with the stored shape"
+
+
 def _reason(error: Exception) -> str:
     """The cause that an exception names, in one line without paths of its code."""
     if isinstance(error, OSError) and error.strerror:
@@ -230,8 +234,14 @@ def _restore(
         wanted = {name: ocp.args.StandardRestore(x) for name, x in items.items()}
         restored = manager.restore(step, args=ocp.args.Composite(**wanted))
     except Exception as error:  # Orbax raises many kinds for one cause: damaged files
+        path = str(workdir / _FOLDER / str(step))
+        if _OTHER_SHAPE in str(error):
+            raise UserError(
+                f"checkpoint {path!r} holds networks of other sizes than this version "
+                "makes of its settings; train again, or use the version that wrote it"
+            ) from error
         raise UserError(
-            f"checkpoint {str(workdir / _FOLDER / str(step))!r} is partial or damaged "
+            f"checkpoint {path!r} is partial or damaged "
             f"({_reason(error)}); delete it to fall back to the one before"
         ) from error
     return {name: restored[name] for name in items}

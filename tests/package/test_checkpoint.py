@@ -262,7 +262,8 @@ def test_missing_and_truncated_files_are_one_line(saved, tmp_path, file, keeps_h
         (lambda meta: meta["spec"].pop("obs_std"), "obs_std"),
         (lambda meta: meta.pop("spec"), "partial or damaged"),
         (lambda meta: meta.update(config=[]), "partial or damaged"),
-        (lambda meta: meta["config"]["train"].update(num_seeds=3), "damaged"),
+        (lambda meta: meta["config"]["train"].update(num_seeds=3), "other sizes"),
+        (lambda meta: meta["config"]["model"].update(latent_dim=5), "other sizes"),
     ],
 )
 def test_another_schema_or_a_changed_meta_is_named(saved, tmp_path, change, message):
