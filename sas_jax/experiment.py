@@ -265,7 +265,6 @@ def make_model(config: ExperimentConfig, spec: DataSpec) -> WorldModel:
         ring_scales=spec.ring_scales,
         ring_single=spec.ring_single or (False,) * len(spec.rings),
         compass=compass_of(spec),
-        among=among_of(spec),
     )
 
 
@@ -275,31 +274,14 @@ def compass_of(spec: DataSpec) -> tuple[tuple[int, float, float], ...]:
     Only where the one lidar there is shows one thing that does not move, so that its
     bearing tells where the agent is: Circle's.
     """
-    groups = groups_of(spec)
+    task = TASKS.get(spec.task)
+    groups = task.obs_groups if task and task.obs_dim == spec.obs_dim else {}
     lidars = [name for name in groups if name.endswith("_lidar")]
     if "magnetometer" not in groups or lidars != ["circle_lidar"]:
         return ()
     first = groups["magnetometer"].start
     columns = range(first, first + 2)
     return tuple((i, float(spec.obs_mean[i]), float(spec.obs_std[i])) for i in columns)
-
-
-def among_of(spec: DataSpec) -> tuple[tuple[int, int], ...]:
-    """The lidars of which one shows one of the other's objects; see `WorldModel`.
-
-    Button's: the goal is one of the buttons, and pressing another one costs.
-    """
-    groups, firsts = groups_of(spec), [first for first, _ in spec.rings]
-    pair = [groups[n].start for n in ("buttons_lidar", "goal_lidar") if n in groups]
-    if len(pair) < 2 or not set(pair) <= set(firsts):
-        return ()
-    return ((firsts.index(pair[0]), firsts.index(pair[1])),)
-
-
-def groups_of(spec: DataSpec) -> dict[str, slice]:
-    """The named groups of a data set's observations; empty where none are known."""
-    task = TASKS.get(spec.task)
-    return task.obs_groups if task and task.obs_dim == spec.obs_dim else {}
 
 
 def seen_columns(blind: tuple[str, ...], spec: DataSpec) -> tuple[bool, ...] | None:
@@ -310,7 +292,8 @@ def seen_columns(blind: tuple[str, ...], spec: DataSpec) -> tuple[bool, ...] | N
     """
     if not blind:
         return None
-    groups = groups_of(spec)
+    task = TASKS.get(spec.task)
+    groups = task.obs_groups if task and task.obs_dim == spec.obs_dim else {}
     seen = [True] * spec.obs_dim
     for name in blind:
         if name not in groups:

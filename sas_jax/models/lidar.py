@@ -26,8 +26,6 @@ _REACH = 2
 _DARK = 1e-3
 # Compilers may compute a reading twice, and not to the same last bit.
 _SAME = 1e-6
-# A reading that is this much brighter is of something else: 15 cm nearer.
-_APART = 0.05
 # Metres. The direction of something at the agent's own place is anybody's guess.
 _NEAREST = 0.05
 
@@ -165,15 +163,6 @@ def of_one_object(readings: jax.Array) -> jax.Array:
     """
     readings = jnp.clip(readings, 0.0, 1.0)
     return read(objects_of(readings), is_brightest(readings))
-
-
-def others(readings: jax.Array, of_one: jax.Array) -> jax.Array:
-    """Readings `[..., bins]` without the one object that `of_one` shows, dark there.
-
-    What is seen of both is the same but for rounding, or for what a model imagines; the
-    rest of a kind stands further away than that.
-    """
-    return jnp.where(readings > of_one + _APART, readings, 0.0)
 
 
 def settled(obs: jax.Array, rings, scales, is_single) -> jax.Array:

@@ -58,7 +58,6 @@ class WorldModel(nn.Module):
     ring_scales: tuple[tuple[float, float], ...] = ()
     ring_single: tuple[bool, ...] = ()
     compass: tuple[tuple[int, float, float], ...] = ()
-    among: tuple[tuple[int, int], ...] = ()
 
     @property
     def tokens_per_step(self) -> int:
@@ -108,11 +107,7 @@ class WorldModel(nn.Module):
             self.obs_dim, config.marginal_latent_dim, config.vae_hidden, dtype
         )
         self.reward_head = MLP(config.head_hidden, 1, dtype)
-        more = (
-            (self.obs_dim + k * self.rings[i][1], self.rings[i][1])
-            for k, (i, _) in enumerate(self.among)
-        )
-        self.cost_head = NoisyOr(rings=(*self.rings, *more))
+        self.cost_head = NoisyOr(rings=self.rings)
 
     # Tokens ---------------------------------------------------------------------
 
@@ -192,26 +187,16 @@ class WorldModel(nn.Module):
         """Log-odds `[...]` that the step costs, read from the state it leads to.
 
         With a compass the agent's place in the map is one more cause: walls stand
-        along the map's axes, and no sensor shows them (Circle). So is what must not be
-        touched among things of which one may (Button).
+        along the map's axes, and no sensor shows them (Circle).
         """
-        causes = [next_obs]
-        for one, other in self.among:
-            both = self._readings(next_obs, one), self._readings(next_obs, other)
-            mean, std = self.ring_scales[one]
-            # In a raw lidar's units the threshold is too steep to be found in time.
-            causes.append((lidar.others(*both) - mean) / std)
-        if self.compass:
-            columns, means, stds = zip(*self.compass, strict=True)
-            north = next_obs[..., jnp.array(columns)] * jnp.array(stds)
-            place = lidar.place_of(self._readings(next_obs, 0))
-            causes.append(lidar.on_the_map(place, north + jnp.array(means)))
-        return self.cost_head(_join(*causes) if causes[1:] else next_obs)
-
-    def _readings(self, obs, index):
-        """`[..., bins]` what a lidar reads, of standardised states."""
-        (first, size), (mean, std) = self.rings[index], self.ring_scales[index]
-        return mean + std * obs[..., first : first + size]
+        if not self.compass:
+            return self.cost_head(next_obs)
+        columns, means, stds = zip(*self.compass, strict=True)
+        north = next_obs[..., jnp.array(columns)] * jnp.array(stds) + jnp.array(means)
+        (first, size), (mean, std) = self.rings[0], self.ring_scales[0]
+        readings = mean + std * next_obs[..., first : first + size]
+        place = lidar.on_the_map(lidar.place_of(readings), north)
+        return self.cost_head(_join(next_obs, place))
 
     def next_obs(self, z_action, obs, change, action, latent, noise, log_std):
         """Samples s_{t+1}: decodes the change and adds `noise` of the decoder's std.

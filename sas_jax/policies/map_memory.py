@@ -11,10 +11,11 @@ does not, is wiped: the object was pushed away, or the way was added up wrongly.
 map holds a few marks, however long the episode is.
 
 Gremlins drive in circles, all of them alike: what is noted is the middle of the circle.
-Of the buttons, the one that is to be pressed is left out.
 
 An imagined step costs what the model's own cost head makes of the state that it leads
-to, once the nearest mark of each kind shows in its lidar.
+to, once the nearest mark of each kind shows in its lidar. The head cannot tell a wrong
+button from the one that is to be pressed (docs/results/world_model.md). So the nearest
+wrong button is shown to it as a hazard, and counts by `_PRESSED`.
 """
 
 import math
@@ -31,12 +32,18 @@ from sas_jax.errors import UserError
 from sas_jax.models import lidar
 
 # Lidars whose objects do not move by themselves, and one whose objects do.
-STANDING = ("hazards_lidar", "vases_lidar", "pillars_lidar", "buttons_lidar")
+BUTTONS = "buttons_lidar"
+STANDING = ("hazards_lidar", "vases_lidar", "pillars_lidar", BUTTONS)
 CIRCLING = "gremlins_lidar"
 # Seconds of a step, by what a task's name begins with.
 _SECONDS = {"Point": 0.02, "Car": 0.04}
 # Metres and seconds: a gremlin's circle, a radian a second, and how far it lags behind.
 _CIRCLE, _LAG = 0.35, 0.1
+# Steps for which the buttons are dark, and free, when one was pressed.
+_DARK = 10
+# Of the steps of a push against a button, those that press it: agents bounce off. In
+# recordings a sixth of the steps at that distance cost; in a plan it goes on pushing.
+_PRESSED = 0.25
 # Marks a lidar has room for; the tasks have ten objects of a kind at most.
 _MARKS = 32
 # Metres within which two sightings are of one object: most stand further apart.
@@ -55,14 +62,16 @@ class Map:
 
     place: `[B, 2]` metres, of the agent, from where it began, axes fixed. velocity:
     `[B, 2]` of the step before, along these axes. step: `[B]` int32 of the episode.
-    goal: `[B, 2]` its place. marks: `[B, G, K, 2]` places of up to K objects of G
-    lidars, far away where there is none; of what circles, the middles.
+    goal: `[B, 2]` its place. dark: `[B]` int32 steps for which the buttons have been
+    dark. marks: `[B, G, K, 2]` places of up to K objects of G lidars, far away where
+    there is none; of what circles, the middles.
     """
 
     place: jax.Array
     velocity: jax.Array
     step: jax.Array
     goal: jax.Array
+    dark: jax.Array
     marks: jax.Array
 
 
@@ -105,7 +114,7 @@ def make(task: Task, standardise: Callable, cost_of: Callable) -> Recall:
     names = [name for name in (*STANDING, CIRCLING) if name in groups]
     rings = [groups[name] for name in names]
     circles = jnp.array([name == CIRCLING for name in names])[None, :, None, None]
-    goal = groups.get("goal_lidar") if "buttons_lidar" in names else None
+    goal = groups.get("goal_lidar") if BUTTONS in names else None
     velocimeter, magnetometer = groups["velocimeter"], groups["magnetometer"]
 
     def motion(obs):
@@ -126,6 +135,7 @@ def make(task: Task, standardise: Callable, cost_of: Callable) -> Recall:
             velocity=zeros,
             step=jnp.zeros(count, jnp.int32),
             goal=zeros + _NOWHERE,
+            dark=jnp.zeros(count, jnp.int32),
             marks=jnp.full((count, len(rings), _MARKS, 2), _NOWHERE),
         )
 
@@ -142,32 +152,36 @@ def make(task: Task, standardise: Callable, cost_of: Callable) -> Recall:
         marks = jnp.where(fresh[..., None, None], _NOWHERE, memory.marks) + moved
         marks = wiped(marks, readings, place, heading)
         marks = marked(marks, objects_on_the_map(readings, place, heading)) - moved
-        target = memory.goal
+        target, dark = memory.goal, memory.dark
         if goal is not None:
             target = place + turned(lidar.place_of(obs[:, goal]), heading)
-        return Map(place, velocity, step, target, marks)
+            is_dark = obs[:, groups[BUTTONS]].max(axis=-1) <= 0.0
+            dark = jnp.where(is_dark, jnp.where(is_first, 0, dark) + 1, 0)
+        return Map(place, velocity, step, target, dark, marks)
 
     def cost(variables: Any, memory: Map, obs: jax.Array, own: jax.Array):
         _, velocity = motion(obs)
         legs = 0.5 * seconds * (velocity[:, :, 1:] + velocity[:, :, :-1])
         place = memory.place[:, None, None] + jnp.cumsum(legs, axis=2)
-        steps = memory.step[:, None] + jnp.arange(1, obs.shape[2])[None]
-        after = obs[:, :, 1:]
+        after, ahead = obs[:, :, 1:], jnp.arange(1, obs.shape[2])
+        circle = circling(memory.step[:, None] + ahead[None])[:, None]
         for index, (name, ring) in enumerate(zip(names, rings, strict=True)):
-            marks, here = memory.marks[:, index], place
-            if name == CIRCLING:
-                here = place - circling(steps)[:, None]
-            if name == "buttons_lidar":
-                away = jnp.square(marks - memory.goal[:, None]).sum(-1, keepdims=True)
-                marks = jnp.where(away < _SAME**2, _NOWHERE, marks)
-            near = nearest(here, marks)
-            light = jnp.clip(1.0 - near / lidar.RANGE, 0.0, 1.0)[..., None]
-            # Where in the ring it shows is all the same to the cost.
-            first = slice(ring.start, ring.start + 1)
-            brighter = jnp.maximum(after[..., first], light)
-            after = after.at[..., first].set(brighter)
+            if name == BUTTONS:
+                continue
+            here = place - circle if name == CIRCLING else place
+            after = shown(after, ring, nearest(here, memory.marks[:, index]))
         # The state after the last step is not known: its own cost stands.
         known = cost_of(variables, standardise(after))
+        if goal is not None:
+            marks = memory.marks[:, names.index(BUTTONS)]
+            away = jnp.square(marks - memory.goal[:, None]).sum(axis=-1, keepdims=True)
+            near = nearest(place, jnp.where(away < _SAME**2, _NOWHERE, marks))
+            rest = jnp.where(memory.dark > 0, _DARK - memory.dark, 0)
+            is_free = ahead[None, None] <= rest[:, None, None]
+            near = jnp.where(is_free, _NOWHERE, near)
+            pressed = shown(after, groups["hazards_lidar"], near)
+            pressed = _PRESSED * cost_of(variables, standardise(pressed))
+            known = jnp.maximum(known, pressed)
         return own.at[:, :, :-1].max(known)
 
     return Recall(start, see, cost)
@@ -237,6 +251,15 @@ def marked(marks: jax.Array, seen: jax.Array) -> jax.Array:
     which = jnp.argmax(pairs, axis=-2)[..., None]
     found = jnp.take_along_axis(seen, which, axis=-2)
     return jnp.where(pairs.any(axis=-2)[..., None], found, marks)
+
+
+def shown(obs: jax.Array, ring: slice, near: jax.Array) -> jax.Array:
+    """States `[..., O]` whose lidar shows something at a distance `[...]`, too.
+
+    Where in the ring it shows is all the same to the cost.
+    """
+    light = jnp.clip(1.0 - near / lidar.RANGE, 0.0, 1.0)
+    return obs.at[..., ring.start].max(light)
 
 
 def nearest(place: jax.Array, marks: jax.Array) -> jax.Array:

@@ -137,19 +137,6 @@ def test_the_range_is_the_suites():
     env.close()
 
 
-@pytest.mark.parametrize("heading", [0.0, 0.7, 2.9])
-def test_the_others_are_what_one_does_not_show(heading):
-    """Three buttons, the goal one of them: dark where the goal is nearest."""
-    one, *rest = [(0.5, 0.2), (-1.0, 0.3), (0.6, -1.4)]
-    every = jnp.asarray(scan([one, *rest], heading=heading))
-    goal = jnp.asarray(scan([one], heading=heading))
-    expected = np.where(np.asarray(every) > np.asarray(goal) + 1e-6, every, 0.0)
-    np.testing.assert_array_equal(lidar.others(every, goal), expected)
-    brightest = max(scan(rest, heading=heading))
-    np.testing.assert_allclose(lidar.others(every, goal).max(), brightest, atol=1e-6)
-    assert not lidar.others(goal, goal).any()
-
-
 def test_a_place_and_a_compass_tell_where_the_agent_is():
     """Of one object at the map's origin: minus the agent's place, in the map's axes."""
     rng = np.random.default_rng(7)

@@ -186,7 +186,7 @@ def standing(at, horizon=50):
 
 def test_the_wrong_button_costs_wherever_the_goal_has_been_before():
     """Two buttons; whichever is the goal now is free, the other one is not."""
-    recall = recalling(BUTTON, "buttons")
+    recall = recalling(BUTTON)
     buttons = [np.array([1.0, 0.0]), np.array([0.0, -1.5])]
     memory, own = recall.start(1), jnp.zeros((1, 2, 50))
     for step, goal in enumerate(buttons):
@@ -194,8 +194,16 @@ def test_the_wrong_button_costs_wherever_the_goal_has_been_before():
         obs = jnp.asarray(seen_from((0, 0), 0.0, **seen))[None]
         memory = jax.jit(recall.see)(memory, obs, jnp.full(1, step == 0))
         found = jax.jit(recall.cost)(None, memory, standing(buttons), own)
-        expected = np.roll([0.0, 1.0], step)
+        expected = map_memory._PRESSED * np.roll([0.0, 1.0], step)
         np.testing.assert_array_equal(found[0, :, :-1].mean(axis=1), expected)
+    # A button was pressed, three steps ago by now: dark, and free for seven more.
+    for _ in range(3):
+        obs = jnp.asarray(seen_from((0, 0), 0.0, task=BUTTON, goal=[goal]))[None]
+        memory = jax.jit(recall.see)(memory, obs, jnp.zeros(1, bool))
+    found = np.asarray(jax.jit(recall.cost)(None, memory, standing(buttons), own))
+    wrong, free = found[0, 0], map_memory._DARK - 3
+    assert not wrong[:free].any() and (wrong[free:-1] == map_memory._PRESSED).all()
+    assert not found[0, 1].any()
 
 
 def test_a_gremlin_is_expected_where_its_circle_takes_it():
