@@ -159,6 +159,18 @@ def make(task: Task, standardise: Callable, cost_of: Callable) -> Recall:
             dark = jnp.where(is_dark, jnp.where(is_first, 0, dark) + 1, 0)
         return Map(place, velocity, step, target, dark, marks)
 
+    def wrong_button(memory: Map, place: jax.Array, ahead: jax.Array):
+        """Distance `[B, n, T]` to the nearest button that costs, so many steps ahead.
+
+        Not the goal; none at all while they are dark.
+        """
+        marks = memory.marks[:, names.index(BUTTONS)]
+        away = jnp.square(marks - memory.goal[:, None]).sum(axis=-1, keepdims=True)
+        near = nearest(place, jnp.where(away < _SAME**2, _NOWHERE, marks))
+        rest = jnp.where(memory.dark > 0, _DARK - memory.dark, 0)
+        is_free = ahead[None, None] <= rest[:, None, None]
+        return jnp.where(is_free, _NOWHERE, near)
+
     def cost(variables: Any, memory: Map, obs: jax.Array, own: jax.Array):
         _, velocity = motion(obs)
         legs = 0.5 * seconds * (velocity[:, :, 1:] + velocity[:, :, :-1])
@@ -173,12 +185,7 @@ def make(task: Task, standardise: Callable, cost_of: Callable) -> Recall:
         # The state after the last step is not known: its own cost stands.
         known = cost_of(variables, standardise(after))
         if goal is not None:
-            marks = memory.marks[:, names.index(BUTTONS)]
-            away = jnp.square(marks - memory.goal[:, None]).sum(axis=-1, keepdims=True)
-            near = nearest(place, jnp.where(away < _SAME**2, _NOWHERE, marks))
-            rest = jnp.where(memory.dark > 0, _DARK - memory.dark, 0)
-            is_free = ahead[None, None] <= rest[:, None, None]
-            near = jnp.where(is_free, _NOWHERE, near)
+            near = wrong_button(memory, place, ahead)
             pressed = shown(after, groups["hazards_lidar"], near)
             pressed = _PRESSED * cost_of(variables, standardise(pressed))
             known = jnp.maximum(known, pressed)
