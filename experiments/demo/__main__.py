@@ -20,7 +20,7 @@ _TASK = flags.DEFINE_string("task", "PointGoal1", "Task to run.")
 _OUT = cli.define_path("out", "runs/demo", "Folder of the run.", is_local=True)
 _EPISODES = flags.DEFINE_integer("episodes", 300, "Behaviour episodes to record.")
 _STEPS = flags.DEFINE_integer("steps", 3000, "Training steps.")
-_LAYOUTS = flags.DEFINE_integer("layouts", 48, "Layouts per variant to evaluate.")
+_LAYOUTS = flags.DEFINE_integer("layouts", 32, "Layouts per variant to evaluate.")
 _LIMITS = flags.DEFINE_list(
     "cost_limits", None, "Cost thresholds (default: the task's strictest)."
 )
