@@ -291,6 +291,11 @@ def test_glossary_has_the_letters_of_the_docstrings():
     assert used and used <= listed
 
 
+@pytest.mark.parametrize("command", ["make demo", "make test", "make watch"])
+def test_the_readme_says_what_to_type_first(command):
+    assert command in page("README.md")
+
+
 def test_notes_and_readme_stay_short():
     assert len(page("README.md").splitlines()) <= 90
     assert len(page("BUILD_NOTES.md").splitlines()) <= 150
