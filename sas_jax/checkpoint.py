@@ -236,10 +236,7 @@ def _restore(
     except Exception as error:  # Orbax raises many kinds for one cause: damaged files
         path = str(workdir / _FOLDER / str(step))
         if _OTHER_SHAPE in str(error):
-            raise UserError(
-                f"checkpoint {path!r} holds networks of other sizes than this version "
-                "makes of its settings; train again, or use the version that wrote it"
-            ) from error
+            raise content.other_sizes(path) from error
         raise UserError(
             f"checkpoint {path!r} is partial or damaged "
             f"({_reason(error)}); delete it to fall back to the one before"

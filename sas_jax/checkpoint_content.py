@@ -83,6 +83,14 @@ def whole(name: str) -> Iterator[None]:
         ) from error
 
 
+def other_sizes(name: str) -> UserError:
+    """What is wrong with checkpoint `name` if its arrays have other shapes."""
+    return UserError(
+        f"checkpoint {name!r} holds networks of other sizes than this version makes of "
+        "its settings; train again, or use the version that wrote it"
+    )
+
+
 def parse(text: str, name: str) -> dict[str, Any]:
     """What `meta` made, from its JSON, the schema checked.
 

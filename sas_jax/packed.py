@@ -60,7 +60,7 @@ def load(path: str | Path) -> content.Checkpoint:
     """Reads what `pack` wrote; the state has no optimiser.
 
     Raises:
-      UserError: no such file, damage, another schema, or arrays of other shapes.
+      UserError: no such file, damage, another schema, or networks of other sizes.
     """
     name = str(path)
     with content.whole(name):
@@ -76,12 +76,13 @@ def load(path: str | Path) -> content.Checkpoint:
     abstract = content.abstract_state(config, spec)
     wanted = {name: leaf.shape for name, leaf in _leaves(abstract).items()}
     found = {name: array.shape for name, array in arrays.items()}
-    if wrong := sorted(k for k in {*wanted, *found} if wanted.get(k) != found.get(k)):
-        first = wrong[0]
+    if strange := sorted(wanted.keys() ^ found.keys()):
         raise UserError(
-            f"checkpoint {name!r} is damaged: {first} has shape {found.get(first)}, "
-            f"expected {wanted.get(first)}"
+            f"checkpoint {name!r} is damaged: {strange[0]!r} is "
+            f"{'missing' if strange[0] in wanted else 'no part of its networks'}"
         )
+    if wanted != found:
+        raise content.other_sizes(name)
     kept = {"params": abstract.params, "extra": abstract.extra}
     leaves = [jnp.asarray(arrays[key]) for key in _leaves(abstract)]
     kept = jax.tree.unflatten(jax.tree.structure(kept), leaves)

@@ -35,8 +35,10 @@ from experiments.demo import page as demo_page
 from experiments.demo import stages
 from sas_jax import learners
 from sas_jax.envs.tasks import Task, get_task
-from sas_jax.evaluation.evaluate import EvaluationConfig
+from sas_jax.evaluation.evaluate import Evaluation, EvaluationConfig
 from sas_jax.experiment import ExperimentConfig
+from sas_jax.files import atomic
+from sas_jax.files.lock import FolderLock
 from sas_jax.policies import map_memory
 from sas_jax.report import tables
 from sas_jax.sweeps import presets
@@ -73,10 +75,29 @@ def main(argv):
         num_episodes=_LAYOUTS.value,
         seed=_SEED.value,
     )
+    atomic.probe(folder / "report.md")
     folder.mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(folder, "demo")
+    try:
+        run, report = _all_stages(folder, config, evaluation)
+    finally:
+        lock.release()
+    reference = evaluation.variants[0]
+    for table in [
+        *tables.summary_tables(run.results),
+        *tables.paired_tables(run.results, reference),
+    ]:
+        print(table.text())
+    print(f"{time.monotonic() - started:.0f} s in all; report: {report}")
+
+
+def _all_stages(
+    folder: Path, config: ExperimentConfig, evaluation: EvaluationConfig
+) -> tuple[Evaluation, Path]:
+    """Collects, trains, evaluates and writes the page, in `folder`."""
     clock = demo_page.Clock()
     episodes = stages.collect_stage(
-        folder / "data.hdf5", task.name, _EPISODES.value, _SEED.value
+        folder / "data.hdf5", config.task, _EPISODES.value, _SEED.value
     )
     clock.lap("collect")
     loaded = stages.train_stage(config, episodes, folder / "model")
@@ -92,13 +113,7 @@ def main(argv):
         episodes=episodes,
         clock=clock,
     )
-    reference = evaluation.variants[0]
-    for table in [
-        *tables.summary_tables(run.results),
-        *tables.paired_tables(run.results, reference),
-    ]:
-        print(table.text())
-    print(f"{time.monotonic() - started:.0f} s in all; report: {report}")
+    return run, report
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sas_jax.files import results
+from sas_jax.files.lock import FolderLock
 from tests.helpers import short_goal
 from tests.helpers.entry_points import run, succeeds
 
@@ -90,6 +91,17 @@ def test_demo_run_again_repeats_nothing(demo):
     )
     assert (demo / "results.csv").read_bytes() == before
     assert (demo / "results.csv").stat().st_mtime_ns == stamp
+
+
+def test_two_demos_do_not_share_a_folder(tmp_path):
+    lock = FolderLock(tmp_path, "demo")
+    try:
+        done = run("demo", f"--out={tmp_path}", *DEMO, *TINY)
+    finally:
+        lock.release()
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "demo is going on there already" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [".demo.lock"]
 
 
 def test_evaluate_a_checkpoint_by_path(demo, tmp_path):

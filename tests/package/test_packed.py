@@ -1,5 +1,6 @@
 """A policy in one file: it loads as its folder does, and damage is one line."""
 
+import io
 import json
 import zipfile
 
@@ -50,6 +51,20 @@ def another_schema(members):
     members["meta.json"] = json.dumps(meta).encode()
 
 
+def of_arrays(change):
+    """The same file with other arrays: `change` is shown name -> array."""
+
+    def rewrite(members):
+        with np.load(io.BytesIO(members["state.npz"])) as file:
+            arrays = dict(file)
+        change(arrays)
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        members["state.npz"] = buffer.getvalue()
+
+    return rewrite
+
+
 def fewer_lanes(members):
     meta = json.loads(members["meta.json"])
     meta["config"]["train"]["num_seeds"] = 3
@@ -60,7 +75,9 @@ def fewer_lanes(members):
     "change, message",
     [
         (another_schema, "has schema 99; this version reads"),
-        (fewer_lanes, "has shape .2, .*expected .3, "),
+        (fewer_lanes, "networks of other sizes"),
+        (of_arrays(lambda x: x.pop(min(x))), "damaged: '[a-z_/0-9A-Z]+' is missing"),
+        (of_arrays(lambda x: x.update(y=x[min(x)])), "'y' is no part of its networks"),
         (lambda members: members.pop("state.npz"), "partial or damaged"),
         (lambda members: members.update({"state.npz": b"x"}), "partial or damaged"),
     ],
