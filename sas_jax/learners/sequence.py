@@ -42,7 +42,7 @@ from sas_jax.learners.optimizer import make_optimizer
 from sas_jax.models import losses, temperature
 from sas_jax.models.transformer import DecoderConfig
 from sas_jax.models.world_model import WorldModel, WorldModelConfig
-from sas_jax.policies import cached, map_memory
+from sas_jax.policies import cached, map_outcome
 from sas_jax.types import NO_LIMIT, Batch, Key, Learner, TrainState
 
 # Degree of the polynomial through the Pareto frontier in OSRL's settings of the tasks
@@ -226,7 +226,7 @@ def make_recall(config: ExperimentConfig, spec: DataSpec) -> Recall:
         params = {"params": variables["params"]}
         return jax.nn.sigmoid(model.apply(params, states, method="cost_logit"))
 
-    return map_memory.make(get_task(config.task), spec.standardised, cost_of)
+    return map_outcome.make(get_task(config.task), spec.standardised, cost_of)
 
 
 def make_return_model() -> ReturnModel:

@@ -23,7 +23,7 @@ RANGE = 3.0
 # 22.5 degrees; no agent turns by a third of that.
 _REACH = 2
 # Readings up to this are none.
-_DARK = 1e-3
+DARK = 1e-3
 # Compilers may compute a reading twice, and not to the same last bit.
 _SAME = 1e-6
 # Metres. The direction of something at the agent's own place is anybody's guess.
@@ -67,7 +67,7 @@ def is_own(readings: jax.Array) -> jax.Array:
     A lone object's own bin does. Others show its light only, or an object that stands
     beside a nearer one.
     """
-    return (readings > _DARK) & (readings >= around(readings) - _SAME)
+    return (readings > DARK) & (readings >= around(readings) - _SAME)
 
 
 def is_brightest(readings: jax.Array) -> jax.Array:
@@ -78,7 +78,7 @@ def is_brightest(readings: jax.Array) -> jax.Array:
 def allowed_places(readings: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The least and the largest place `[..., bins]` that a bin's neighbours allow."""
     before, own, after = wrapped(readings, 1)
-    own = jnp.maximum(own, _DARK)
+    own = jnp.maximum(own, DARK)
     return 1.0 - jnp.minimum(before / own, 1.0), jnp.minimum(after / own, 1.0)
 
 

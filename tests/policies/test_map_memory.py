@@ -1,4 +1,4 @@
-"""The map of an episode: dead reckoning, what is noted, what it makes plans cost."""
+"""The map of an episode: dead reckoning, what is noted, what is forgotten."""
 
 import re
 
@@ -11,60 +11,16 @@ from sas_jax.envs.make import make as make_env
 from sas_jax.envs.tasks import get_task
 from sas_jax.envs.vector.env import VectorEnv
 from sas_jax.errors import UserError
-from sas_jax.models import lidar
 from sas_jax.policies import map_memory
-
-TASK, BUTTON = get_task("PointGoal2"), get_task("PointButton1")
-SECONDS = 0.02
-
-
-def seen_from(place, heading, velocity=(0.0, 0.0), things=(), task=TASK, **kinds):
-    """An observation `[O]`: north, velocity in the agent's frame, lone things.
-
-    things are hazards; kinds: of other lidars.
-    """
-    obs, groups = np.zeros(task.obs_dim, np.float32), task.obs_groups
-    obs[groups["magnetometer"]] = [-0.5 * np.sin(heading), -0.5 * np.cos(heading), 0]
-    c, s = np.cos(heading), np.sin(heading)
-    x, y = velocity
-    obs[groups["velocimeter"]] = [c * x + s * y, c * y - s * x, 0]
-    for kind, places in {"hazards": things, **kinds}.items():
-        ring = groups[f"{kind}_lidar"]
-        for thing in places:
-            away = np.asarray(thing) - place
-            angle = (np.arctan2(away[1], away[0]) - heading) % (2 * np.pi)
-            light = lidar.lone(jnp.float32(angle), jnp.float32(np.hypot(*away)), 16)
-            obs[ring] = np.maximum(obs[ring], light)
-    return obs
-
-
-def recalling(task, kind="hazards"):
-    """A map on which a step costs where one of a kind is nearer than 0.2 metres."""
-
-    def cost_of(variables, states):
-        del variables
-        near = states[..., task.obs_groups[f"{kind}_lidar"]].max(axis=-1)
-        return (near > 1 - 0.2 / lidar.RANGE).astype(jnp.float32)
-
-    return map_memory.make(task, lambda obs: obs, cost_of)
-
-
-RECALL = recalling(TASK)
-SEE, COST = jax.jit(RECALL.see), jax.jit(RECALL.cost)
-
-
-def walked(observations, memory=None, count=1):
-    memory = RECALL.start(count) if memory is None else memory
-    for step, obs in enumerate(observations):
-        rows = jnp.asarray(np.broadcast_to(obs, (count, TASK.obs_dim)))
-        memory = SEE(memory, rows, jnp.full(count, step == 0))
-    return memory
-
-
-def places(memory):
-    """`[M, 2]` all marks of the first row's map."""
-    marks = np.asarray(memory.marks)[0].reshape(-1, 2)
-    return marks[marks[:, 0] < map_memory._FAR]
+from tests.helpers.map_worlds import (
+    RECALL,
+    SECONDS,
+    SEE,
+    places,
+    recalling,
+    seen_from,
+    walked,
+)
 
 
 def test_the_agent_knows_where_it_is_whichever_way_it_looks():
@@ -98,30 +54,6 @@ def test_what_is_hidden_by_something_nearer_is_not_guessed():
     for point in found:
         assert min(np.hypot(*(point - thing)) for thing in both) < 0.02
     assert len(found) <= 2
-
-
-def test_a_plan_pays_for_what_was_seen_and_the_model_does_not_imagine():
-    """A thing 1 m ahead was seen just now. In imagination all lidars are dark.
-
-    At 1 m/s a candidate that drives ahead is within 0.2 m from step 40 on; one that
-    stays is not. What the model itself says still counts.
-    """
-    thing, horizon = np.array([1.0, 0.0]), 50
-    memory = walked([seen_from((0, 0), 0.0, things=[thing])])
-    ahead = np.stack([seen_from((0, 0), 0.0, (1.0, 0.0))] * horizon)
-    stays = np.stack([seen_from((0, 0), 0.0)] * horizon)
-    own = np.zeros((1, 2, horizon), np.float32)
-    own[0, 1, 7] = own[0, 1, -1] = 0.3
-    found = np.asarray(COST(None, memory, jnp.asarray([[ahead, stays]]), own))
-    # The state after step k is k + 1 steps ahead; the last one's is not known.
-    expected = np.where(np.arange(1, horizon + 1) * SECONDS > 0.8 + 1e-4, 1.0, 0.0)
-    expected[-1] = 0.0
-    np.testing.assert_array_equal(found[0, 0], expected)
-    np.testing.assert_array_equal(found[0, 1], own[0, 1])
-    # Without a memory of it nothing costs.
-    blank = walked([seen_from((0, 0), 0.0)] * 4)
-    found = COST(None, blank, jnp.asarray([[ahead, stays]]), own)
-    np.testing.assert_array_equal(found, own)
 
 
 def seen_on_a_walk(things, steps=100, speed=1.0):
@@ -165,72 +97,12 @@ def test_a_mark_that_the_lidar_contradicts_is_wiped(moved):
 def test_a_full_map_keeps_what_it_has():
     """More objects than there is room for, each out of sight when the next is seen."""
     room = map_memory._MARKS
-    marks = jnp.full((1, 1, room, 2), map_memory._NOWHERE)
+    marks = jnp.full((1, 1, room, 2), map_memory.NOWHERE)
     things = np.stack([np.arange(room + 3), np.zeros(room + 3)], axis=-1) * 0.5
     for thing in things:
-        seen = jnp.full((1, 1, 16, 2), map_memory._NOWHERE).at[0, 0, 5].set(thing)
+        seen = jnp.full((1, 1, 16, 2), map_memory.NOWHERE).at[0, 0, 5].set(thing)
         marks = map_memory.marked(marks, seen)
     np.testing.assert_allclose(marks[0, 0], things[:room])
-
-
-def standing(at, horizon=50):
-    """`[1, n, T, O]` candidates on Button that stand still, and begin with a jump."""
-    obs = np.zeros((1, len(at), horizon, BUTTON.obs_dim), np.float32)
-    for index, place in enumerate(at):
-        obs[0, index] = seen_from((0, 0), 0.0, task=BUTTON)
-        # The mean of this speed and of none brings them there in one step.
-        speed = 2.0 * np.asarray(place) / SECONDS
-        obs[0, index, 0] = seen_from((0, 0), 0.0, speed, task=BUTTON)
-    return jnp.asarray(obs)
-
-
-def test_the_wrong_button_costs_wherever_the_goal_has_been_before():
-    """Two buttons; whichever is the goal now is free, the other one is not."""
-    recall = recalling(BUTTON)
-    buttons = [np.array([1.0, 0.0]), np.array([0.0, -1.5])]
-    memory, own = recall.start(1), jnp.zeros((1, 2, 50))
-    for step, goal in enumerate(buttons):
-        seen = {"task": BUTTON, "buttons": buttons, "goal": [goal]}
-        obs = jnp.asarray(seen_from((0, 0), 0.0, **seen))[None]
-        memory = jax.jit(recall.see)(memory, obs, jnp.full(1, step == 0))
-        found = jax.jit(recall.cost)(None, memory, standing(buttons), own)
-        expected = map_memory._PRESSED * np.roll([0.0, 1.0], step)
-        np.testing.assert_array_equal(found[0, :, :-1].mean(axis=1), expected)
-    # A button was pressed, three steps ago by now: dark, and free for seven more.
-    for _ in range(3):
-        obs = jnp.asarray(seen_from((0, 0), 0.0, task=BUTTON, goal=[goal]))[None]
-        memory = jax.jit(recall.see)(memory, obs, jnp.zeros(1, bool))
-    found = np.asarray(jax.jit(recall.cost)(None, memory, standing(buttons), own))
-    wrong, free = found[0, 0], map_memory._DARK - 3
-    assert not wrong[:free].any() and (wrong[free:-1] == map_memory._PRESSED).all()
-    assert not found[0, 1].any()
-
-
-def test_a_gremlin_is_expected_where_its_circle_takes_it():
-    """Seen at 2 s; a second later it is a radian further on, 34 centimetres."""
-    recall = recalling(BUTTON, "gremlins")
-    middle, start = np.array([0.2, 0.3]), 100
-
-    def at(step):
-        angle = step * SECONDS - map_memory._LAG
-        return middle + map_memory._CIRCLE * np.array([np.sin(angle), np.cos(angle)])
-
-    memory = recall.start(1)
-    for step in range(start + 1):
-        seen = {"gremlins": [at(step)]} if step == start else {}
-        obs = jnp.asarray(seen_from((0, 0), 0.0, task=BUTTON, **seen))[None]
-        memory = jax.jit(recall.see)(memory, obs, jnp.full(1, step == 0))
-    # One candidate waits on the circle a second ahead, one on its other side.
-    there = at(start + 49)
-    waits = standing([there, 2 * middle - there])
-    found = jax.jit(recall.cost)(None, memory, waits, jnp.zeros((1, 2, 50)))
-    steps = np.flatnonzero(np.asarray(found)[0, 0])
-    reached = [
-        step for step in range(49) if np.hypot(*(at(start + step + 1) - there)) < 0.2
-    ]
-    assert set(reached) == set(steps)
-    assert 48 in steps and 0 not in steps
-    assert not np.asarray(found)[0, 1].any()
 
 
 @pytest.mark.parametrize("name", ["PointButton1", "CarButton2"])
@@ -259,7 +131,7 @@ def test_marks_are_where_the_simulators_objects_are(name):
         true = [data.body(found.string).xpos[:2] for found in bodies if found]
         true = np.array(true) - first
         true = true - circle if kind == "gremlins" else true
-        marks = np.asarray(marks)[np.asarray(marks)[:, 0] < map_memory._FAR]
+        marks = np.asarray(marks)[np.asarray(marks)[:, 0] < map_memory.FAR]
         away = np.hypot(*np.moveaxis(marks[:, None] - true, -1, 0))
         assert len(marks) and away.min(axis=1).max() < 0.05
 
