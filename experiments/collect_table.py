@@ -6,9 +6,7 @@ Records each task into DATA/TASK.hdf5 unless that recording is there, then write
 row per task. `safe_*` are about episodes within the task's strictest threshold.
 """
 
-import csv
 import importlib.metadata
-import io
 import pathlib
 
 from absl import flags
@@ -32,7 +30,7 @@ from sas_jax.data import collect
 from sas_jax.data.behaviours import dials
 from sas_jax.data.episodes import Episodes
 from sas_jax.envs import tasks
-from sas_jax.files import atomic
+from sas_jax.files import atomic, csv_table
 
 
 def main(argv):
@@ -90,15 +88,11 @@ def _row(episodes: Episodes) -> dict[str, str | int]:
 def _csv(rows: list[dict]) -> str:
     """The table below a comment line that says how it was made."""
     mujoco = importlib.metadata.version("mujoco")
-    text = io.StringIO()
-    text.write(
+    return (
         f"# python -m experiments.collect_table --episodes={_EPISODES.value} "
         f"--seed={_SEED.value} (behaviours {dials.VERSION}, mujoco {mujoco})\n"
+        + csv_table.text_of(rows)
     )
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ states have prices (SAC-ALaM and its kin), these are asked, too. `shuffled` is t
 control: each step has the risk of another (sas_jax/studies/foretelling.py).
 """
 
-import csv
 from pathlib import Path
 
 from absl import flags
@@ -23,7 +22,7 @@ _OUT = cli.define_path("out", "runs/foretold.csv", "CSV of the rows.")
 
 cli.answer_help(__name__, __doc__)
 
-from sas_jax.files import atomic
+from sas_jax.files import atomic, csv_table
 from sas_jax.report.tables import Table
 from sas_jax.studies import foretelling
 
@@ -55,11 +54,7 @@ def main(argv):
                     "episodes": auc.num_clusters,
                 }
             )
-    with atomic.replacing(_OUT.value) as temporary:
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+    csv_table.write(_OUT.value, rows)
     header = ("critic", "signal", "steps", "AUROC", "base rate")
     cells = [
         (

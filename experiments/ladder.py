@@ -5,7 +5,6 @@ python -m experiments.ladder --out=experiments/results/online.csv
 Learns on a point mass among hazards, in JAX; writes a row for every rung and seed.
 """
 
-import csv
 import time
 
 from absl import flags
@@ -25,7 +24,7 @@ cli.answer_help(__name__, __doc__)
 import jax
 
 from sas_jax import learners
-from sas_jax.files.atomic import replacing
+from sas_jax.files import csv_table
 from sas_jax.files.places import as_path
 from sas_jax.learners import sac_alam
 from sas_jax.report.tables import Table
@@ -59,6 +58,11 @@ def _rows_of(algo):
     return rows
 
 
+def _rounded(row: dict) -> dict:
+    """Numbers as the file has them."""
+    return {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
+
+
 def main(argv):
     """Trains rung after rung; the file is whole after each."""
     del argv
@@ -71,17 +75,7 @@ def main(argv):
     path.parent.mkdir(parents=True, exist_ok=True)
     for algo in algos:
         rows += _rows_of(algo)
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        with replacing(path) as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            for row in rows:
-                writer.writerow(
-                    {
-                        k: f"{v:.4g}" if isinstance(v, float) else v
-                        for k, v in row.items()
-                    }
-                )
+        csv_table.write(path, [_rounded(row) for row in rows])
         print(f"{algo}: {rows[-1]['cpu_seconds']} s of CPU", flush=True)
     cells = []
     for algo in algos:

@@ -24,20 +24,17 @@ _OUT = cli.define_path("out", None, "CSV (default: CHECKPOINT/true_world.csv).")
 cli.answer_help(__name__, __doc__)
 
 import dataclasses
-import hashlib
-import json
 from pathlib import Path
 
 from tqdm import tqdm
 
 from sas_jax import checkpoint
-from sas_jax import config as config_lib
 from sas_jax.alignment.variants import check_variants, planning_of
 from sas_jax.envs.tasks import get_task
 from sas_jax.files import atomic, results
 from sas_jax.files.lock import FolderLock
 from sas_jax.report import tables
-from sas_jax.studies import true_world
+from sas_jax.studies import branched_play, true_world
 
 
 def main(argv):
@@ -57,7 +54,7 @@ def main(argv):
     limit = min(task.cost_limits) if _LIMIT.value is None else _LIMIT.value
     out = Path(_OUT.value or f"{_CHECKPOINT.value}/true_world.csv")
     atomic.probe(out)
-    run = _run_of(loaded, limit)
+    run = branched_play.run_of(loaded, limit, _SEED.value, _TRAIN_SEED.value)
     seeds = range(_FIRST.value, _FIRST.value + _EPISODES.value)
     parts = [("none", False), (_VARIANT.value, False), (_VARIANT.value, True)]
     lock = FolderLock(out.parent, f"a table {out.name}")
@@ -93,19 +90,6 @@ def main(argv):
     for table in tables.summary_tables(rows):
         print(table.text())
     print(out)
-
-
-def _run_of(loaded, limit: float) -> str:
-    """12 hexadecimal digits of what decides a row, but for its layout and variant."""
-    decided = [
-        checkpoint.digest_of(loaded),
-        config_lib.to_dict(loaded.config.sas),
-        limit,
-        _SEED.value,
-        _TRAIN_SEED.value,
-    ]
-    text = json.dumps(decided, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ COMMANDS = {
     "report": "a page of results, in Markdown and HTML",
     "plot": "tables and the return-cost figure of results",
     "follow_tokens": "how far a policy follows its return and cost tokens",
+    "candidates": "what plans' candidates promise, and bring in the environment",
     "true_world": "plans whose candidates are tried out in the real environment",
     "foretell": "whether cost critics and state-wise prices foretell a cost",
     "search_targets": "which tokens to ask a policy for, by few real episodes, safely",

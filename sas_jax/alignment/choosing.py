@@ -244,7 +244,16 @@ def replan(
         found, is_in = jax.vmap(
             lambda key, outputs, due, off: choose(rule, key, outputs, due, config, off)
         )(rule_keys, judged, due, off)
-        new = _taken(rows_at(plan, index), outputs, found, is_in)
+        seen = Seen(
+            obs=outputs.obs,
+            action=outputs.action,
+            reward=outputs.reward,
+            cost=outputs.cost,
+            is_in=is_in,
+            chosen=found.index,
+            allowed=allowed(due, config.plan),
+        )
+        new = _taken(rows_at(plan, index), outputs, found, seen)
         here = jnp.arange(index.shape[0])
         is_idle = may_act[index] | _saves_little(
             judged.cost[here, found.index], own_costs[index], due, config.plan
@@ -292,7 +301,7 @@ def _saves_little(cost: jax.Array, own: jax.Array, due: Due, config: PlanConfig)
 
 
 def _taken(
-    old: Plan, outputs: StepOutput, chosen: lyapunov.Selection, is_in: jax.Array
+    old: Plan, outputs: StepOutput, chosen: lyapunov.Selection, seen: Seen
 ) -> Plan:
     """The rows' chosen candidates as their plans."""
     rows = jnp.arange(old.age.shape[0])
@@ -303,12 +312,11 @@ def _taken(
         found = chosen.is_valid.reshape(-1, *(1,) * (x.ndim - 1))
         return jnp.where(found, x, 0.0)
 
-    seen = Seen(outputs.obs, outputs.cost, is_in, chosen.index)
     return old.replace(
         action=pick(outputs.action),
         obs=pick(outputs.obs),
         cost=pick(outputs.cost),
         num_own=old.num_own + (chosen.is_valid & (chosen.index == 0)),
-        num_out=old.num_out + 1.0 - is_in.mean(axis=1),
+        num_out=old.num_out + 1.0 - seen.is_in.mean(axis=1),
         seen=None if old.seen is None else seen,
     )

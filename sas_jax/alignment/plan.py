@@ -48,16 +48,20 @@ class Plan:
 
 
 class Seen(NamedTuple):
-    """Candidates of B rows, for pictures.
+    """Candidates of B rows, for pictures and studies.
 
-    obs: `[B, N, T, O]` what each expects to see, environment units; cost: `[B, N, T]`.
-    is_in: `[B, N]` bool, which could be chosen. chosen: `[B]` int32.
+    obs: `[B, N, T, O]` what each expects to see, environment units; action:
+    `[B, N, T, A]`; reward, cost: `[B, N, T]`. is_in: `[B, N]` bool, which could be
+    chosen. chosen: `[B]` int32. allowed: `[B]` what T steps might cost.
     """
 
     obs: jax.Array
+    action: jax.Array
+    reward: jax.Array
     cost: jax.Array
     is_in: jax.Array
     chosen: jax.Array
+    allowed: jax.Array
 
 
 def empty(
@@ -75,9 +79,12 @@ def empty(
         shape = (count, config.num_candidates, config.horizon)
         seen = Seen(
             obs=jnp.zeros((*shape, obs_dim)),
+            action=jnp.zeros((*shape, action_dim)),
+            reward=jnp.zeros(shape),
             cost=jnp.zeros(shape),
             is_in=jnp.zeros(shape[:2], bool),
             chosen=none,
+            allowed=zeros,
         )
     return Plan(
         action=jnp.zeros((count, config.horizon, action_dim)),

@@ -19,31 +19,30 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import io_callback
 
-from sas_jax import learners
 from sas_jax.alignment.sequence_model import SequenceModel, step_output
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.data.spec import DataSpec
 from sas_jax.envs.branching.env import BranchingEnv
-from sas_jax.errors import UserError
 from sas_jax.evaluation.evaluate import of_plans, task_of
 from sas_jax.files.results import EpisodeResult
 from sas_jax.learners import sequence
 from sas_jax.policies.teacher_forcing import at_present
-from sas_jax.types import Rows, TimeStep
+from sas_jax.studies import branched_play
 
 # What is added to an algorithm's name in a table of results.
 TRUE_WORLD = "_true_world"
 
 
 class Present:
-    """Rolls candidates out in copies of an environment as it is now.
-
-    time_step: of the real episode, set before the policy acts.
-    """
+    """Rolls candidates out in copies of an environment as it is now."""
 
     def __init__(self, env: BranchingEnv):
         self._env = env
-        self.time_step = 0
+        self._time_step = 0
+
+    def at(self, time_step: int) -> None:
+        """The real episode's time step, told before the policy acts."""
+        self._time_step = time_step
 
     def __call__(self, time_step: np.ndarray, action: np.ndarray):
         """One step of n candidates, all at `time_step` `[n]`, under actions `[n, A]`.
@@ -53,7 +52,7 @@ class Present:
         Returns:
           obs `[n, O]`, reward `[n]` and cost `[n]`, float32.
         """
-        if int(time_step[0]) == self.time_step:
+        if int(time_step[0]) == self._time_step:
             self._env.branch(len(action))
         tried = self._env.step_branches(action)
         return tuple(np.float32(x) for x in (tried.obs, tried.reward, tried.cost))
@@ -116,64 +115,40 @@ def episodes(
     Raises:
       UserError: an algorithm without a world model; see `task_of`.
     """
+    branched_play.check_plans(loaded)
     config, spec = loaded.config, loaded.spec
-    algorithm = learners.get(config.algo)
-    if not algorithm.has_world_model:
-        raise UserError(
-            f"checkpoint of algo {config.algo!r}: it does not plan; expected a "
-            "sequence model"
-        )
     task = task_of(loaded, train_seed)
-    lane = config.train.lane_of(train_seed, cost_limit)
-    variables = algorithm.variables_of(jax.tree.map(lambda x: x[lane], loaded.state))
-    key, references = jax.random.key(seed), task.references.or_range(spec.return_range)
+    references = task.references.or_range(spec.return_range)
     with BranchingEnv(task.name) as env:
         present, model = Present(env), None
         if is_true:
             model = world_model(
                 sequence.make_sequence_model(config, spec), spec, present
             )
-        policy = sequence.make_policy(
-            config, spec, variants=(variant,), plan_model=model
-        )
-        start, begin = jax.jit(policy.initial_carry), jax.jit(policy.begin)
-        act = jax.jit(policy.act, donate_argnums=1)
-        for layout in seeds:
-            obs, present.time_step = env.reset(layout), 0
-            now = _time_step(obs, 0.0, 0.0, is_first=True)
-            rows = Rows(
-                cost_limit=np.float32([cost_limit]), episode_seed=np.uint32([layout])
-            )
-            carry = begin(variables, start(variables, rows, key), now, key)
-            total = np.zeros(2)
-            while True:
-                action, carry = act(variables, carry, now, key)
-                made = env.step(np.asarray(action)[0])
-                total += made.reward, made.cost
-                present.time_step += 1
-                if made.is_last:
-                    break
-                now = _time_step(made.obs, made.reward, made.cost, is_first=False)
-            told = jax.device_get(policy.diagnostics(carry))
-            told = {name: x[0] for name, x in told.items()}
-            value, cost = total.tolist()
+        for played in branched_play.play(
+            loaded,
+            variant,
+            env,
+            seeds,
+            cost_limit=cost_limit,
+            seed=seed,
+            train_seed=train_seed,
+            plan_model=model,
+            before=present.at,
+        ):
+            value, cost = played.value, played.cost
             yield EpisodeResult(
                 task=task.name,
                 algo=config.algo + (TRUE_WORLD if is_true else ""),
                 variant=variant,
                 cost_limit=float(cost_limit),
                 train_seed=config.train.seed + train_seed,
-                episode_seed=layout,
+                episode_seed=played.layout,
                 episode_return=value,
                 cost=cost,
-                length=present.time_step,
+                length=played.length,
                 failed=cost > 0,
                 normalized_return=float(references.normalized_return(value)),
                 normalized_cost=float(task.normalized_cost(cost, cost_limit)),
-                **of_plans(told, present.time_step),
+                **of_plans(played.told, played.length),
             )
-
-
-def _time_step(obs, reward, cost, *, is_first: bool) -> TimeStep:
-    rewards, costs = np.float32([reward]), np.float32([cost])
-    return TimeStep(np.float32(obs)[None], rewards, costs, np.array([is_first]))

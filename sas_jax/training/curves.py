@@ -1,11 +1,10 @@
 """The curves of a training run: metrics.csv, and whatever sinks are open."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sas_jax.files.atomic import replacing
+from sas_jax.files import csv_table
 from sas_jax.files.log_table import read_log
 from sas_jax.training.sinks import Sink
 
@@ -28,14 +27,7 @@ class Curve:
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Appends rows with `step`, `seed` and metrics, and writes the file."""
         self._rows += rows
-        names = list(dict.fromkeys(name for row in self._rows for name in row))
-        with (
-            replacing(self._path) as temporary,
-            open(temporary, "w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(self._rows)
+        csv_table.write(self._path, self._rows)
         for sink in self._sinks:
             sink.add(rows)
 
