@@ -116,7 +116,7 @@ def _tried(env, plan, num_reference: int, steps: Sequence[int]):
             "is_executed": int(plan.is_kept[0]),
             "allowed": float(seen.allowed[0]),
             **{
-                f"{name}_{count}": round(float(values[index, :count].sum()), 5)
+                f"{name}_{count}": round(float(values[index, :count].sum()), 3)
                 for name, values in sums.items()
                 for count in steps
             },
