@@ -36,8 +36,7 @@ from sas_jax.envs.tasks import get_task
 from sas_jax.files import atomic, csv_table
 from sas_jax.files.lock import FolderLock
 from sas_jax.files.log_table import read_log
-from sas_jax.report import trial_tables
-from sas_jax.studies import branched_play, candidate_trials
+from sas_jax.studies import branched_play, candidate_trials, trial_tables
 
 
 def main(argv):

@@ -8,7 +8,7 @@ import jax
 
 from sas_jax import checkpoint, learners, risks
 from sas_jax.alignment import simulator
-from sas_jax.alignment.variants import asking_of, critic_of, supported_of
+from sas_jax.alignment.variants import check_companions
 from sas_jax.data.spec import DataSpec
 from sas_jax.envs.tasks import TASKS
 from sas_jax.errors import UserError
@@ -69,25 +69,10 @@ def load_policy(
     if isinstance(variants, str):
         raise UserError(f"variants: {variants!r}; expected a tuple, ({variants!r},)")
     variants = algorithm.check_variants(tuple(variants))
-    if critic is None and (critical := critic_of(variants)):
-        raise UserError(
-            f"variants: {critical} needs a cost critic; expected critic=, a file of "
-            "experiments.critic"
-        )
-    if asking is None and (asker := asking_of(variants)):
-        raise UserError(
-            f"variants: {asker} learnt which return to ask for; expected asking=, a "
-            "file of experiments.asking"
-        )
-    if support is None and (kept := supported_of(variants)):
-        raise UserError(
-            f"variants: {kept} keeps to the data; expected support=, a file of "
-            "experiments.support"
-        )
+    files = {"critic": critic, "asking": asking, "support": support}
+    check_companions(variants, files)
     variables = algorithm.variables_of(jax.tree.map(lambda x: x[lane], loaded.state))
-    variables |= risks.companions(
-        loaded.spec, critic=critic, asking=asking, support=support
-    )
+    variables |= risks.companions(loaded.spec, **files)
     return LoadedPolicy(
         policy=algorithm.make_policy(loaded.config, loaded.spec, variants=variants),
         variables=variables,

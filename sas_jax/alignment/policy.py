@@ -41,12 +41,11 @@ from sas_jax.alignment.sequence_model import SequenceModel, checked
 from sas_jax.alignment.tiles import Tiling
 from sas_jax.alignment.variants import (
     VARIANTS,
-    asking_of,
+    check_companions,
     check_variants,
-    critic_of,
+    companions_of,
     planning_of,
     recalling_of,
-    supported_of,
     valuing_of,
 )
 from sas_jax.errors import UserError
@@ -80,29 +79,13 @@ def _check_parts(
         raise UserError(
             f"variants: {recalling} needs a memory beside the model's; none was given"
         )
-    supported = supported_of(variants)
-    if supported is not None and support_model is None:
-        raise UserError(
-            f"variants: {supported} needs a support model (experiments.support); none "
-            "was given"
-        )
-    critical = critic_of(variants)
-    if critical is not None and risk_model is None:
-        raise UserError(
-            f"variants: {critical} needs a cost critic (experiments.critic); none "
-            "was given"
-        )
+    given = {"critic": risk_model, "asking": return_model, "support": support_model}
+    check_companions(variants, given)
     valuing = valuing_of(variants)
     if valuing is not None and risk_model.value is None:
         raise UserError(
             f"variants: {valuing} needs a cost critic with a value; this RiskModel has "
             "none"
-        )
-    asking = asking_of(variants)
-    if asking is not None and return_model is None:
-        raise UserError(
-            f"variants: {asking} needs a model of the return to ask for "
-            "(experiments.asking); none was given"
         )
     if config.track_drift and (model.foresee is None or model.score is None):
         raise UserError(
@@ -172,7 +155,7 @@ def make_policy(
     plan_model = model if plan_model is None else plan_model
     given = risk_model, plan_model, return_model, support_model, recall
     _check_parts(model, config, variants, *given)
-    critical = critic_of(variants)
+    needed = companions_of(variants)
     setup = Setup(
         model=checked(model),
         config=config,
@@ -183,13 +166,13 @@ def make_policy(
         report_limits=report_limits,
         episode_steps=episode_steps,
         # Where nobody asks it, the variables may hold no critic.
-        risk_model=None if critical is None else risk_model,
+        risk_model=risk_model if "critic" in needed else None,
         tiling=tiling,
         keep=keep,
         plan_model=checked(plan_model) if planning_of(variants) else None,
         keeps_candidates=keeps_candidates,
-        return_model=None if asking_of(variants) is None else return_model,
-        support_model=None if supported_of(variants) is None else support_model,
+        return_model=return_model if "asking" in needed else None,
+        support_model=support_model if "support" in needed else None,
         recall=None if recalling_of(variants) is None else recall,
     )
 

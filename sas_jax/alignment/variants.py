@@ -9,8 +9,8 @@ is learnt from the budget that is left; `plan_cprtg` plans as well. `guided` exa
 what the limit on cost changes (classifier-free guidance; `guidance`).
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from sas_jax.alignment.rules import RULES
 from sas_jax.errors import UserError, nearest
@@ -141,24 +141,42 @@ def check_variants(variants: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(variants)
 
 
-def critic_of(variants: tuple[str, ...]) -> str | None:
-    """The first variant that needs a cost critic, or None."""
-    return _first(variants, lambda v: v.needs_critic)
+class Companion(NamedTuple):
+    """What some variants need beside the checkpoint; experiments.NAME fits it.
+
+    what: in words. needed: whether a variant needs it.
+    """
+
+    what: str
+    needed: Callable[[Variant], bool]
+
+
+COMPANIONS: dict[str, Companion] = {
+    "critic": Companion("a cost critic", lambda v: v.needs_critic),
+    "asking": Companion("a model of the return to ask for", lambda v: v.asks),
+    "support": Companion("a support model", lambda v: v.is_supported),
+}
+
+
+def companions_of(variants: tuple[str, ...]) -> dict[str, str]:
+    """Name of a companion -> the first variant that needs it."""
+    users = {name: _first(variants, part.needed) for name, part in COMPANIONS.items()}
+    return {name: user for name, user in users.items() if user is not None}
+
+
+def check_companions(variants: tuple[str, ...], given: Mapping[str, Any]) -> None:
+    """Raises UserError where a variant needs a companion that is not there, or None."""
+    for name, user in companions_of(variants).items():
+        if given.get(name) is None:
+            raise UserError(
+                f"variants: {user} needs {COMPANIONS[name].what}, which no {name} "
+                f"gives; expected one of experiments.{name}"
+            )
 
 
 def valuing_of(variants: tuple[str, ...]) -> str | None:
     """The first variant that needs a critic's value, or None."""
     return _first(variants, lambda v: v.values)
-
-
-def asking_of(variants: tuple[str, ...]) -> str | None:
-    """The first variant that needs a model of the return to ask for, or None."""
-    return _first(variants, lambda v: v.asks)
-
-
-def supported_of(variants: tuple[str, ...]) -> str | None:
-    """The first variant that needs a support model, or None."""
-    return _first(variants, lambda v: v.is_supported)
 
 
 def recalling_of(variants: tuple[str, ...]) -> str | None:

@@ -12,12 +12,7 @@ import jax
 import numpy as np
 
 from sas_jax import learners
-from sas_jax.alignment.variants import (
-    VARIANTS,
-    asking_of,
-    critic_of,
-    supported_of,
-)
+from sas_jax.alignment.variants import VARIANTS, check_companions
 from sas_jax.asking.network import Asking
 from sas_jax.card.verdict import warn_poor, warn_short_sight
 from sas_jax.checkpoint import Checkpoint
@@ -128,19 +123,8 @@ def evaluate(
     # A budget that is counted down is no target that must have been seen.
     if algorithm.sees_cost_limit and algorithm.has_return_token:
         warn_outside(spec, config.cost_limits)
-    user = critic_of(config.variants)
-    if critic is None and user is not None:
-        raise UserError(f"variants: {user} needs a cost critic (experiments.critic)")
-    user = asking_of(config.variants)
-    if asking is None and user is not None:
-        raise UserError(
-            f"variants: {user} needs a model of the return to ask for "
-            "(experiments.asking)"
-        )
-    user = supported_of(config.variants)
-    if support is None and user is not None:
-        raise UserError(f"variants: {user} needs a support model (experiments.support)")
     extra = {"critic": critic, "asking": asking, "support": support}
+    check_companions(config.variants, extra)
     extra = {name: part for name, part in extra.items() if part is not None}
     if any(v in VARIANTS and VARIANTS[v].has_prompt for v in config.variants):
         warn_poor(loaded.card)

@@ -17,7 +17,6 @@ import optax
 
 from sas_jax.critic.fit import optimiser_of
 from sas_jax.errors import UserError
-from sas_jax.learners.components.regression import expectile_loss
 from sas_jax.support.model import SupportConfig, energy_to_come, network
 
 _LOOKS = 20
@@ -60,13 +59,14 @@ def fit(
     def loss(params, target, batch):
         met = energy_to_come(config, target, batch.z)
         v = energy_to_come(config, params["v"], batch.obs)
+        miss = met - v
+        # expectile: what lies below pulls the more.
+        weight = jnp.where(miss < 0, 1.0 - config.expectile, config.expectile)
         after = energy_to_come(config, params["v"], batch.next_obs)
         worst = jnp.maximum(batch.energy, config.discount * batch.goes_on * after)
         g = energy_to_come(config, params["g"], batch.z)
         error = jax.lax.stop_gradient(worst) - g
-        # Below 1/2: what lies below pulls the more.
-        near_least = expectile_loss(met - v, config.expectile)
-        return jnp.mean(near_least) + jnp.mean(jnp.square(error))
+        return jnp.mean(weight * jnp.square(miss)) + jnp.mean(jnp.square(error))
 
     chunk = max(config.num_steps // _LOOKS, 1)
 

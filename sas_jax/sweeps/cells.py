@@ -16,7 +16,7 @@ from typing import Any
 from sas_jax import config as config_lib
 from sas_jax import learners
 from sas_jax.alignment.config import SASConfig
-from sas_jax.alignment.variants import asking_of, critic_of, supported_of
+from sas_jax.alignment.variants import companions_of
 from sas_jax.checkpoint_content import deciding
 from sas_jax.config import SEEDS, Number, check
 from sas_jax.critic.network import CriticConfig
@@ -115,19 +115,9 @@ class Cell:
         return self.task, self.name, self.seed
 
     @property
-    def needs_critic(self) -> bool:
-        """Whether a variant asks a cost critic."""
-        return critic_of(self.evaluation.variants) is not None
-
-    @property
-    def needs_asking(self) -> bool:
-        """Whether a variant learnt which return to ask for."""
-        return asking_of(self.evaluation.variants) is not None
-
-    @property
-    def needs_support(self) -> bool:
-        """Whether a variant's plans keep to the data."""
-        return supported_of(self.evaluation.variants) is not None
+    def companions(self) -> tuple[str, ...]:
+        """Names of what its variants need beside the checkpoint."""
+        return tuple(companions_of(self.evaluation.variants))
 
     def __str__(self) -> str:
         return "/".join(map(str, self.place))

@@ -46,15 +46,14 @@ def fitted(
     Raises:
       UserError: data that the checkpoint was not trained on, or that cannot be fitted.
     """
-    needed = {}
-    if cell.needs_critic:
-        needed["critic"] = cell.critic
-    if cell.needs_asking:
-        needed["asking"] = AskingConfig()
-    if cell.needs_support:
-        needed["support"] = SupportConfig()
+    settings = {
+        "critic": cell.critic,
+        "asking": AskingConfig(),
+        "support": SupportConfig(),
+    }
     found, episodes = {}, None
-    for name, config in needed.items():
+    for name in cell.companions:
+        config = settings[name]
         fit, save, read = _FITTED[name]
         path = folder / f"{name}.npz"
         if not path.exists():

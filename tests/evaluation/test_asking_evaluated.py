@@ -118,5 +118,5 @@ def test_a_sweep_fits_it_once_and_only_to_the_data_of_its_checkpoint(
 
 def test_variants_are_added_to_a_cell_and_do_not_make_another():
     own, more = dt_cell("none"), dt_cell("none", "cprtg")
-    assert own.id == more.id and not own.needs_asking and more.needs_asking
+    assert own.id == more.id and (own.companions, more.companions) == ((), ("asking",))
     assert dataclasses.asdict(own.config) == dataclasses.asdict(more.config)

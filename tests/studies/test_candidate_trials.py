@@ -6,8 +6,7 @@ import pytest
 from sas_jax.alignment.config import PlanConfig, SASConfig
 from sas_jax.envs.branching.env import BranchingEnv
 from sas_jax.files.log_table import read_log
-from sas_jax.report import trial_tables
-from sas_jax.studies import branched_play, candidate_trials
+from sas_jax.studies import branched_play, candidate_trials, trial_tables
 from sas_jax.training import fit as training_fit
 from tests.evaluation.test_watching import EXECUTE, STEPS, _checkpoint
 from tests.helpers import entry_points, short_goal

@@ -1,4 +1,4 @@
-"""The tables of `studies.candidate_trials`: how right imagined outcomes are."""
+"""The tables of `candidate_trials`: how right imagined outcomes are."""
 
 import math
 from collections.abc import Mapping, Sequence
