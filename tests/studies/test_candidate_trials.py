@@ -114,6 +114,8 @@ def test_who_does_not_plan_is_refused():
     given = ("candidates", "--checkpoint=somewhere")
     done = entry_points.run(*given, "--every=0")
     assert done.returncode == 2 and "--every: expected at least 1" in done.stderr
+    done = entry_points.run(*given, "--episodes=0")
+    assert done.returncode == 2 and "--episodes: expected at least 1" in done.stderr
     done = entry_points.run(*given, "--variant=none")
     assert done.returncode == 2 and "'none' does not plan" in done.stderr
 
