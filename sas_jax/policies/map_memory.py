@@ -11,7 +11,7 @@ does not, is wiped: the object was pushed away, or the way was added up wrongly.
 map holds a few marks, however long the episode is.
 
 Gremlins drive in circles, all of them alike: what is noted is the middle of the circle.
-The goal is noted, too, until another one takes its place.
+Where there are buttons the goal is noted, too, until another one takes its place.
 
 What imagined steps come to by the map is in `map_outcome`.
 """
@@ -53,9 +53,10 @@ class Map:
 
     place: `[B, 2]` metres, of the agent, from where it began, axes fixed. velocity:
     `[B, 2]` of the step before, along these axes. step: `[B]` int32 of the episode.
-    goal: `[B, 2]` its place, far away while nobody knows. dark: `[B]` int32 steps for
-    which the buttons have been dark. marks: `[B, G, K, 2]` places of up to K objects of
-    G lidars, far away where there is none; of what circles, the middles.
+    goal: `[B, 2]` its place among buttons, far away while nobody knows. dark: `[B]`
+    int32 steps for which the buttons have been dark. marks: `[B, G, K, 2]` places of up
+    to K objects of G lidars, far away where there is none; of what circles, the
+    middles.
     """
 
     place: jax.Array
@@ -174,10 +175,10 @@ def see(senses: Senses, memory: Map, obs: jax.Array, is_first: jax.Array) -> Map
     marks = jnp.where(fresh[..., None, None], NOWHERE, memory.marks) + moved
     marks = wiped(marks, readings, place, heading)
     marks = marked(marks, objects_on_the_map(readings, place, heading)) - moved
-    goal = jnp.where(fresh, NOWHERE, memory.goal)
-    goal = sought(goal, obs[:, senses.goal], place, heading)
-    dark = memory.dark
+    goal, dark = memory.goal, memory.dark
     if BUTTONS in senses.names:
+        goal = jnp.where(fresh, NOWHERE, goal)
+        goal = sought(goal, obs[:, senses.goal], place, heading)
         is_dark = readings[:, senses.names.index(BUTTONS)].max(axis=-1) <= 0.0
         dark = jnp.where(is_dark, jnp.where(is_first, 0, dark) + 1, 0)
     return Map(place, velocity, step, goal, dark, marks)

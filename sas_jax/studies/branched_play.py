@@ -14,6 +14,7 @@ from sas_jax.alignment.carry import Carry
 from sas_jax.alignment.sequence_model import SequenceModel
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.envs.branching.env import BranchingEnv
+from sas_jax.envs.tasks import Task
 from sas_jax.errors import UserError
 from sas_jax.evaluation.evaluate import task_of
 from sas_jax.learners import sequence
@@ -34,13 +35,18 @@ class Played(NamedTuple):
     told: dict[str, Any]
 
 
-def check_plans(loaded: Checkpoint) -> None:
-    """Raises UserError for an algorithm without a world model."""
+def task_of_planner(loaded: Checkpoint, train_seed: int) -> Task:
+    """The task of a checkpoint that can plan.
+
+    Raises:
+      UserError: an algorithm without a world model; see `task_of`.
+    """
     if not learners.get(loaded.config.algo).has_world_model:
         raise UserError(
             f"checkpoint of algo {loaded.config.algo!r}: it does not plan; expected a "
             "sequence model"
         )
+    return task_of(loaded, train_seed)
 
 
 def run_of(loaded: Checkpoint, *decided: Any) -> str:
@@ -71,19 +77,15 @@ def play(
     """Plays layouts one after the other, each a batch of one.
 
     Args:
+      loaded: see `task_of_planner`, which looks whether it can.
       env: where.
       cost_limit: kappa. seed: base of the agent's draws.
       plan_model, keeps_candidates: see `sequence.make_policy`.
       before: called with the time step, before the policy acts on it. after: with the
         layout, the time step and what the policy carries, when it has chosen its action
         and the world has not moved yet.
-
-    Raises:
-      UserError: an algorithm without a world model; see `task_of`.
     """
-    check_plans(loaded)
     config, spec = loaded.config, loaded.spec
-    task_of(loaded, train_seed)
     lane = config.train.lane_of(train_seed, cost_limit)
     algorithm = learners.get(config.algo)
     variables = algorithm.variables_of(jax.tree.map(lambda x: x[lane], loaded.state))

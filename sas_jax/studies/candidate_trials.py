@@ -22,7 +22,6 @@ from sas_jax.alignment.rules import RULES, Candidates
 from sas_jax.alignment.variants import VARIANTS
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.envs.branching.env import BranchingEnv
-from sas_jax.evaluation.evaluate import task_of
 from sas_jax.studies import branched_play
 
 # A row for each candidate, one column each; sums over so many steps have a name each.
@@ -66,16 +65,18 @@ def trials(
     Raises:
       UserError: an algorithm without a world model; see `task_of`.
     """
-    plan, task = loaded.config.sas.plan, task_of(loaded, train_seed)
-    steps, found, made = horizons(plan), [], [0]
+    task = branched_play.task_of_planner(loaded, train_seed)
+    plan = loaded.config.sas.plan
+    steps, found = horizons(plan), []
     with BranchingEnv(task.name) as env:
 
         def look(layout: int, time_step: int, carry: Carry) -> None:
             assert carry.plan is not None  # the variant plans
-            number = int(carry.plan.num_plans[0])
-            is_new, made[0] = number != made[0], number
+            # One step of it has just been chosen.
+            is_new = carry.plan.age[0] == 1
+            is_asked = (carry.plan.num_plans[0] - 1) % every == 0
             is_whole = time_step + plan.horizon <= task.episode_steps
-            if is_new and is_whole and (number - 1) % every == 0:
+            if is_new and is_asked and is_whole:
                 known = {"episode_seed": layout, "step": time_step}
                 rows = _tried(env, carry.plan, plan.num_reference, steps)
                 found.extend(known | row for row in rows)
@@ -93,7 +94,6 @@ def trials(
         ):
             yield found.copy()
             found.clear()
-            made[0] = 0
 
 
 def _tried(env, plan, num_reference: int, steps: Sequence[int]):
@@ -169,7 +169,6 @@ def rechosen(
     assert name is not None  # the variant plans
 
     def one(reward, cost, allowed):
-        ones = jnp.ones(reward.shape, bool)
         seen = Candidates(
             energies=jnp.zeros((reward.size, 1)),
             reward=reward[:, None],
@@ -179,7 +178,7 @@ def rechosen(
             cost_limits=allowed[None],
             num_steps=jnp.ones((), jnp.int32),
             counts=jnp.ones(1, bool),
-            is_valid=ones,
+            is_valid=jnp.ones(reward.shape, bool),
         )
         return RULES[name].choose(jax.random.key(0), seen, config).index
 

@@ -16,12 +16,11 @@ _KINDS = {1: "a plan was executed", 0: "the policy acted"}
 class Tried(NamedTuple):
     """The plans of a table of trials.
 
-    is_executed: `[P]` bool. chosen: `[P]`. is_reference: `[N]` bool. allowed: `[P]`
-    cost. sums: column -> `[P, N]`.
+    is_executed: `[P]` bool. is_reference: `[N]` bool. allowed: `[P]` cost. sums: column
+    -> `[P, N]`.
     """
 
     is_executed: np.ndarray
-    chosen: np.ndarray
     is_reference: np.ndarray
     allowed: np.ndarray
     sums: dict[str, np.ndarray]
@@ -37,7 +36,6 @@ def tried_of(rows: Sequence[Mapping[str, str]]) -> Tried:
     names = [name for name in rows[0] if name.startswith(trials.SUMS)]
     return Tried(
         column("is_executed")[:, 0] > 0,
-        column("is_chosen").argmax(axis=1),
         column("is_reference")[0] > 0,
         column("allowed")[:, 0],
         {name: column(name) for name in names},

@@ -23,7 +23,7 @@ from sas_jax.alignment.sequence_model import SequenceModel, step_output
 from sas_jax.checkpoint import Checkpoint
 from sas_jax.data.spec import DataSpec
 from sas_jax.envs.branching.env import BranchingEnv
-from sas_jax.evaluation.evaluate import of_plans, task_of
+from sas_jax.evaluation.evaluate import of_plans
 from sas_jax.files.results import EpisodeResult
 from sas_jax.learners import sequence
 from sas_jax.policies.teacher_forcing import at_present
@@ -115,9 +115,8 @@ def episodes(
     Raises:
       UserError: an algorithm without a world model; see `task_of`.
     """
-    branched_play.check_plans(loaded)
+    task = branched_play.task_of_planner(loaded, train_seed)
     config, spec = loaded.config, loaded.spec
-    task = task_of(loaded, train_seed)
     references = task.references.or_range(spec.return_range)
     with BranchingEnv(task.name) as env:
         present, model = Present(env), None

@@ -7,16 +7,15 @@ from sas_jax.alignment.config import PlanConfig, SASConfig
 from sas_jax.envs.branching.env import BranchingEnv
 from sas_jax.files.log_table import read_log
 from sas_jax.studies import branched_play, candidate_trials, trial_tables
-from sas_jax.training import fit as training_fit
 from tests.evaluation.test_watching import EXECUTE, STEPS, _checkpoint
 from tests.helpers import entry_points, short_goal
-from tests.helpers.model_fixtures import make_config, make_episodes
+from tests.helpers.branched_runs import flags_of_a_run
 
 LAYOUTS = range(500, 502)
 
 
 @pytest.mark.slow
-def test_what_is_executed_brings_what_was_tried_and_promises_what_was_told():
+def test_what_is_executed_brings_what_was_tried():
     """Every plan is executed and tried out, but for those that reach past the end."""
     with short_goal.registered() as name:
         loaded = _checkpoint(name)
@@ -122,17 +121,8 @@ def test_who_does_not_plan_is_refused():
 
 @pytest.mark.slow
 def test_the_command_goes_on_and_refuses_another_run(tmp_path):
-    config = make_config(
-        decoder={"depth": 1, "context": 4},
-        train={"num_steps": 2, "chunk": 2, "checkpoint_every": 2, "warmup": 1},
-        model={"max_timestep": 1000},
-    )
-    training_fit.fit(config, make_episodes((40, 40), obs_dim=60), tmp_path / "model")
     out = tmp_path / "tried.csv"
-    given = ["candidates", f"--checkpoint={tmp_path / 'model'}", f"--out={out}"]
-    plan = "num_candidates=3 num_reference=1 horizon=3 execute=3 push_steps=0".split()
-    given += [f"--set=sas.plan.{setting}" for setting in plan]
-    given += ["--every=100"]
+    given = ["candidates", *flags_of_a_run(tmp_path / "model", out), "--every=100"]
     entry_points.succeeds(*given, "--episodes=1")
     before = read_log(out)
     assert len(before) == 3 * 4 and {row["episode_seed"] for row in before} == {

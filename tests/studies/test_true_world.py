@@ -7,10 +7,9 @@ import pytest
 from sas_jax.errors import UserError
 from sas_jax.files import results
 from sas_jax.studies import true_world
-from sas_jax.training import fit as training_fit
 from tests.evaluation.test_watching import EXECUTE, STEPS, _checkpoint
 from tests.helpers import entry_points, short_goal
-from tests.helpers.model_fixtures import make_config, make_episodes
+from tests.helpers.branched_runs import flags_of_a_run
 
 LAYOUTS = range(500, 502)
 
@@ -73,16 +72,8 @@ def test_the_command_names_what_is_missing():
 @pytest.mark.slow
 def test_the_command_plays_goes_on_and_refuses_another_run(tmp_path):
     """A table that has episodes is not played again, and takes no other run's rows."""
-    config = make_config(
-        decoder={"depth": 1, "context": 4},
-        train={"num_steps": 2, "chunk": 2, "checkpoint_every": 2, "warmup": 1},
-        model={"max_timestep": 1000},
-    )
-    training_fit.fit(config, make_episodes((40, 40), obs_dim=60), tmp_path / "model")
     out = tmp_path / "rows.csv"
-    given = ["true_world", f"--checkpoint={tmp_path / 'model'}", f"--out={out}"]
-    plan = "num_candidates=3 num_reference=1 horizon=3 execute=3 push_steps=0".split()
-    given += [f"--set=sas.plan.{setting}" for setting in plan]
+    given = ["true_world", *flags_of_a_run(tmp_path / "model", out)]
     entry_points.succeeds(*given, "--episodes=1")
     rows = results.read_results(out)
     assert [(r.algo, r.variant) for r in rows] == [
