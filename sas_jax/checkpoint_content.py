@@ -56,6 +56,14 @@ def comparable(config: ExperimentConfig, spec: DataSpec) -> dict:
     return json.loads(json.dumps(meta(config, spec))) | {"config": deciding(config)}
 
 
+# Group, setting, and the value that makes it as if it was not there.
+_CAME_LATER = (
+    ("policy", "cost_drop", 0),
+    ("model", "sees_nearest", False),
+    ("model", "cost_of_two", "largest"),
+)
+
+
 def deciding(config: ExperimentConfig) -> dict:
     """The settings that decide what is trained, as plain values.
 
@@ -66,8 +74,9 @@ def deciding(config: ExperimentConfig) -> dict:
     known = json.loads(json.dumps(config_lib.to_dict(config)))
     del known["train"]["devices"]
     known.get("sas", {}).pop("plan", None)
-    if config.policy.cost_drop == 0:
-        known.get("policy", {}).pop("cost_drop", None)
+    for group, name, off in _CAME_LATER:
+        if known.get(group, {}).get(name) == off:
+            del known[group][name]
     return known
 
 

@@ -2,6 +2,7 @@
 
 python -m experiments.benchmarks.planning
 python -m experiments.benchmarks.planning --sizes=1024 --set=sas.plan.num_candidates=32
+python -m experiments.benchmarks.planning --variant=plan_recall
 
 A step is what evaluation pays between two steps of the environment: the jitted `act`
 and the fetch of its actions. All rows plan in the same step, every `execute` steps:
@@ -15,6 +16,9 @@ from experiments.benchmarks import common, model_cases, model_flags, planning_ti
 from sas_jax.errors import UserError
 
 _SIZES = flags.DEFINE_list("sizes", ["1", "32"], "Robots at once.")
+_VARIANT = flags.DEFINE_enum(
+    "variant", "plan", ["plan", "plan_recall"], "Which plans: without a map or with."
+)
 _PLANS = flags.DEFINE_integer("plans", 5, "Plans of a round.")
 _OUT = cli.define_path("out", "runs/bench/planning.json", "Where the numbers go.")
 
@@ -33,9 +37,12 @@ def main(argv):
         sizes=sizes,
         plans=_PLANS.value,
         repeats=model_flags.REPEATS.value,
+        planner=_VARIANT.value,
     )
     print(_table(rows))
-    settings = model_flags.settings(sizes=sizes, plans=_PLANS.value)
+    settings = model_flags.settings(
+        sizes=sizes, plans=_PLANS.value, variant=_VARIANT.value
+    )
     common.finish(_OUT.value, settings, "wall", {"rows": rows})
 
 

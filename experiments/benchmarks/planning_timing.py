@@ -39,9 +39,11 @@ def make_round(config, spec, variables, *, rows: int, variant: str, steps: int):
     return run
 
 
-def cases_of(config):
+def cases_of(config, variant: str = "plan"):
     """Name -> (variant, settings, candidates of a plan): no plans, plans of which the
     references alone are imagined, and plans of which all candidates are.
+
+    variant: the one that plans, "plan" or one with more than that, as "plan_recall".
 
     Which of the two a plan is depends on costs, and so on the model; these are the two
     ends, whatever a model that was never trained says.
@@ -55,23 +57,30 @@ def cases_of(config):
     plan = config.sas.plan
     return {
         "none": ("none", config, 0),
-        "policy may act": ("plan", with_tolerance(1e9), plan.num_reference),
-        "plan": ("plan", with_tolerance(None), plan.num_candidates),
+        "policy may act": (variant, with_tolerance(1e9), plan.num_reference),
+        "plan": (variant, with_tolerance(None), plan.num_candidates),
     }
 
 
 def measure(
-    config, spec, *, sizes: list[int], plans: int, repeats: int, skip: tuple = ()
+    config,
+    spec,
+    *,
+    sizes: list[int],
+    plans: int,
+    repeats: int,
+    planner: str = "plan",
+    skip: tuple = (),
 ) -> list[dict]:
     """Rows of every number of robots, without and with plans.
 
-    skip: names of `cases_of` that are left out.
+    planner: the variant that plans. skip: names of `cases_of` that are left out.
     """
     variables = model_cases.make_variables(config, spec)
     plan, found = config.sas.plan, []
     steps = plans * plan.execute
     for rows in sizes:
-        for name, (variant, settings, candidates) in cases_of(config).items():
+        for name, (variant, settings, candidates) in cases_of(config, planner).items():
             if name in skip:
                 continue
             run = make_round(

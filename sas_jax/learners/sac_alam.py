@@ -1,7 +1,7 @@
 """SAC under constraints, online: one path from SAC to SAC-ALaM, settings choose.
 
 A soft actor-critic (Haarnoja et al. 2018) with twin critics Q (the smaller counts) and
-twin cost critics Q_c (the larger counts; see `components.statewise`). One actor loss:
+twin cost critics Q_c (`cost_of_two`; see `components.statewise`). One actor loss:
 
     E [ ( eta log pi(a | s) - Q(s, a) + P(lambda, Q_c(s, a) - d) ) / (1 + price(s)) ]
 
@@ -34,7 +34,10 @@ so that chance is what makes it careful, and not that two networks disagree. The
 that the abstract names beside it is left out.
 
 Costs: no entropy in their target; after a time-out the next state counts; no price
-before `price_after` updates, as a random cost critic knows nothing.
+before `price_after` updates, as a random cost critic knows nothing. Of two cost critics
+the larger counts. It is in its own target, so whatever the two differ by is added up
+over 1 / (1 - gamma_c) steps; where that makes every state look dangerous, their mean
+tells states apart (docs/results/online.md).
 """
 
 import dataclasses
@@ -53,7 +56,7 @@ from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig
 from sas_jax.learners.algorithm import Algorithm
 from sas_jax.learners.components import actor_critic as ac
-from sas_jax.learners.components import interaction, multipliers, statewise
+from sas_jax.learners.components import interaction, multipliers, nearest, statewise
 from sas_jax.learners.components.critics import (
     Ensemble,
     SpreadCritic,
@@ -83,6 +86,7 @@ class SafeSACConfig(interaction.OnlineConfig):
     price: what prices cost: none, scalar, pid or state. is_penalised: the actor pays
     the penalty. is_regressed: the multiplier network is fitted to a frozen target.
     limit: d, the probability of a cost that is allowed. cost_discount: gamma_c.
+    cost_of_two: what counts of two cost critics, the `largest` or their `mean`.
     penalty: mu. most: largest price. price_after: updates before there is a price.
     multiplier_rate: learning rate of the multiplier network. dual_rate: k of `scalar`;
     the share that a frozen target moves by in an update. pid_gains: of the controller.
@@ -96,6 +100,7 @@ class SafeSACConfig(interaction.OnlineConfig):
     is_regressed: bool = True
     limit: float = 0.1
     cost_discount: float = 0.97
+    cost_of_two: str = "largest"
     penalty: float = 1.0
     most: float = 100.0
     price_after: int = 10_000
@@ -113,6 +118,7 @@ class SafeSACConfig(interaction.OnlineConfig):
             "price": Choice(("none", "scalar", "pid", "state")),
             "limit": Number(least=0, most=1),
             "cost_discount": Number(least=0, below=1),
+            "cost_of_two": Choice(("largest", "mean")),
             "penalty": Number(above=0),
             "most": Number(above=0),
             "price_after": Number(least=0, whole=True),
@@ -215,8 +221,9 @@ class _Networks:
         return self.twins.apply({"params": params}, obs, action)
 
     def risk(self, params, obs, action):
-        """Q_c `[B]`: of two cost critics the larger one."""
-        return self.risks(params, obs, action).max(axis=0)
+        """Q_c `[B]`: what counts of two cost critics."""
+        both = self.risks(params, obs, action)
+        return both.mean(axis=0) if self.model.cost_of_two == "mean" else both.max(0)
 
     def price(self, params, extra, obs):
         """lambda `[B]` that the actor pays, a constant."""
@@ -384,6 +391,7 @@ def make_explorer(config: ExperimentConfig, spec: DataSpec) -> Callable:
     return explore
 
 
+@nearest.signals
 def make_signals(config: ExperimentConfig, spec: DataSpec) -> dict[str, Callable]:
     """What a trained state says of danger, by name.
 

@@ -90,21 +90,23 @@ def test_algorithm_and_density(tmp_path):
 
 
 @pytest.mark.slow
-def test_planning(tmp_path):
+@pytest.mark.parametrize("planner, sizes", [("plan", (1, 3)), ("plan_recall", (2,))])
+def test_planning(tmp_path, planner, sizes):
     """No plans, references alone, and all candidates, for each number of robots."""
     settings = ("num_candidates=3", "num_reference=1", "horizon=4", "execute=2")
     rows, _ = measured(
         tmp_path,
         "planning",
-        "--sizes=1,3",
+        f"--sizes={','.join(map(str, sizes))}",
         "--plans=1",
+        f"--variant={planner}",
         *(f"--set=sas.plan.{setting}" for setting in settings),
         clock="wall",
     )
     assert [(row["rows"], row["variant"]) for row in rows] == [
-        (rows, variant) for rows in (1, 3) for variant in ("none", "plan", "plan")
+        (rows, variant) for rows in sizes for variant in ("none", planner, planner)
     ]
-    assert [row["trajectory_steps"] for row in rows] == [0, 2, 6, 0, 2, 6]
+    assert [row["trajectory_steps"] for row in rows] == [0, 2, 6] * len(sizes)
     for row in rows:
         mean, slowest = row["milliseconds"], row["slowest_milliseconds"]
         assert 0 < mean["median"] <= slowest["median"]

@@ -30,7 +30,7 @@ from sas_jax.errors import UserError
 from sas_jax.experiment import ExperimentConfig, TrainConfig, seen_columns
 from sas_jax.learners import memoryless
 from sas_jax.learners.algorithm import Algorithm, only_none
-from sas_jax.learners.components import limits
+from sas_jax.learners.components import limits, nearest
 from sas_jax.learners.components.critics import Ensemble
 from sas_jax.learners.components.squashed_gaussian import SquashedActor
 from sas_jax.learners.optimizer import make_optimizer
@@ -53,7 +53,8 @@ class ActorCriticConfig:
     actor_rate: the actor's learning rate; `train.learning_rate` is all others'.
     reward_scale: factor of the rewards. policy_blind: groups of observations that the
     actor does not see (critics do), as in the world model; see
-    `experiment.action_sensors`.
+    `experiment.action_sensors`. sees_nearest: every network sees how near the nearest
+    object of each lidar is, beside the lidar; see `nearest`.
     """
 
     hidden: tuple[int, ...] = (256, 256)
@@ -62,6 +63,7 @@ class ActorCriticConfig:
     actor_rate: float = 1e-4
     reward_scale: float = 0.1
     policy_blind: tuple[str, ...] = ()
+    sees_nearest: bool = False
 
     def __post_init__(self):
         check(self, "model", self.rules())
@@ -116,8 +118,14 @@ def to_device(
 
 
 def blindfold(config: ExperimentConfig, spec: DataSpec) -> Callable:
-    """Observations `[..., O]` as the policy sees them."""
-    seen = seen_columns(config.model.policy_blind, spec) or (True,) * spec.obs_dim
+    """Observations `[..., O]` as the policy sees them; spec: the wider one of `nearest`
+    where that is asked for. A lidar that it does not see has no nearest object.
+    """
+    own = spec.obs_dim - nearest.count(config, spec)
+    narrow = dataclasses.replace(spec, obs_dim=own)
+    seen = seen_columns(config.model.policy_blind, narrow) or (True,) * own
+    if own < spec.obs_dim:
+        seen += tuple(seen[first] for first, _ in spec.rings)
     return lambda obs: jnp.where(np.array(seen), obs, 0.0)
 
 
@@ -348,10 +356,18 @@ def algorithm(
         "check": memoryless.check,
         "check_data": check_has_costs,
     }
+    given = shared | others
+    for part, wrap in (
+        ("make_policy", nearest.policies),
+        ("make_explorer", nearest.of_states),
+        ("make_risk", nearest.risks),
+    ):
+        if given.get(part) is not None:
+            given[part] = wrap(given[part])
     return Algorithm(
         name=name,
         config_class=config_class,
         default_config=default_config,
-        make_learner=make_learner,
-        **shared | others,
+        make_learner=nearest.learners(make_learner),
+        **given,
     )
