@@ -60,6 +60,7 @@ def comparable(config: ExperimentConfig, spec: DataSpec) -> dict:
 _CAME_LATER = (
     ("policy", "cost_drop", 0),
     ("model", "sees_nearest", False),
+    ("model", "cost_as", "hit"),
     ("model", "cost_of_two", "largest"),
 )
 

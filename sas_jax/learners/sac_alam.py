@@ -86,7 +86,9 @@ class SafeSACConfig(interaction.OnlineConfig):
     price: what prices cost: none, scalar, pid or state. is_penalised: the actor pays
     the penalty. is_regressed: the multiplier network is fitted to a frozen target.
     limit: d, the probability of a cost that is allowed. cost_discount: gamma_c.
-    cost_of_two: what counts of two cost critics, the `largest` or their `mean`.
+    cost_as: what Q_c is, the probability that there will be a cost (`hit`) or the
+    `share` of steps that will cost. cost_of_two: what counts of two cost critics, the
+    `largest` or their `mean`.
     penalty: mu. most: largest price. price_after: updates before there is a price.
     multiplier_rate: learning rate of the multiplier network. dual_rate: k of `scalar`;
     the share that a frozen target moves by in an update. pid_gains: of the controller.
@@ -100,6 +102,7 @@ class SafeSACConfig(interaction.OnlineConfig):
     is_regressed: bool = True
     limit: float = 0.1
     cost_discount: float = 0.97
+    cost_as: str = "hit"
     cost_of_two: str = "largest"
     penalty: float = 1.0
     most: float = 100.0
@@ -118,6 +121,7 @@ class SafeSACConfig(interaction.OnlineConfig):
             "price": Choice(("none", "scalar", "pid", "state")),
             "limit": Number(least=0, most=1),
             "cost_discount": Number(least=0, below=1),
+            "cost_as": Choice(("hit", "share")),
             "cost_of_two": Choice(("largest", "mean")),
             "penalty": Number(above=0),
             "most": Number(above=0),
@@ -290,7 +294,8 @@ def _step_critics(net: _Networks, groups, extra, batch, key) -> None:
     groups.descend("critic", lambda p: net.value_loss(p, obs, batch.action, target))
     if model.price == "none":
         return
-    risk = statewise.hitting_target(
+    is_hit = model.cost_as == "hit"
+    risk = (statewise.hitting_target if is_hit else statewise.share_target)(
         batch.cost,
         model.cost_discount,
         batch.bootstrap,

@@ -68,10 +68,13 @@ def dense(params, *inputs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, of_two", [("largest", np.max), ("mean", np.mean)])
-def test_every_loss_of_sac_alam_beside_numpy(name, of_two):
+@pytest.mark.parametrize(
+    "kind, name, of_two", [("hit", "largest", np.max), ("share", "mean", np.mean)]
+)
+def test_every_loss_of_sac_alam_beside_numpy(kind, name, of_two):
     """A time-out's next state counts, an end's does not; the cost has no entropy."""
-    config, batch = make_config("sac_alam", cost_of_two=name), make_batch()
+    config = make_config("sac_alam", cost_as=kind, cost_of_two=name)
+    batch = make_batch()
     key = jax.random.key(8)
     learner, model = learners.get("sac_alam").make_learner(config, SPEC), config.model
     state = lively(learner.init(jax.random.key(1), jnp.nan))
@@ -98,7 +101,9 @@ def test_every_loss_of_sac_alam_beside_numpy(name, of_two):
 
     risk = dense(extra["targets"]["cost_critic"], batch.next_obs, after)[..., 0]
     risk = of_two(risk, axis=0)
-    risk = np.where(batch.cost > 0, 1, 0.97 * on * np.clip(risk, 0, 1))
+    later = 0.97 * on * np.clip(risk, 0, 1)
+    hit = np.where(batch.cost > 0, 1, later)
+    risk = hit if kind == "hit" else 0.03 * np.asarray(batch.cost > 0) + later
     own = dense(params["cost_critic"], batch.obs, batch.action)[..., 0]
     loss = np.square(own - risk).mean(1).sum()
     assert float(found["cost_critic_loss"]) == pytest.approx(loss, rel=1e-4)

@@ -93,7 +93,7 @@ def _where_asked(change: Callable) -> Callable:
 
 @_where_asked
 def learners(learner: Learner, spec: DataSpec) -> Learner:
-    """Wraps a maker of learners: leaves of a batch called obs, or ..._obs, are wider."""
+    """Wraps a maker of learners: leaves of a batch that end in `obs` are wider."""
 
     def grown(batch):
         def leaf(path, x):

@@ -1,9 +1,11 @@
 """State-wise constraints: a price of cost for every state, and how it is found.
 
 The constraint is V_c(s) <= d in every state. Q_c is the discounted probability of a
-cost, so that d is one, too, and all of them lie in [0, 1]:
+cost, or the discounted share of steps that cost, so that d is one, too, and all of them
+lie in [0, 1]:
 
-    Q_c(s, a) = E [ c + (1 - c) gamma_c Q_c(s', a') ],   c in {0, 1}
+    hit:    Q_c(s, a) = E [ c + (1 - c) gamma_c Q_c(s', a') ],   c in {0, 1}
+    share:  Q_c(s, a) = E [ (1 - gamma_c) c + gamma_c Q_c(s', a') ]
 
 With a price lambda(s) and a penalty mu the actor pays, for x = Q_c(s, a) - d,
 
@@ -39,7 +41,7 @@ class MultiplierNetwork(nn.Module):
 def hitting_target(
     cost: jax.Array, discount: float, goes_on: jax.Array, after: jax.Array
 ) -> jax.Array:
-    """Targets `[B]` of Q_c, see the module.
+    """Targets `[B]` of Q_c as a probability, see the module.
 
     cost: `[B]`, any amount above 0 counts as one. goes_on: `[B]`, 0 after an episode's
     own end. after: `[B]` of the next state; what lies outside [0, 1] is cut.
@@ -47,6 +49,15 @@ def hitting_target(
     hit = (cost > 0).astype(jnp.float32)
     after = jnp.clip(after, 0.0, 1.0)
     return hit + (1.0 - hit) * discount * goes_on * after
+
+
+def share_target(
+    cost: jax.Array, discount: float, goes_on: jax.Array, after: jax.Array
+) -> jax.Array:
+    """Targets `[B]` of Q_c as a share of steps, see the module and `hitting_target`."""
+    costs = (cost > 0).astype(jnp.float32)
+    after = jnp.clip(after, 0.0, 1.0)
+    return (1.0 - discount) * costs + discount * goes_on * after
 
 
 def effective(multiplier: jax.Array, excess: jax.Array, penalty: float) -> jax.Array:

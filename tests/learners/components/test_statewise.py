@@ -18,6 +18,16 @@ def test_the_probability_of_a_cost_counts_the_first_one_only():
     np.testing.assert_allclose(found, [0.45, 1.0, 0.0, 0.9], rtol=1e-6)
 
 
+def test_the_share_of_steps_that_cost_counts_all_of_them():
+    cost, on = jnp.array([0.0, 2.0, 0.0, 0.0]), jnp.array([1.0, 1.0, 0.0, 1.0])
+    after = jnp.array([0.5, 0.5, 0.5, 1.5])
+    found = statewise.share_target(cost, 0.9, on, after)
+    np.testing.assert_allclose(found, [0.45, 0.55, 0.0, 0.9], rtol=1e-6)
+    # A place where every step costs: the share is 1.
+    one = jnp.ones(1)
+    assert float(statewise.share_target(one, 0.9, one, one)[0]) == pytest.approx(1.0)
+
+
 def test_the_penalty_beside_literals():
     # [0 + .5]^2 = .25; [1 - 1.5]_+ = 0; [2 + 1]^2 = 9; [.5 - .2]^2 = .09
     expected = [0.25 / 4, -1.0 / 4, (9 - 4) / 4, (0.09 - 0.25) / 4]
