@@ -131,8 +131,10 @@ def check_settings(module: str, values: dict, settings: list[str]) -> None:
         config_lib.override(CriticConfig(), settings)
         return
     task = values.get("task") or "PointGoal1"
-    algo = values.get("algo") or "dt"
-    learners.override(learners.default_config(task, algo), settings)
+    # A sweep gives them to each of its algorithms.
+    algos = values.get("algos") or values.get("algo") or "dt"
+    for algo in algos if isinstance(algos, list) else algos.split(","):
+        learners.override(learners.default_config(task, algo), settings)
 
 
 def shell_lines(text: str) -> list[list[str]]:
