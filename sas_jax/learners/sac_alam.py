@@ -85,7 +85,7 @@ class SafeSACConfig(interaction.OnlineConfig):
     """critic: of rewards: `twin`, or `spread`, which is careful by beta = pessimism.
     price: what prices cost: none, scalar, pid or state. is_penalised: the actor pays
     the penalty. is_regressed: the multiplier network is fitted to a frozen target.
-    limit: d, the probability of a cost that is allowed. cost_discount: gamma_c.
+    limit: d, the largest Q_c that is allowed. cost_discount: gamma_c.
     cost_as: what Q_c is, the probability that there will be a cost (`hit`) or the
     `share` of steps that will cost. cost_of_two: what counts of two cost critics, the
     `largest` or their `mean`.
@@ -295,7 +295,8 @@ def _step_critics(net: _Networks, groups, extra, batch, key) -> None:
     if model.price == "none":
         return
     is_hit = model.cost_as == "hit"
-    risk = (statewise.hitting_target if is_hit else statewise.share_target)(
+    target_of = statewise.hitting_target if is_hit else statewise.share_target
+    risk = target_of(
         batch.cost,
         model.cost_discount,
         batch.bootstrap,

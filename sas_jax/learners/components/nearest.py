@@ -56,6 +56,10 @@ def wide(spec: DataSpec) -> DataSpec:
     )
 
 
+def _appended(obs: jax.Array, columns: list[jax.Array]) -> jax.Array:
+    return jnp.concatenate([obs, *(x[..., None] for x in columns)], axis=-1)
+
+
 def widened(obs: jax.Array, spec: DataSpec) -> jax.Array:
     """Standardised `[..., O]` made `[..., O + R]`; spec: that of the narrow ones."""
     rings = zip(spec.rings, spec.ring_scales, strict=True)
@@ -63,13 +67,18 @@ def widened(obs: jax.Array, spec: DataSpec) -> jax.Array:
         nearness(mean + std * obs[..., first : first + size]) - _MIDDLE
         for (first, size), (mean, std) in rings
     ]
-    return jnp.concatenate([obs, *(x[..., None] for x in more)], axis=-1)
+    return _appended(obs, more)
 
 
 def _widened_raw(obs: jax.Array, spec: DataSpec) -> jax.Array:
     """The same in the environment's units."""
     more = [nearness(obs[..., first : first + size]) for first, size in spec.rings]
-    return jnp.concatenate([obs, *(x[..., None] for x in more)], axis=-1)
+    return _appended(obs, more)
+
+
+def _asked_widely(ask: Callable, spec: DataSpec) -> Callable:
+    """A function of (variables, standardised observations, ...) of the narrow ones."""
+    return lambda variables, obs, *more: ask(variables, widened(obs, spec), *more)
 
 
 def _where_asked(change: Callable) -> Callable:
@@ -128,26 +137,19 @@ def policies(policy, spec: DataSpec):
 @_where_asked
 def of_states(ask: Callable, spec: DataSpec) -> Callable:
     """Wraps a maker of a function of (variables, standardised observations, ...)."""
-    return lambda variables, obs, *more: ask(variables, widened(obs, spec), *more)
+    return _asked_widely(ask, spec)
 
 
 @_where_asked
 def signals(asked: dict[str, Callable], spec: DataSpec) -> dict[str, Callable]:
     """Wraps a maker of several such functions by name."""
-
-    def one(ask):
-        return lambda variables, obs: ask(variables, widened(obs, spec))
-
-    return {name: one(ask) for name, ask in asked.items()}
+    return {name: _asked_widely(ask, spec) for name, ask in asked.items()}
 
 
 @_where_asked
 def risks(model, spec: DataSpec):
     """Wraps a maker of risk models."""
-
-    def looking(of):
-        if of is None:
-            return None
-        return lambda variables, obs, action: of(variables, widened(obs, spec), action)
-
-    return model._replace(risk=looking(model.risk), value=looking(model.value))
+    found = {"risk": _asked_widely(model.risk, spec)}
+    if model.value is not None:
+        found["value"] = _asked_widely(model.value, spec)
+    return model._replace(**found)

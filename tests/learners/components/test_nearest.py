@@ -30,8 +30,7 @@ def make_spec():
 
 def make_config(algo, sees_nearest=True, **model):
     config = learners.default_config("PointGoal1", algo)
-    small = {"sees_nearest": sees_nearest} | model
-    model = dataclasses.replace(config.model, **small)
+    model = dataclasses.replace(config.model, sees_nearest=sees_nearest, **model)
     train = dataclasses.replace(config.train, batch_rows=4)
     return dataclasses.replace(config, model=model, train=train)
 
@@ -106,12 +105,8 @@ def test_learners_learn_of_it_and_policies_act_on_it(algo):
     variables = algorithm.variables_of(after)
     rows = Rows(jnp.full(4, 20.0), np.arange(4, dtype=np.uint32))
     carry = policy.initial_carry(variables, rows, jax.random.key(1))
-
-    def acts(obs):
-        ts = TimeStep(jnp.asarray(obs), zeros, zeros, zeros > 0)
-        return policy.act(variables, carry, ts, jax.random.key(2))[0]
-
-    action = acts(obs)
+    ts = TimeStep(jnp.asarray(obs), zeros, zeros, zeros > 0)
+    action, _ = policy.act(variables, carry, ts, jax.random.key(2))
     assert action.shape == (4, spec.action_dim) and np.isfinite(action).all()
 
 
