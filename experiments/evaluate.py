@@ -35,7 +35,7 @@ _WORKERS = flags.DEFINE_integer("workers", None, "Environment processes (all cor
 _ENGINE = flags.DEFINE_string("engine", "local", "Where workers run: local or ray.")
 _CLUSTER = flags.DEFINE_string("cluster", "", "Ray's address, e.g. auto.")
 _DEVICES = flags.DEFINE_integer(
-    "devices", 1, "Blocks of 32 at a time (0: all devices)."
+    "devices", 0, "Devices that share the episodes (0: all; of a CPU the cores)."
 )
 _CRITIC = cli.define_path(
     "critic",
@@ -62,6 +62,7 @@ _OUT = cli.define_path("out", None, "CSV (default: CHECKPOINT/results.csv).")
 
 cli.answer_help(__name__, __doc__)
 
+from experiments import start
 from sas_jax import checkpoint, learners, risks
 from sas_jax.envs.tasks import get_task
 from sas_jax.evaluation.config import EvaluationConfig
@@ -77,6 +78,8 @@ def main(argv):
     del argv
     if not _CHECKPOINT.value:
         raise UserError("--checkpoint: expected a workdir of experiments.train")
+    start.cores_as_devices()
+    start.keep_programs(_CHECKPOINT.value)
     loaded = checkpoint.load(_CHECKPOINT.value, _STEP.value)
     changed = settings_flag.apply(loaded.config, only="sas.")
     loaded = loaded._replace(config=changed)
@@ -98,7 +101,7 @@ def main(argv):
         shift=_SHIFT.value,
     )
     algorithm.check_variants(config.variants)
-    for flag, plain in ((_WORKERS, None), (_DEVICES, 1), (_ENGINE, "local")):
+    for flag, plain in ((_WORKERS, None), (_DEVICES, 0), (_ENGINE, "local")):
         if _ON_DEVICE.value is not None and flag.value != plain:
             raise UserError(f"--{flag.name}: expected none beside --on_device")
     given = risks.companions(

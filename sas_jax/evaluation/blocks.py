@@ -5,17 +5,18 @@ chaotic: a result must not depend on what else was run with it. So episodes begi
 calls of `BLOCK` rows a variant at one threshold, and then act in groups of `BLOCK` rows
 of one variant and one threshold, in that variant's program: one for those with a
 prompt, one for those without, and so with a gate. Groups with fewer episodes are filled
-up with copies, which reach no environment.
+up with copies, which reach no environment and, as they do not run, plan nothing.
 
 Several devices run a block each, in the very programs of a single one: nothing is
 partitioned, so XLA compiles for every device what it compiles for one. Arguments that
-were put on a device decide where a call runs, and calls return before they are done, so
-all devices work at a time.
+were put on a device decide where a call runs. Each device has a thread, so that all compile
+and work at a time. Episodes are dealt evenly.
 """
 
 import operator
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -61,10 +62,30 @@ def _devices_of(count: int) -> list[jax.Device | None]:
     return [None] if count == 1 else known[:count]
 
 
-def _joined(known):
-    """name -> `[G, D * BLOCK, ...]` from `[D][G]` of name -> `[BLOCK, ...]`."""
+def dealt(count: int, places: int, least: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` episodes in blocks, one for each of so many places at most.
+
+    least: episodes that are worth a place of their own.
+
+    Returns `[D, BLOCK]` each: the episode of a row, and whether the row is the
+    episode's own. The others fill a block up. Own rows, block after block, are the
+    episodes in order.
+    """
+    # As few places as have room for all, or as many as are worth it.
+    fewest = -(-count // BLOCK)
+    size = -(-count // max(fewest, min(places, count // least)))
+    first = np.arange(0, count, size)[:, None]
+    episode = first + np.arange(BLOCK)
+    end = np.minimum(first + size, count)
+    return np.minimum(episode, end - 1), episode < end
+
+
+def _joined(known, is_own):
+    """name -> `[G, E, ...]` from `[D][G]` of name -> `[BLOCK, ...]`; see `dealt`."""
     return {
-        name: np.concatenate([np.stack([g[name] for g in b]) for b in known], 1)
+        name: np.stack([[group[name] for group in block] for block in known], 1)[
+            :, is_own
+        ]
         for name in known[0][0]
     }
 
@@ -81,21 +102,28 @@ class BlockRunner:
         cost_limits: Sequence[float],
         key: Key,
         devices: int = 1,
+        least: int = BLOCK,
     ):
         """Jits the policy's functions.
 
         num_variants: static variants of the policy. cost_limits: thresholds that it
         acts under. key: base of every draw. devices: blocks at a time, each on a device
-        of its own; 0 means all devices.
+        of its own; 0 means all devices. least: episodes that are worth a device of
+        their own, at most `BLOCK`. A block's cost is that of all its rows, but rows
+        that fill it up plan nothing: where plans are the cost, half a block is cheaper.
 
         Raises:
           UserError: more devices than there are.
         """
         places = _devices_of(devices)
+        self._least = least
         self.num_groups = num_variants * len(cost_limits)
         self.num_episodes = BLOCK * len(places)
         # Put there once: a call follows the arguments that are on a device.
         self._shared = [jax.device_put((variables, key), place) for place in places]
+        # A thread for each device; a single one needs none.
+        pool = ThreadPoolExecutor(len(places)) if len(places) > 1 else None
+        self._map = pool.map if pool else map
         self._num_variants = num_variants
         self._policy = policy
         self._cost_limits = np.asarray(cost_limits, np.float32)
@@ -165,8 +193,8 @@ class BlockRunner:
 
         seeds: `[D, BLOCK]`. obs: `[D, BLOCK, O]`. say: see `run`.
 
-        Returns carries `[D][G]`, diagnostics name -> `[G, D * BLOCK, ...]`, seconds of
-        `begin`.
+        Returns carries `[D][G]`, diagnostics `[D][G]` of name -> `[BLOCK, ...]`,
+        seconds of `begin`.
         """
         variants, thresholds = self._num_variants, len(self._cost_limits)
         given = [
@@ -178,8 +206,10 @@ class BlockRunner:
         ]
         if len(self._begin_compiled) < len(given):
             say("compiling")
-        for calls in given[len(self._begin_compiled) :]:
-            self._begin_compiled.append(self._begin.lower(*calls[0]).compile())
+        self._begin_compiled += self._map(
+            lambda calls: self._begin.lower(*calls[0]).compile(),
+            given[len(self._begin_compiled) :],
+        )
         say("aligning")
         started = time.perf_counter()
         begun = [
@@ -199,7 +229,7 @@ class BlockRunner:
         ]
         parts = [[self._split(carry) for carry in block] for block in begun]
         carries = [[block[t][v] for v, t in groups] for block in parts]
-        return carries, _joined(known), seconds
+        return carries, known, seconds
 
     def _known(self, carries):
         """`[D][...]` name -> `[B, ...]` on the host, what each of the carries knows."""
@@ -209,25 +239,21 @@ class BlockRunner:
         ]
 
     def _act_all(self, carries, steps):
-        """Actions `[G, D * BLOCK, A]` for steps `[G, D, BLOCK, ...]`.
+        """Actions `[G, D, BLOCK, A]` for steps `[G, D, BLOCK, ...]`.
 
         carries: `[D][G]`; the new ones take their places.
         """
-        pending = []
-        for group in range(self.num_groups):
-            for block, held in enumerate(carries):
+
+        def acted(block):
+            (variables, key), held, pending = self._shared[block], carries[block], []
+            for group in range(self.num_groups):
                 ts = jax.tree.map(operator.itemgetter((group, block)), steps)
-                variables, key = self._shared[block]
                 action, held[group] = self._act(variables, held[group], ts, key)
                 pending.append(action)
-        # Only now: all devices are at work by then.
-        blocks = len(carries)
-        return np.stack(
-            [
-                np.concatenate(pending[group : group + blocks])
-                for group in range(0, len(pending), blocks)
-            ]
-        )
+            # Only now: the device has all of its work by then.
+            return np.stack(pending)
+
+        return np.stack(list(self._map(acted, range(len(carries)))), axis=1)
 
     def run(
         self,
@@ -236,7 +262,7 @@ class BlockRunner:
         on_step: Callable[[int], None] | None = None,
         on_stage: Callable[[str], None] | None = None,
     ) -> BlockRun:
-        """Runs as many blocks as `seeds` need to their end, each on its own device.
+        """Runs episodes to their end, dealt over the devices.
 
         Args:
           envs: slots for `num_groups` x at least as many episodes as `seeds`, grouped.
@@ -249,8 +275,7 @@ class BlockRunner:
         say = on_stage or (lambda words: None)
         slots = envs.num_envs // groups
         in_use = np.tile(np.arange(slots) < count, groups)
-        blocks = -(-count // BLOCK)
-        fill = np.minimum(np.arange(blocks * BLOCK), count - 1).reshape(-1, BLOCK)
+        fill, is_own = dealt(count, len(self._shared), self._least)
 
         def by_group(x):
             return x.reshape(groups, slots, *x.shape[1:])
@@ -263,7 +288,7 @@ class BlockRunner:
         batch = envs.reset(slot_seeds, in_use)
         first_obs = by_group(batch.obs)[0, :count].copy()
         layouts = {int(seed): envs.layout(i) for i, seed in enumerate(seeds)}
-        carries, diagnostics, seconds = self._start(seeds[fill], first_obs[fill], say)
+        carries, known, seconds = self._start(seeds[fill], first_obs[fill], say)
         actions = np.zeros((groups, slots, envs.action_dim), np.float32)
         poses, rewards, costs = [], [], []
         length = np.zeros(envs.num_envs, np.int64)
@@ -278,9 +303,9 @@ class BlockRunner:
                     padded(batch.reward),
                     padded(batch.cost),
                     padded(batch.is_first, bool),
-                    padded(running, bool),
+                    padded(running, bool) & is_own,
                 ),
-            )[:, :count]
+            )[:, is_own]
             batch = envs.step(actions.reshape(envs.num_envs, -1))
             rewards.append(np.where(running, batch.reward, 0.0))
             costs.append(np.where(running, batch.cost, 0.0))
@@ -292,7 +317,8 @@ class BlockRunner:
                 on_step(int(running.sum()))
             running &= ~batch.is_last
 
-        ended = _joined(self._known(carries))
+        diagnostics = _joined(known, is_own)
+        ended = _joined(self._known(carries), is_own)
 
         def of_episodes(steps):
             return by_group(np.stack(steps, 1))[:, :count]
@@ -306,7 +332,7 @@ class BlockRunner:
             pose=of_episodes(poses),
             length=by_group(length)[:, :count],
             terminated=by_group(batch.terminated)[:, :count].copy(),
-            diagnostics={name: x[:, :count] for name, x in diagnostics.items()},
-            ended={name: x[:, :count] for name, x in ended.items()},
+            diagnostics=diagnostics,
+            ended=ended,
             align_seconds=seconds,
         )

@@ -185,6 +185,21 @@ def _acting(
     return policy, variables | extra
 
 
+# Rows whose plans are worth compiling once more, for another device: two sub-blocks of
+# what a core plans at a time.
+_PLANS = 16
+
+
+def _worth_a_device(variants: tuple[str, ...]) -> int:
+    """Episodes for which a pass takes one more device.
+
+    Plans are made for the rows that run. Prompts are aligned for a whole block.
+    """
+    known = [VARIANTS[v] for v in variants if v in VARIANTS]
+    plans = any(v.plan for v in known) and not any(v.has_prompt for v in known)
+    return _PLANS if plans else blocks.BLOCK
+
+
 def _in_workers(
     loaded: Checkpoint,
     config: EvaluationConfig,
@@ -193,7 +208,7 @@ def _in_workers(
     seeds: np.ndarray,
     calls: tuple[Callable | None, Callable | None],
 ) -> Iterator[blocks.BlockRun]:
-    """Runs the episodes of a pass, as many blocks at a time as there are devices.
+    """Runs the episodes of a pass, a block at a time on every device.
 
     acting: policy and variables. calls: `on_step` and `on_stage` of `evaluate`.
     """
@@ -203,6 +218,7 @@ def _in_workers(
         cost_limits=part.cost_limits,
         key=jax.random.key(config.seed),
         devices=config.devices,
+        least=_worth_a_device(part.variants),
     )
     if config.target_return is not None:
         targets = [config.target_return] * len(part.cost_limits)

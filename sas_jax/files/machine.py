@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import zlib
 from pathlib import Path
 
 from sas_jax import __version__
@@ -30,7 +31,7 @@ def machine_info() -> dict[str, str]:
     """Processor, usable cores, memory (limits of a container count), system, date."""
     return {
         "processor": _processor(),
-        "cores": f"{_usable_cores():g} usable of {os.cpu_count()}",
+        "cores": f"{usable_cores():g} usable of {os.cpu_count()}",
         "memory": f"{_memory_bytes() / 2**30:.1f} GiB",
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "python": platform.python_version(),
@@ -76,6 +77,17 @@ def git_commit() -> str | None:
     return f"{commit} + changes" if commit and changed else commit
 
 
+def programs_folder(folder: Path) -> Path:
+    """Where a run's folder keeps what JAX has compiled for this machine's processor.
+
+    JAX tells programs by text, settings and versions, and not by the instructions of
+    the processor. A folder may be seen by several kinds of machines.
+    """
+    known = [line for line in _lines("/proc/cpuinfo") if line.startswith("flags")][:1]
+    kind = " ".join([_processor(), platform.machine(), *known])
+    return folder.absolute() / "compiled" / f"{zlib.crc32(kind.encode()):08x}"
+
+
 def _processor() -> str:
     """Model name of the processor; Linux's cpuinfo knows it, `platform` rarely does."""
     for line in _lines("/proc/cpuinfo"):
@@ -85,7 +97,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine() or "unknown"
 
 
-def _usable_cores() -> float:
+def usable_cores() -> float:
     """Cores this process may run on; a container's quota can be a fraction."""
     if hasattr(os, "sched_getaffinity"):
         cores = float(len(os.sched_getaffinity(0)))

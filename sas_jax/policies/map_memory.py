@@ -159,7 +159,7 @@ def start(senses: Senses, count: int) -> Map:
         step=jnp.zeros(count, jnp.int32),
         goal=zeros + NOWHERE,
         dark=jnp.zeros(count, jnp.int32),
-        marks=jnp.full((count, len(senses.rings), _MARKS, 2), NOWHERE),
+        marks=jnp.full((count, len(senses.rings), _MARKS, 2), NOWHERE, jnp.float32),
     )
 
 

@@ -4,11 +4,13 @@ Started by a test in a process of its own, with eight virtual devices and with X
 optimisations on: what is fused with what, and so rounded how, is theirs to decide.
 """
 
+import dataclasses
 import sys
 
 import jax
 import numpy as np
 
+from sas_jax.alignment.config import PlanConfig
 from sas_jax.evaluation import blocks
 from sas_jax.learners import sequence
 from tests.helpers import product_policy
@@ -24,6 +26,18 @@ def make_small():
     """A learner that compiles in little time, and its variables."""
     config = make_config(sas=SAS).sas
     learner = product_policy.make_policy(config, VARIANTS, horizon=config.horizon)
+    return learner, product_policy.make_variables()
+
+
+def make_planner():
+    """The same where one of two variants plans."""
+    plan = PlanConfig(
+        num_candidates=4, num_reference=2, horizon=3, execute=2, tolerance=None
+    )
+    config = dataclasses.replace(make_config(sas=SAS).sas, plan=plan)
+    learner = product_policy.make_policy(
+        config, ("none", "plan"), horizon=config.horizon
+    )
     return learner, product_policy.make_variables()
 
 
@@ -43,6 +57,7 @@ def run(agent, devices):
         cost_limits=(5.0, 20.0),
         key=jax.random.key(3),
         devices=devices,
+        least=1,
     )
     size = min(runner.num_episodes, EPISODES)
     envs = FakeEnvs(runner.num_groups * size, steps=STEPS)
@@ -64,7 +79,10 @@ def main(make_agent, devices):
     agent = make_agent()
     one = run(agent, 1)
     assert one["reward"].shape == (4, EPISODES, STEPS)
-    assert np.isfinite(one["end drift"][2:]).all()
+    if make_agent is make_planner:
+        assert (one["end num_plans"][2:] == -(-STEPS // 2)).all()
+    else:
+        assert np.isfinite(one["end drift"][2:]).all()
     assert len(np.unique(one["reward"])) > 100
     if "end num_realigned" in one:
         assert (one["end num_realigned"][2:] == 2).all()
@@ -76,4 +94,9 @@ def main(make_agent, devices):
 
 
 if __name__ == "__main__":
-    main(*{"few": (make_small, 2), "all": (make_transformer, 3)}[sys.argv[1]])
+    cases = {
+        "few": (make_small, 2),
+        "plans": (make_planner, 4),
+        "all": (make_transformer, 3),
+    }
+    main(*cases[sys.argv[1]])

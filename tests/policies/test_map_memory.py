@@ -56,6 +56,16 @@ def test_what_is_hidden_by_something_nearer_is_not_guessed():
     assert len(found) <= 2
 
 
+def test_a_second_step_compiles_nothing_anew():
+    """What comes out has the shapes and types that went in; weak types are others."""
+    first = RECALL.start(3)
+    obs = jnp.zeros((3, seen_from((0, 0), 0.0).shape[0]))
+    after = jax.eval_shape(SEE, first, obs, jnp.ones(3, bool))
+    for old, new in zip(*map(jax.tree.leaves, (first, after)), strict=True):
+        known = [(x.shape, x.dtype, x.weak_type) for x in (old, new)]
+        assert known[0] == known[1]
+
+
 def seen_on_a_walk(things, steps=100, speed=1.0):
     """The observations of a walk ahead along the first axis, at a constant speed."""
     at = np.arange(steps)[:, None] * [SECONDS * speed, 0.0]

@@ -11,6 +11,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from sas_jax.files import machine
 from sas_jax.sweeps.engines.engine import Ended, Resources
 from sas_jax.sweeps.run_cell import Job
 
@@ -71,8 +72,8 @@ def _start(job: Job, cores: list[int], count: int) -> tuple[subprocess.Popen, IO
     log = open(folder / LOG, "ab")
     env = dict(os.environ)
     # Same programs, seed after seed: they are compiled once.
-    cache = folder.parent.parent / "compiled"
-    env.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache.absolute()))
+    cache = machine.programs_folder(folder.parent.parent)
+    env.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     if count > 1:
         # Several processes on one accelerator take memory as they need it.
         env.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
