@@ -9,8 +9,8 @@ up with copies, which reach no environment and, as they do not run, plan nothing
 
 Several devices run a block each, in the very programs of a single one: nothing is
 partitioned, so XLA compiles for every device what it compiles for one. Arguments that
-were put on a device decide where a call runs. Each device has a thread, so that all compile
-and work at a time. Episodes are dealt evenly.
+were put on a device decide where a call runs. Each device has a thread, so that all of
+them compile and work at a time. Episodes are dealt evenly.
 """
 
 import operator
