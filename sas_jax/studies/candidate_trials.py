@@ -24,8 +24,9 @@ from sas_jax.checkpoint import Checkpoint
 from sas_jax.envs.branching.env import BranchingEnv
 from sas_jax.studies import branched_play
 
-# A row for each candidate, one column each; sums over so many steps have a name each.
+# A row for each candidate; of each of these one column for so many steps each.
 SUMS = ("imagined_reward", "real_reward", "imagined_cost", "real_cost")
+SPEEDS = ("imagined_speed", "real_speed")
 # Which outcome the rule is told: imagined or real reward, imagined or real cost.
 TOLD = {
     "as it was": ("imagined", "imagined"),
@@ -60,7 +61,8 @@ def trials(
     Yields:
       The rows of a layout: `episode_seed`, `step`, `candidate`, `is_reference`,
       `is_chosen`, `is_executed` (False where the policy acted), `allowed` cost, and of
-      each of `SUMS` one value a horizon, such as `real_cost_50`.
+      each of `SUMS` one value a horizon, such as `real_cost_50`. Where the task has a
+      velocimeter, so of `SPEEDS`: mean m/s of the states between these steps.
 
     Raises:
       UserError: an algorithm without a world model; see `task_of`.
@@ -68,6 +70,7 @@ def trials(
     task = branched_play.task_of_planner(loaded, train_seed)
     plan = loaded.config.sas.plan
     steps, found = horizons(plan), []
+    sensor = task.obs_groups.get("velocimeter")
     with BranchingEnv(task.name) as env:
 
         def look(layout: int, time_step: int, carry: Carry) -> None:
@@ -78,7 +81,7 @@ def trials(
             is_whole = time_step + plan.horizon <= task.episode_steps
             if is_new and is_asked and is_whole:
                 known = {"episode_seed": layout, "step": time_step}
-                rows = _tried(env, carry.plan, plan.num_reference, steps)
+                rows = _tried(env, carry.plan, plan.num_reference, steps, sensor)
                 found.extend(known | row for row in rows)
 
         for _ in branched_play.play(
@@ -96,8 +99,20 @@ def trials(
             found.clear()
 
 
-def _tried(env, plan, num_reference: int, steps: Sequence[int]):
-    """The candidates of the plan just made, a row each."""
+def speeds(obs: np.ndarray, velocimeter: slice, count: int) -> np.ndarray:
+    """Mean speed `[N]`, m/s, of the states between `count` steps (of two at least).
+
+    obs: `[N, T, O]` after each step.
+    """
+    between = obs[:, : max(count - 1, 1), velocimeter]
+    return np.sqrt(np.square(between[..., :2]).sum(axis=-1)).mean(axis=1)
+
+
+def _tried(env, plan, num_reference: int, steps: Sequence[int], sensor: slice | None):
+    """The candidates of the plan just made, a row each.
+
+    sensor: of their speed; None where there is none.
+    """
     seen = jax.device_get(plan.seen)
     action = seen.action[0]
     env.branch(len(action))
@@ -108,6 +123,19 @@ def _tried(env, plan, num_reference: int, steps: Sequence[int]):
         "imagined_cost": seen.cost[0],
         "real_cost": np.stack([step.cost for step in tried], axis=1),
     }
+    values = {
+        f"{name}_{count}": x[:, :count].sum(axis=1)
+        for name, x in sums.items()
+        for count in steps
+    }
+    if sensor is not None and action.shape[1] > 1:
+        # Imagined states are those before each step.
+        after = seen.obs[0][:, 1:], np.stack([step.obs for step in tried], axis=1)
+        values |= {
+            f"{name}_{count}": speeds(obs, sensor, count)
+            for name, obs in zip(SPEEDS, after, strict=True)
+            for count in steps
+        }
     for index in range(len(action)):
         yield {
             "candidate": index,
@@ -115,11 +143,7 @@ def _tried(env, plan, num_reference: int, steps: Sequence[int]):
             "is_chosen": int(index == seen.chosen[0]),
             "is_executed": int(plan.is_kept[0]),
             "allowed": float(seen.allowed[0]),
-            **{
-                f"{name}_{count}": round(float(values[index, :count].sum()), 3)
-                for name, values in sums.items()
-                for count in steps
-            },
+            **{name: round(float(x[index]), 3) for name, x in values.items()},
         }
 
 

@@ -10,6 +10,7 @@ from sas_jax.alignment.config import SASConfig
 from sas_jax.report.tables import NO_VALUE, Table
 from sas_jax.studies import candidate_trials as trials
 
+_NAMES = (*trials.SUMS, *trials.SPEEDS)
 _KINDS = {1: "a plan was executed", 0: "the policy acted"}
 
 
@@ -17,7 +18,7 @@ class Tried(NamedTuple):
     """The plans of a table of trials.
 
     is_executed: `[P]` bool. is_reference: `[N]` bool. allowed: `[P]` cost. sums: column
-    -> `[P, N]`.
+    -> `[P, N]`, of the names that begin as `trials.SUMS` and `trials.SPEEDS` do.
     """
 
     is_executed: np.ndarray
@@ -33,7 +34,7 @@ def tried_of(rows: Sequence[Mapping[str, str]]) -> Tried:
     def column(name):
         return np.array([float(row[name]) for row in rows]).reshape(-1, count)
 
-    names = [name for name in rows[0] if name.startswith(trials.SUMS)]
+    names = [name for name in rows[0] if name.startswith(_NAMES)]
     return Tried(
         column("is_executed")[:, 0] > 0,
         column("is_reference")[0] > 0,
@@ -56,10 +57,14 @@ def tables(rows: Sequence[Mapping[str, str]], config: SASConfig) -> list[Table]:
     note = f"{len(tried.allowed)} plans of {layouts} layouts were tried out."
     return [
         Table(
-            f"{name}: imagined and real sums of candidates",
+            f"{name}: imagined and real sums of candidates, and their speeds",
             ("steps", "mean imagined", "real", "correlation", "within plans"),
             tuple(_agreements(tried, steps)),
-            (note, "within plans: of what is left without each plan's mean."),
+            (
+                note,
+                "within plans: of what is left without each plan's mean.",
+                "speed: mean metres a second between these steps.",
+            ),
         ),
         Table(
             f"{name}: what the choice brings over {steps[-1]} steps",
@@ -75,7 +80,9 @@ def _agreements(tried: Tried, steps: Sequence[int]):
         here = tried.is_executed == is_executed
         if not here.any():
             continue
-        for what in ("cost", "reward"):
+        for what in ("cost", "reward", "speed"):
+            if f"real_{what}_{steps[0]}" not in tried.sums:
+                continue
             for count in steps:
                 found = trials.agreement(
                     tried.sums[f"imagined_{what}_{count}"][here],

@@ -5,6 +5,7 @@ import pytest
 
 from sas_jax.alignment.config import PlanConfig, SASConfig
 from sas_jax.envs.branching.env import BranchingEnv
+from sas_jax.envs.tasks import get_task
 from sas_jax.files.log_table import read_log
 from sas_jax.studies import branched_play, candidate_trials, trial_tables
 from tests.evaluation.test_watching import EXECUTE, STEPS, _checkpoint
@@ -30,7 +31,10 @@ def test_what_is_executed_brings_what_was_tried():
 
             def step(action):
                 made = true_step(action)
-                steps[len(steps)] = float(made.reward), float(made.cost)
+                speed = np.hypot(
+                    *made.obs[get_task(name).obs_groups["velocimeter"]][:2]
+                )
+                steps[len(steps)] = float(made.reward), float(made.cost), speed
                 return made
 
             env.step = step
@@ -47,10 +51,21 @@ def test_what_is_executed_brings_what_was_tried():
             if not row["is_chosen"]:
                 continue
             here = range(row["step"], row["step"] + EXECUTE)
-            reward, cost = np.sum([came[t] for t in here], axis=0)
+            reward, cost, _ = np.sum([came[t] for t in here], axis=0)
             assert row[f"real_reward_{EXECUTE}"] == pytest.approx(reward, abs=1e-3)
             assert row[f"real_cost_{EXECUTE}"] == cost
+            between = np.mean([came[t][2] for t in here[: max(EXECUTE - 1, 1)]])
+            assert row[f"real_speed_{EXECUTE}"] == pytest.approx(between, abs=1e-3)
+            assert row[f"imagined_speed_{EXECUTE}"] != row[f"real_speed_{EXECUTE}"]
         assert played.length == STEPS
+
+
+def test_speeds_are_of_the_states_between_the_steps():
+    obs = np.zeros((1, 4, 5))
+    obs[0, :, 1:4] = [[3.0, 4.0, 9.0], [0.0, 1.0, 9.0], [6.0, 8.0, 9.0], [1.0, 0.0, 9]]
+    sensor = slice(1, 4)
+    found = [float(candidate_trials.speeds(obs, sensor, n)[0]) for n in (1, 2, 3, 4)]
+    np.testing.assert_allclose(found, [5.0, 5.0, 3.0, 16 / 3])
 
 
 def test_agreement_takes_the_plans_means_away():
