@@ -39,6 +39,7 @@ def main(argv):
         "variant": asked.variant,
         "cost_limit": f"{asked.how['cost_limit']:g}",
         "train_seed": str(asked.how["train_seed"]),
+        # A table from before there were speeds is another run's.
         "run": asked.run_of(asked.variant, _EVERY.value, *candidate_trials.SPEEDS),
     }
     lock = FolderLock(asked.out.parent, f"a table {asked.out.name}")

@@ -17,6 +17,11 @@ SUB_BLOCK = {"cpu": 8}
 _ON_ACCELERATORS = 1024
 
 
+def sub_block() -> int:
+    """Rows that are worked off side by side where there are as many."""
+    return SUB_BLOCK.get(jax.default_backend(), _ON_ACCELERATORS)
+
+
 def rows_at(tree: Any, index: Any) -> Any:
     """Some rows of a batch; leaves without axes are common to all."""
     return jax.tree.map(lambda x: x[index] if x.ndim else x, tree)
@@ -35,7 +40,7 @@ def work_off(
       is_due: `[B]` bool. held: pytree, leading axis B.
     """
     count = is_due.shape[0]
-    size = min(SUB_BLOCK.get(jax.default_backend(), _ON_ACCELERATORS), count)
+    size = min(sub_block(), count)
     order = jnp.argsort(~is_due, stable=True)
     order = jnp.concatenate([order, jnp.full(-count % size, count - 1)])
     num_due = is_due.sum()

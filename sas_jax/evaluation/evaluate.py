@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from sas_jax import learners
+from sas_jax.alignment.sub_blocks import sub_block
 from sas_jax.alignment.variants import VARIANTS, check_companions
 from sas_jax.asking.network import Asking
 from sas_jax.card.verdict import warn_poor, warn_short_sight
@@ -185,19 +186,15 @@ def _acting(
     return policy, variables | extra
 
 
-# Rows whose plans are worth compiling once more, for another device: two sub-blocks of
-# what a core plans at a time.
-_PLANS = 16
-
-
 def _worth_a_device(variants: tuple[str, ...]) -> int:
-    """Episodes for which a pass takes one more device.
+    """Episodes that are worth compiling once more, for another device.
 
-    Plans are made for the rows that run. Prompts are aligned for a whole block.
+    Plans are made for the rows that run, in sub-blocks, of which two are worth it.
+    Prompts are aligned for a whole block.
     """
     known = [VARIANTS[v] for v in variants if v in VARIANTS]
     plans = any(v.plan for v in known) and not any(v.has_prompt for v in known)
-    return _PLANS if plans else blocks.BLOCK
+    return min(2 * sub_block(), blocks.BLOCK) if plans else blocks.BLOCK
 
 
 def _in_workers(

@@ -97,17 +97,21 @@ def _processor() -> str:
     return platform.processor() or platform.machine() or "unknown"
 
 
-def usable_cores() -> float:
-    """Cores this process may run on; a container's quota can be a fraction."""
+def cores() -> list[int]:
+    """The cores that this process may run on, by number."""
     if hasattr(os, "sched_getaffinity"):
-        cores = float(len(os.sched_getaffinity(0)))
-    else:
-        cores = float(os.cpu_count() or 1)
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def usable_cores() -> float:
+    """How many cores' time this process has; a container's quota can be a fraction."""
+    count = float(len(cores()))
     for line in _lines("/sys/fs/cgroup/cpu.max"):
         quota, _, period = line.partition(" ")
         if quota != "max":
-            cores = min(cores, int(quota) / int(period))
-    return cores
+            count = min(count, int(quota) / int(period))
+    return count
 
 
 def _memory_bytes() -> int:

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from sas_jax.files import atomic
+from sas_jax.files import atomic, machine
 from sas_jax.files.results import EpisodeResult, variants_of
 from sas_jax.report import aggregate_tables, tables
 from sas_jax.report.frontier_figure import frontier_figure, kappa_figure
 from sas_jax.report.profile_figure import profile_figure
 from sas_jax.report.tables import Table
 from sas_jax.sweeps.engines.engine import Resources
-from sas_jax.sweeps.engines.local import places_of, usable_cores
+from sas_jax.sweeps.engines.local import places_of
 from sas_jax.sweeps.estimate import Rates, estimate, steps_of
 from sas_jax.sweeps.sweep import Standing, Sweep
 
@@ -26,7 +26,7 @@ def clock(seconds: float | None) -> str:
 
 def places_at_a_time(resources: Resources) -> int:
     """How many cells run at a time, as far as this machine can tell."""
-    return resources.cells or len(places_of(usable_cores(), resources))
+    return resources.cells or len(places_of(machine.cores(), resources))
 
 
 def plan_table(sweep: Sweep, rates: Rates, resources: Resources, engine: str) -> Table:

@@ -26,7 +26,7 @@ def run(
 
     Whatever ends the iteration ends the processes. See `engine.Engine`.
     """
-    places = places_of(usable_cores(), resources)
+    places = places_of(machine.cores(), resources)
     waiting = list(enumerate(jobs))[::-1]
     running: dict[int, tuple[int, subprocess.Popen, IO[Any]]] = {}
     try:
@@ -44,13 +44,6 @@ def run(
                     yield Ended(index, _answer(process, jobs[index]))
     finally:
         _end([process for _, process, _ in running.values()])
-
-
-def usable_cores() -> list[int]:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def places_of(cores: Sequence[int], resources: Resources) -> list[list[int]]:
